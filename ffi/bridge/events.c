@@ -1,0 +1,151 @@
+/* Callbacks that come more than once: header updates of an image, progress of a long call. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+/* Any thread. */
+void aiorbd_event_release(struct aiorbd_event *event)
+{
+    aiorbd_bridge *bridge = event->bridge;
+    if (atomic_fetch_sub_explicit(&event->references, 1, memory_order_acq_rel) != 1)
+        return;
+    free(event);
+    aiorbd_bridge_release(bridge);
+}
+
+/* The loop's thread. Cleared before the record's reader looks at the source, so that news which
+ * arrive while it looks queue the record again. */
+static void event_taken(struct aiorbd_node *node)
+{
+    struct aiorbd_event *event = (struct aiorbd_event *)node;
+    atomic_store_explicit(&event->queued, false, memory_order_release);
+    aiorbd_event_release(event);
+}
+
+/* Any thread. */
+void aiorbd_event_init(struct aiorbd_event *event, aiorbd_bridge *bridge, int64_t token)
+{
+    aiorbd_bridge_hold(bridge);
+    event->bridge = bridge;
+    event->node.token = token;
+    event->node.value = 0;
+    event->node.taken = event_taken;
+    atomic_init(&event->queued, false);
+    atomic_init(&event->references, 1);
+}
+
+/* A thread of librbd's, while the owner still holds its reference. */
+void aiorbd_event_raise(struct aiorbd_event *event)
+{
+    if (atomic_exchange_explicit(&event->queued, true, memory_order_acq_rel))
+        return;
+    atomic_fetch_add_explicit(&event->references, 1, memory_order_relaxed);
+    aiorbd_bridge_push(event->bridge, &event->node);
+}
+
+/* Any thread. A new image is stale: nobody has asked for its size yet. */
+aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t token)
+{
+    aiorbd_image *image = calloc(1, sizeof *image);
+    if (image == NULL)
+        return NULL;
+    aiorbd_event_init(&image->event, bridge, token);
+    image->handle = handle;
+    atomic_init(&image->stale, true);
+    return image;
+}
+
+/* librbd's single thread for header updates. */
+static void on_update(void *argument)
+{
+    aiorbd_image *image = argument;
+    atomic_store_explicit(&image->stale, true, memory_order_release);
+    aiorbd_event_raise(&image->event);
+}
+
+/* A worker thread. */
+int aiorbd_image_watch(aiorbd_image *image)
+{
+    int code = aiorbd_librbd.rbd_update_watch(image->handle, &image->watch, on_update, image);
+    image->watching = code >= 0;
+    return code;
+}
+
+/* A worker thread: waits until a callback that is running has returned. */
+int aiorbd_image_unwatch(aiorbd_image *image)
+{
+    if (!image->watching)
+        return 0;
+    image->watching = false;
+    return aiorbd_librbd.rbd_update_unwatch(image->handle, image->watch);
+}
+
+/* Any thread. Taken before the size is asked for: a change in between marks it again. */
+int aiorbd_image_take_stale(aiorbd_image *image)
+{
+    return atomic_exchange_explicit(&image->stale, false, memory_order_acq_rel);
+}
+
+/* Any thread, after unwatch. */
+void aiorbd_image_release(aiorbd_image *image)
+{
+    aiorbd_event_release(&image->event);
+}
+
+struct aiorbd_progress {
+    struct aiorbd_event event;
+    _Atomic uint64_t done;
+    _Atomic uint64_t total;
+    atomic_bool stop;
+};
+
+/* Any thread. */
+aiorbd_progress *aiorbd_progress_new(aiorbd_bridge *bridge, int64_t token)
+{
+    aiorbd_progress *slot = calloc(1, sizeof *slot);
+    if (slot == NULL)
+        return NULL;
+    aiorbd_event_init(&slot->event, bridge, token);
+    return slot;
+}
+
+/* A thread of librbd's, or the worker thread that made the blocking call. Only a negative return
+ * stops librbd, and only some calls heed it. */
+static int on_progress(uint64_t done, uint64_t total, void *argument)
+{
+    aiorbd_progress *slot = argument;
+    atomic_store_explicit(&slot->total, total, memory_order_relaxed);
+    atomic_store_explicit(&slot->done, done, memory_order_relaxed);
+    aiorbd_event_raise(&slot->event);
+    return atomic_load_explicit(&slot->stop, memory_order_relaxed) ? -ECANCELED : 0;
+}
+
+/* Any thread. */
+void *aiorbd_progress_callback(void)
+{
+    int (*function)(uint64_t, uint64_t, void *) = on_progress;
+    void *address;
+    _Static_assert(sizeof address == sizeof function, "function pointers fit object pointers");
+    __builtin_memcpy(&address, &function, sizeof address);
+    return address;
+}
+
+/* Any thread. */
+void aiorbd_progress_read(aiorbd_progress *slot, uint64_t *done_total)
+{
+    done_total[0] = atomic_load_explicit(&slot->done, memory_order_relaxed);
+    done_total[1] = atomic_load_explicit(&slot->total, memory_order_relaxed);
+}
+
+/* Any thread. */
+void aiorbd_progress_stop(aiorbd_progress *slot)
+{
+    atomic_store_explicit(&slot->stop, true, memory_order_relaxed);
+}
+
+/* Any thread, after the blocking call returned: no report can come any more. */
+void aiorbd_progress_release(aiorbd_progress *slot)
+{
+    aiorbd_event_release(&slot->event);
+}

@@ -1,0 +1,208 @@
+/*
+ * One C call an operation: allocate, create the completion, submit, unwind when librbd refuses.
+ *
+ * librbd may run the callback before its submitting function returns, and the callback frees the
+ * operation's record with the drain that follows: nothing here touches it after a successful
+ * submit. A submit that fails never calls back.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+struct operation {
+    struct aiorbd_node node; /* first: freed through it */
+    aiorbd_bridge *bridge;
+    struct iovec vector[]; /* librbd reads the array of a readv at completion */
+};
+
+struct submission {
+    struct operation *operation;
+    void *completion;
+};
+
+/* The loop's thread. */
+static void free_operation(struct aiorbd_node *node)
+{
+    free(node);
+}
+
+/* A thread of librbd's. Must stay short and never call Python: it holds up the whole connection. */
+static void on_complete(void *completion, void *argument)
+{
+    struct operation *operation = argument;
+    aiorbd_bridge *bridge = operation->bridge;
+    operation->node.value = aiorbd_librbd.rbd_aio_get_return_value(completion);
+    aiorbd_librbd.rbd_aio_release(completion);
+    aiorbd_bridge_push(bridge, &operation->node);
+    aiorbd_bridge_release(bridge);
+}
+
+/* The submitter's thread. */
+static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t token, int vectors)
+{
+    struct operation *operation =
+        malloc(sizeof *operation + (size_t)vectors * sizeof operation->vector[0]);
+    int code;
+    if (operation == NULL)
+        return -ENOMEM;
+    operation->node.token = token;
+    operation->node.taken = free_operation;
+    operation->bridge = bridge;
+    code = aiorbd_librbd.rbd_aio_create_completion(operation, on_complete, &submission->completion);
+    if (code < 0) {
+        free(operation);
+        return code;
+    }
+    aiorbd_bridge_hold(bridge);
+    submission->operation = operation;
+    return 0;
+}
+
+/* The submitter's thread. Undoes begin() when librbd refused. */
+static int end(const struct submission *submission, ssize_t code)
+{
+    if (code >= 0)
+        return 0;
+    aiorbd_librbd.rbd_aio_release(submission->completion);
+    aiorbd_bridge_release(submission->operation->bridge);
+    free(submission->operation);
+    return (int)code;
+}
+
+/* The submitter's thread. For what depends on the image's size. */
+static int begin_io(struct submission *submission, aiorbd_image *image, int64_t token, int vectors)
+{
+    if (atomic_load_explicit(&image->stale, memory_order_acquire))
+        return AIORBD_STALE;
+    return begin(submission, image->event.bridge, token, vectors);
+}
+
+int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id,
+                const char *snapshot, int read_only, void **image)
+{
+    struct submission s;
+    int (*open)(void *, const char *, void **, const char *, void *) =
+        by_id ? (read_only ? aiorbd_librbd.rbd_aio_open_by_id_read_only : aiorbd_librbd.rbd_aio_open_by_id)
+              : (read_only ? aiorbd_librbd.rbd_aio_open_read_only : aiorbd_librbd.rbd_aio_open);
+    int code = begin(&s, bridge, token, 0);
+    if (code)
+        return code;
+    return end(&s, open(ioctx, name, image, snapshot, s.completion));
+}
+
+int aiorbd_close(aiorbd_image *image, int64_t token)
+{
+    struct submission s;
+    int code = begin(&s, image->event.bridge, token, 0);
+    if (code)
+        return code;
+    return end(&s, aiorbd_librbd.rbd_aio_close(image->handle, s.completion));
+}
+
+int aiorbd_read(aiorbd_image *image, int64_t token, uint64_t offset, size_t length, void *buffer,
+                int op_flags)
+{
+    struct submission s;
+    int code = begin_io(&s, image, token, 0);
+    if (code)
+        return code;
+    return end(&s, aiorbd_librbd.rbd_aio_read2(image->handle, offset, length, buffer, s.completion,
+                                               op_flags));
+}
+
+static void fill_vector(struct operation *operation, void **buffers, const size_t *lengths, int count)
+{
+    for (int i = 0; i < count; i++) {
+        operation->vector[i].iov_base = buffers[i];
+        operation->vector[i].iov_len = lengths[i];
+    }
+}
+
+int aiorbd_readv(aiorbd_image *image, int64_t token, uint64_t offset, void **buffers,
+                 size_t *lengths, int count)
+{
+    struct submission s;
+    int code = begin_io(&s, image, token, count);
+    if (code)
+        return code;
+    fill_vector(s.operation, buffers, lengths, count);
+    return end(&s, aiorbd_librbd.rbd_aio_readv(image->handle, s.operation->vector, count, offset,
+                                               s.completion));
+}
+
+int aiorbd_write(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
+                 const void *buffer, int op_flags)
+{
+    struct submission s;
+    int code = begin_io(&s, image, token, 0);
+    if (code)
+        return code;
+    return end(&s, aiorbd_librbd.rbd_aio_write2(image->handle, offset, length, buffer, s.completion,
+                                                op_flags));
+}
+
+int aiorbd_writev(aiorbd_image *image, int64_t token, uint64_t offset, void **buffers,
+                  size_t *lengths, int count)
+{
+    struct submission s;
+    int code = begin_io(&s, image, token, count);
+    if (code)
+        return code;
+    fill_vector(s.operation, buffers, lengths, count);
+    return end(&s, aiorbd_librbd.rbd_aio_writev(image->handle, s.operation->vector, count, offset,
+                                                s.completion));
+}
+
+int aiorbd_discard(aiorbd_image *image, int64_t token, uint64_t offset, uint64_t length)
+{
+    struct submission s;
+    int code = begin_io(&s, image, token, 0);
+    if (code)
+        return code;
+    return end(&s, aiorbd_librbd.rbd_aio_discard(image->handle, offset, length, s.completion));
+}
+
+int aiorbd_write_zeroes(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
+                        int zero_flags, int op_flags)
+{
+    struct submission s;
+    int code = begin_io(&s, image, token, 0);
+    if (code)
+        return code;
+    return end(&s, aiorbd_librbd.rbd_aio_write_zeroes(image->handle, offset, length, s.completion,
+                                                      zero_flags, op_flags));
+}
+
+int aiorbd_write_same(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
+                      const void *buffer, size_t buffer_length, int op_flags)
+{
+    struct submission s;
+    int code = begin_io(&s, image, token, 0);
+    if (code)
+        return code;
+    return end(&s, aiorbd_librbd.rbd_aio_writesame(image->handle, offset, length, buffer,
+                                                   buffer_length, s.completion, op_flags));
+}
+
+int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
+                             const void *compare, const void *buffer, uint64_t *mismatch_offset,
+                             int op_flags)
+{
+    struct submission s;
+    int code = begin_io(&s, image, token, 0);
+    if (code)
+        return code;
+    return end(&s, aiorbd_librbd.rbd_aio_compare_and_write(image->handle, offset, length, compare,
+                                                           buffer, s.completion, mismatch_offset,
+                                                           op_flags));
+}
+
+int aiorbd_flush(aiorbd_image *image, int64_t token)
+{
+    struct submission s;
+    int code = begin(&s, image->event.bridge, token, 0);
+    if (code)
+        return code;
+    return end(&s, aiorbd_librbd.rbd_aio_flush(image->handle, s.completion));
+}

@@ -1,0 +1,75 @@
+"""Build the two native modules: run by the package's build, or by hand with a directory.
+
+``aiorbd._declared`` is Python text that cffi makes of the declarations: librbd and librados, bound
+when they are called. ``aiorbd._compiled`` is the bridge, one C extension for every CPython. Neither
+needs a Ceph header or library.
+"""
+
+import pprint
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cffi import FFI
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import declarations  # noqa: E402 - it lies beside this file, which the build loads by its path
+
+
+def write_declared(directory: Path) -> Path:
+    """Write ``aiorbd/_declared.py``; return its path."""
+    ffi = FFI()
+    ffi.cdef(declarations.text())
+    ffi.set_source("aiorbd._declared", None)
+    path = directory / "aiorbd" / "_declared.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ffi.emit_python_code(str(path))
+    table = declarations.since("librados") | declarations.since("librbd")
+    with path.open("a") as file:
+        file.write(f"\n# The Ceph release that brought each function.\nSINCE = {pprint.pformat(table)}\n")
+    return path
+
+
+def compile_bridge(directory: Path) -> Path:
+    """Compile ``aiorbd._compiled``; return the extension's path."""
+    header = (HERE / "bridge" / "bridge.h").read_text()
+    ffi = FFI()
+    ffi.cdef("\n".join(line for line in header.splitlines() if not line.startswith("#")))
+    ffi.set_source(
+        "aiorbd._compiled",
+        '#include "bridge.h"',
+        sources=[str(path) for path in sorted((HERE / "bridge").glob("*.c"))],
+        include_dirs=[str(HERE / "bridge")],
+        libraries=["dl"],
+        define_macros=[("_GNU_SOURCE", None)],
+        extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"],
+        py_limited_api=True,
+    )
+    return Path(ffi.compile(tmpdir=str(directory)))
+
+
+class BuildHook(BuildHookInterface[Any]):
+    """Tell hatchling about what is compiled."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build into the tree for an editable install, beside it for a wheel."""
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"cp311-abi3-{platform}"
+        # Objects are made outside the tree in both cases; a wheel takes the results from there.
+        self.scratch = tempfile.TemporaryDirectory(prefix="aiorbd-build-")
+        for built in (write_declared(Path(self.scratch.name)), compile_bridge(Path(self.scratch.name))):
+            target = Path("aiorbd") / built.name
+            if version == "editable":
+                (Path(self.root) / target).write_bytes(built.read_bytes())
+            else:
+                build_data["force_include"][str(built)] = str(target)
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove the objects."""
+        self.scratch.cleanup()
