@@ -41,15 +41,16 @@ int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* 
 /*
  * Images. An aiorbd_image stands for an open rbd_image_t, which it does not own, and knows whether
  * the image's header changed since somebody looked: then an operation that depends on the size is
- * refused with AIORBD_STALE until the caller took the flag and asked for the size again.
+ * refused with AIORBD_STALE until somebody cleared the flag and asked for the size again. Clear it
+ * first: a change in between sets it anew. A new image is stale.
  */
 enum { AIORBD_STALE = 1 };
 
 aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t token); /* any */
 int aiorbd_image_watch(aiorbd_image *image);   /* worker: may wait for the network */
 int aiorbd_image_unwatch(aiorbd_image *image); /* worker: waits for a callback that is running */
-int aiorbd_image_take_stale(aiorbd_image *image); /* any; 1 when the header had changed */
-void aiorbd_image_release(aiorbd_image *image);   /* any; after unwatch */
+void aiorbd_image_set_stale(aiorbd_image *image, int stale); /* any */
+void aiorbd_image_release(aiorbd_image *image);              /* any; after unwatch */
 
 /*
  * Submit. Thread: loop (any would do). Returns 0 when librbd took the operation: a record with

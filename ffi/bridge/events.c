@@ -44,7 +44,7 @@ void aiorbd_event_raise(struct aiorbd_event *event)
     aiorbd_bridge_push(event->bridge, &event->node);
 }
 
-/* Any thread. A new image is stale: nobody has asked for its size yet. */
+/* Any thread. */
 aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t token)
 {
     aiorbd_image *image = calloc(1, sizeof *image);
@@ -81,10 +81,10 @@ int aiorbd_image_unwatch(aiorbd_image *image)
     return aiorbd_librbd.rbd_update_unwatch(image->handle, image->watch);
 }
 
-/* Any thread. Taken before the size is asked for: a change in between marks it again. */
-int aiorbd_image_take_stale(aiorbd_image *image)
+/* Any thread. */
+void aiorbd_image_set_stale(aiorbd_image *image, int stale)
 {
-    return atomic_exchange_explicit(&image->stale, false, memory_order_acq_rel);
+    atomic_store_explicit(&image->stale, stale != 0, memory_order_release);
 }
 
 /* Any thread, after unwatch. */

@@ -1,0 +1,1 @@
+"""Between the native wall and the public classes: operations, event loops, worker threads."""

@@ -1,0 +1,231 @@
+"""The operation table of one cluster, and the path of its completions back to tasks.
+
+All methods run on the event loop's thread unless they say otherwise.
+"""
+
+import atexit
+import ctypes
+import itertools
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aiorbd import _native
+from aiorbd._bridge.loops import Loop
+from aiorbd._bridge.operation import BackgroundJob, Job, Operation, ProgressJob
+from aiorbd._bridge.threads import Workers
+
+if TYPE_CHECKING:
+    from aiorbd._handle import Handle
+
+T = TypeVar("T")
+
+logger = logging.getLogger("aiorbd")
+
+#: Records taken in one pass of the loop; what is more waits for the next pass.
+BATCH: Final = 256
+
+#: Threads for blocking calls, per cluster.
+WORKERS: Final = 16
+
+#: Every bridge whose C side exists: keeps tables alive while librbd may still write to buffers.
+_live: "set[Bridge]" = set()
+
+
+class Bridge:
+    """One completion queue with its table, attached to one event loop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop: Final = loop
+        self.forked = False
+        self._lib = _native.bridge()
+        self._queue = self._lib.aiorbd_bridge_new()
+        if not self._queue:
+            number = _native.bridge_ffi.errno
+            raise OSError(number, f"cannot make the completion queue's eventfd: {os.strerror(number)}")
+        self._records = _native.bridge_ffi.new("int64_t[]", 2 * BATCH)
+        self._view = memoryview(_native.bridge_ffi.buffer(self._records)).cast("B").cast("q")
+        self._tokens = itertools.count(1)
+        self._operations: dict[int, Operation] = {}
+        # Sources of many records have negative tokens.
+        self._listeners: dict[int, Callable[[], None]] = {}
+        self._workers = Workers(WORKERS, self._job_done)
+        self._release_due = False
+        _live.add(self)
+        loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self._drain)
+
+    @property
+    def queue(self) -> Any:
+        """The C side, for calls that take it."""
+        return self._queue
+
+    def new_token(self) -> int:
+        """Return a number nobody had before."""
+        return next(self._tokens)
+
+    def submit(self, operation: Operation, function: Callable[..., int], first: Any, *arguments: Any) -> int:
+        """Call one of the bridge's submitting functions; return 0 when librbd took it."""
+        token = next(self._tokens)
+        self._operations[token] = operation
+        try:
+            code = function(first, token, *arguments)
+        except BaseException:  # an argument that does not fit its C type
+            del self._operations[token]
+            raise
+        if code:
+            del self._operations[token]
+        else:
+            operation.owner.in_flight += 1
+        return code
+
+    async def wait(self, operation: Operation) -> None:
+        """Wait for an operation that is in flight. Cancellation leaves it running, abandoned."""
+        try:
+            await self.loop.park(operation)
+        except BaseException:
+            operation.abandon()
+            raise
+
+    def start(self, job: Job[Any]) -> None:
+        """Hand a job to a worker thread."""
+        job.token = token = next(self._tokens)
+        self._operations[token] = job
+        try:
+            self._workers.submit(job)
+        except BaseException:
+            del self._operations[token]
+            raise
+        job.owner.in_flight += 1
+
+    async def call(self, job: Job[T]) -> T:
+        """Run a job on a worker thread and wait for its result."""
+        self.start(job)
+        await self.wait(job)
+        try:
+            if job.error is not None:
+                raise job.error
+            return job.result
+        finally:
+            del job  # its error's traceback would hold this frame, and the frame the error
+
+    def start_background(self, owner: "Handle", function: Callable[[], int], then: Callable[[int], None]) -> None:
+        """Run a function on a worker thread and go on with `then` on the loop."""
+        self.start(BackgroundJob(owner, function, then))
+
+    async def call_with_progress(
+        self,
+        owner: "Handle",
+        function: Callable[[Any, Any], T],
+        progress: Callable[[int, int], object] | None,
+    ) -> T:
+        """Run a function on a worker thread that hands a progress callback and its argument to C.
+
+        `progress` is called on the loop. A cancellation, or an error in `progress`, makes the C
+        callback return -ECANCELED from then on.
+        """
+        lib, ffi = self._lib, _native.ffi
+        token = -next(self._tokens)
+        slot = lib.aiorbd_progress_new(self._queue, token)
+        if not slot:
+            raise MemoryError
+        numbers = _native.bridge_ffi.new("uint64_t[2]")
+        callback = ffi.cast("librbd_progress_fn_t", lib.aiorbd_progress_callback())
+
+        def read() -> tuple[int, int]:
+            lib.aiorbd_progress_read(slot, numbers)
+            return numbers[0], numbers[1]
+
+        def release() -> None:
+            del self._listeners[token]
+            lib.aiorbd_progress_release(slot)
+
+        job = ProgressJob(
+            owner,
+            lambda: function(callback, ffi.cast("void *", slot)),
+            progress,
+            read=read,
+            stop=lambda: lib.aiorbd_progress_stop(slot),
+            release=release,
+        )
+        self._listeners[token] = job.report
+        try:
+            self.start(job)
+        except BaseException:
+            release()
+            raise
+        await self.wait(job)
+        if job.failure is not None:
+            raise job.failure
+        if job.error is not None:
+            raise job.error
+        return job.result
+
+    def _job_done(self, job: Job[Any]) -> None:
+        """On a worker thread: send the news the way librbd's completions go."""
+        self._lib.aiorbd_bridge_post(self._queue, job.token, 0)
+
+    def _drain(self) -> None:
+        """Take what was completed, at most one batch; the eventfd stays readable for the rest."""
+        count = self._lib.aiorbd_bridge_drain(self._queue, self._records, BATCH)
+        records = iter(self._view[: 2 * count].tolist())
+        operations = self._operations
+        wake = self.loop.wake
+        for token, value in zip(records, records, strict=True):
+            try:
+                if token < 0:
+                    if (listener := self._listeners.get(token)) is not None:
+                        listener()
+                    continue
+                operation = operations.pop(token)
+                operation.value = value
+                owner = operation.owner
+                owner.in_flight -= 1
+                if operation.settles:
+                    operation.settle()
+                if operation.waiter is not None:
+                    wake(operation)
+                if not owner.in_flight:
+                    owner.on_idle()
+            except Exception:
+                # A defect of ours: the rest of the batch must not pay for it.
+                logger.exception("handling completion %d failed", token)
+        if self._release_due:
+            self._release()
+
+    def release(self) -> None:
+        """Give up the C side once the current batch is done: nothing is in flight any more."""
+        self._release_due = True
+        # The drain that is running, if one is, finishes first; otherwise an empty record starts one.
+        self._lib.aiorbd_bridge_post(self._queue, -next(self._tokens), 0)
+
+    def _release(self) -> None:
+        self.loop.detach()
+        self._workers.stop()
+        self._lib.aiorbd_bridge_release(self._queue)
+        self._release_due = False
+        _live.discard(self)
+
+    def leak(self) -> None:
+        """Keep the table's buffers for ever: the interpreter ends while librbd still has them."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._operations))
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in flight."""
+        return bool(self._operations)
+
+
+@atexit.register
+def _at_exit() -> None:
+    for bridge in _live:
+        if bridge.busy:
+            bridge.leak()
+
+
+def _after_fork() -> None:
+    for bridge in _live:
+        bridge.forked = True
+
+
+os.register_at_fork(after_in_child=_after_fork)

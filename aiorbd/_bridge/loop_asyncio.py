@@ -1,0 +1,45 @@
+"""asyncio, with any event loop that has ``add_reader``: the default one, uvloop."""
+
+import asyncio
+from collections.abc import Callable
+
+from aiorbd._bridge.loops import Parked
+
+
+class AsyncioLoop:
+    """The running asyncio loop. A future a wait costs least there."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd = -1
+
+    def is_current(self) -> bool:
+        """Tell whether the calling code runs in this loop."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def is_gone(self) -> bool:
+        """Tell whether the loop was closed."""
+        return self._loop.is_closed()
+
+    def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
+        """Watch the descriptor."""
+        self._fd = fd
+        self._loop.add_reader(fd, on_readable)
+
+    def detach(self) -> None:
+        """Stop watching."""
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+
+    def park(self, parked: Parked) -> "asyncio.Future[None]":
+        """Return a future; cancelling the task cancels it."""
+        parked.waiter = future = self._loop.create_future()
+        return future
+
+    def wake(self, parked: Parked) -> None:
+        """Complete the future, unless its task was cancelled."""
+        if not parked.waiter.done():
+            parked.waiter.set_result(None)

@@ -1,0 +1,65 @@
+"""trio."""
+
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from trio.lowlevel import Abort, RaiseCancelT
+
+from aiorbd._bridge.loops import Parked
+
+
+class TrioLoop:
+    """The running trio loop. A system task waits for the descriptor."""
+
+    def __init__(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._scope = trio.CancelScope()
+        self._gone = False
+
+    def is_current(self) -> bool:
+        """Tell whether the calling code runs in this loop."""
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def is_gone(self) -> bool:
+        """Tell whether the loop ended."""
+        return self._gone
+
+    def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
+        """Start the system task. It ends with `detach`, or with the loop."""
+
+        async def watch() -> None:
+            try:
+                with self._scope:
+                    while True:
+                        await trio.lowlevel.wait_readable(fd)
+                        on_readable()
+            finally:
+                self._gone = not self._scope.cancelled_caught
+
+        trio.lowlevel.spawn_system_task(watch, name="aiorbd completions")
+
+    def detach(self) -> None:
+        """End the system task."""
+        if not self._gone:
+            self._scope.cancel()
+
+    async def park(self, parked: Parked) -> None:
+        """Sleep until woken. A cancellation is always granted at once."""
+
+        def abort(_raise_cancel: RaiseCancelT) -> Abort:
+            parked.waiter = None
+            return Abort.SUCCEEDED
+
+        parked.waiter = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self, parked: Parked) -> None:
+        """Reschedule the task, unless it was cancelled."""
+        waiter: Any = parked.waiter
+        if waiter is not None:
+            parked.waiter = None
+            trio.lowlevel.reschedule(waiter)

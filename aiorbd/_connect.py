@@ -1,0 +1,94 @@
+"""Connecting, on a worker thread: configuration, the monitors, and errors that say what was missing."""
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiorbd._marshal import decode
+from aiorbd._native import ffi, rados
+from aiorbd.errors import ConfigFileNotFound, InvalidArgument, RbdError, error_for
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `aiorbd.connect` was asked for."""
+
+    conffile: str | os.PathLike[str] | None
+    client_id: str
+    cluster_name: str
+    conf: dict[str, str]
+
+    @property
+    def target(self) -> str:
+        """Name the connection in errors before it has an fsid."""
+        return f"client.{self.client_id} of cluster {self.cluster_name!r}"
+
+
+def connect(request: Request) -> tuple[Any, str, int]:
+    """Return a connected ``rados_t``, the fsid and the instance id. Blocks."""
+    lib = rados()
+    pointer = ffi.new("rados_t *")
+    code = lib.rados_create2(pointer, request.cluster_name.encode(), f"client.{request.client_id}".encode(), 0)
+    if code < 0:
+        raise error_for(code, "rados_create2", request.target, subject="cluster")
+    cluster = pointer[0]
+    try:
+        _configure(cluster, request)
+        code = lib.rados_connect(cluster)
+        if code < 0:
+            raise _why_not(cluster, code, request)
+        buffer = ffi.new("char[]", 64)
+        code = lib.rados_cluster_fsid(cluster, buffer, len(buffer))
+        if code < 0:
+            raise error_for(code, "rados_cluster_fsid", request.target, subject="cluster")
+        return cluster, decode(buffer), lib.rados_get_instance_id(cluster)
+    except BaseException:
+        lib.rados_shutdown(cluster)
+        raise
+
+
+def _configure(cluster: Any, request: Request) -> None:
+    lib = rados()
+    if request.conffile is not None:
+        path = os.fspath(request.conffile)
+        if path and not Path(path).is_file():
+            raise ConfigFileNotFound(errno.ENOENT, "no such configuration file", "rados_conf_read_file", repr(path))
+        code = lib.rados_conf_read_file(cluster, os.fsencode(path) if path else ffi.NULL)
+        # Without any file in the usual places, what `conf` says may be enough.
+        if code < 0 and (path or code != -errno.ENOENT):
+            raise error_for(
+                code, "rados_conf_read_file", repr(path) if path else request.target, message="unreadable configuration"
+            )
+    for name, value in request.conf.items():
+        code = lib.rados_conf_set(cluster, name.encode(), str(value).encode())
+        if code == -errno.ENOENT:
+            raise InvalidArgument(errno.EINVAL, "no such option", "rados_conf_set", f"option {name!r}")
+        if code < 0:
+            raise error_for(code, "rados_conf_set", f"option {name!r}", message="the option does not take this value")
+
+
+def _conf_get(cluster: Any, name: str) -> str:
+    buffer = ffi.new("char[]", 4096)
+    code = rados().rados_conf_get(cluster, name.encode(), buffer, len(buffer))
+    return decode(buffer) if code >= 0 else ""
+
+
+def _why_not(cluster: Any, code: int, request: Request) -> RbdError:
+    """librados answers ENOENT for half of what can be wrong: look at what it had to work with."""
+    monitors = _conf_get(cluster, "mon_host")
+    if code == -errno.ENOENT and not monitors:
+        message = "no monitor address: neither the configuration file nor conf has 'mon_host'"
+        return error_for(code, "rados_connect", request.target, subject="cluster", message=message)
+    if code == -errno.ENOENT:
+        searched = _conf_get(cluster, "keyring")
+        message = f"no keyring with a key for client.{request.client_id} in {searched}"
+        return error_for(code, "rados_connect", request.target, subject="keyring", message=message)
+    target = f"{request.target} at {monitors}"
+    if code in (-errno.EACCES, -errno.EPERM):
+        message = f"the monitors do not accept the key of client.{request.client_id}"
+        return error_for(code, "rados_connect", target, message=message)
+    if code == -errno.ETIMEDOUT:
+        return error_for(code, "rados_connect", target, message="the monitors did not answer in time")
+    return error_for(code, "rados_connect", target)

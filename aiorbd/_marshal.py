@@ -1,0 +1,78 @@
+"""Between Python's values and C's: names, buffers, and results whose size C tells afterwards."""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from aiorbd._native import bridge_ffi, ffi
+from aiorbd.errors import InvalidArgument
+
+T = TypeVar("T")
+
+#: How large a result may grow before something must be wrong.
+LARGEST = 1 << 26
+
+
+def invalid(message: str, operation: str, target: str) -> InvalidArgument:
+    """Make the error for an argument that must not reach C."""
+    return InvalidArgument(errno.EINVAL, message, operation, target)
+
+
+def encode_name(name: str, what: str, operation: str) -> bytes:
+    """Encode the name of something that may exist already."""
+    if not isinstance(name, str):
+        raise TypeError(f"{what} must be str, not {type(name).__name__}")
+    if not name:
+        raise invalid(f"{what} must not be empty", operation, what)
+    if "\0" in name:
+        raise invalid(f"{what} must not contain NUL", operation, f"{what} {name!r}")
+    return os.fsencode(name)
+
+
+def encode_new_name(name: str, what: str, operation: str) -> bytes:
+    """Encode the name of something to be made: librbd takes '@' and '/', every tool then stumbles."""
+    encoded = encode_name(name, what, operation)
+    for character in "@/":
+        if character in name:
+            raise invalid(f"{what} must not contain {character!r}", operation, f"{what} {name!r}")
+    return encoded
+
+
+def decode(text: Any) -> str:
+    """Decode a ``char *`` that ends with NUL."""
+    return os.fsdecode(ffi.string(text))
+
+
+def grow(call: Callable[[int], tuple[int, T]], first: int) -> T:
+    """Call with a larger and larger size until C finds it large enough.
+
+    `call` gets a size and returns C's return value and what to make of it when that was no -ERANGE.
+    Other errors are its own business.
+    """
+    size = first
+    while size <= LARGEST:
+        code, result = call(size)
+        if code != -errno.ERANGE:
+            return result
+        size *= 4
+    raise MemoryError(f"a result of more than {LARGEST} entries")
+
+
+def readable(data: Any, what: str, operation: str, target: str) -> Any:
+    """Return a C view of a buffer that C reads; it keeps the buffer exported."""
+    return _view(data, what, operation, target, writable=False)
+
+
+def writable(buffer: Any, what: str, operation: str, target: str) -> Any:
+    """Return a C view of a buffer that C writes to; it keeps the buffer exported."""
+    return _view(buffer, what, operation, target, writable=True)
+
+
+def _view(buffer: Any, what: str, operation: str, target: str, *, writable: bool) -> Any:
+    try:
+        return bridge_ffi.from_buffer("char[]", buffer, require_writable=writable)
+    except (BufferError, ValueError) as error:
+        raise invalid(f"{what}: {error}", operation, target) from None
+    except TypeError:
+        raise TypeError(f"{what} must be a bytes-like object, not {type(buffer).__name__}") from None

@@ -1,0 +1,79 @@
+"""The only importer of the two compiled modules; loads librados and librbd at the first use.
+
+`ffi` with `rados()` and `rbd()` reach every C function, bound when it is first called. `bridge_ffi`
+with `bridge()` reach the compiled bridge. Importing this module loads neither library, so that the
+package can be imported, documented and type-checked on a host without Ceph.
+"""
+
+import os
+from functools import cache
+from typing import Any, Final
+
+from aiorbd import _compiled, _declared
+from aiorbd.errors import LibraryNotFoundError, NotSupportedError
+
+ffi: Final[Any] = _declared.ffi
+bridge_ffi: Final[Any] = _compiled.ffi
+SINCE: Final[dict[str, str]] = _declared.SINCE
+
+#: A library by another name or path, for hosts with several builds of Ceph.
+_PATHS: Final = {
+    "librados": os.environ.get("AIORBD_LIBRADOS", "librados.so.2"),
+    "librbd": os.environ.get("AIORBD_LIBRBD", "librbd.so.1"),
+}
+
+
+class Library:
+    """A library whose functions are looked up when they are first called."""
+
+    def __init__(self, name: str) -> None:
+        self._path = _PATHS[name]
+        try:
+            self._library = ffi.dlopen(self._path)
+        except OSError as error:
+            raise _not_found(name, self._path, str(error)) from None
+
+    def __getattr__(self, function: str) -> Any:
+        try:
+            bound = getattr(self._library, function)
+        except AttributeError:
+            if function not in SINCE:
+                raise
+            raise NotSupportedError(function, SINCE[function], self._path) from None
+        setattr(self, function, bound)  # the next call finds it without coming here
+        return bound
+
+
+def _not_found(name: str, path: str, detail: str) -> LibraryNotFoundError:
+    package = {"librados": "librados2", "librbd": "librbd1"}[name]
+    return LibraryNotFoundError(
+        f"{name} cannot be loaded ({detail}). Install the package {package} (Debian, Ubuntu, Fedora) "
+        f"or set AIORBD_{name.upper()} to its path; '{path}' was tried."
+    )
+
+
+@cache
+def rados() -> Library:
+    """Return librados."""
+    return Library("librados")
+
+
+@cache
+def rbd() -> Library:
+    """Return librbd."""
+    return Library("librbd")
+
+
+def library_of(function: str) -> Library:
+    """Return the library that has a function, by its name."""
+    return rbd() if function.startswith("rbd_") else rados()
+
+
+@cache
+def bridge() -> Any:
+    """Return the compiled bridge, bound to librbd."""
+    rbd()  # a missing library is explained in one place
+    message = _compiled.lib.aiorbd_load(_PATHS["librbd"].encode())
+    if message:
+        raise _not_found("librbd", _PATHS["librbd"], bridge_ffi.string(message).decode())
+    return _compiled.lib

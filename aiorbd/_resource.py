@@ -1,0 +1,90 @@
+"""What clusters, I/O contexts and images have in common for their user: opening and closing."""
+
+import warnings
+from collections.abc import Callable, Coroutine, Generator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from aiorbd._handle import Handle, State
+
+
+class Resource:
+    """Something open, which is closed by leaving ``async with`` or by `close`."""
+
+    def __init__(self, handle: Handle, close_timeout: float) -> None:
+        """Private."""
+        self._handle = handle
+        self._close_timeout = close_timeout
+
+    def __repr__(self) -> str:
+        return f"<aiorbd.{type(self).__name__}: {self._handle.target}, {self._handle.state.value}>"
+
+    @property
+    def in_flight(self) -> int:
+        """How many operations on this very object are running, abandoned ones counted."""
+        return self._handle.in_flight
+
+    async def drain(self, timeout: float | None = None) -> None:
+        """Wait until no operation is in flight, abandoned ones included.
+
+        Raises:
+            TimeoutError: Some still are after `timeout` seconds (None waits for ever).
+        """
+        await self._handle.drain(timeout)
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Close, and before that whatever was opened from here.
+
+        New calls are refused at once; operations in flight are waited for, at most `timeout` seconds
+        (None: the `close_timeout` given to `connect`). The close itself cannot be taken back: when the
+        wait is cancelled or overdue it goes on in the background. Closing twice is allowed.
+
+        Raises:
+            CloseTimeout: Something is still in flight.
+            RbdError: Ceph reported an error while closing; it is closed all the same.
+
+        Implements: rbd_aio_close, rados_ioctx_destroy, rados_shutdown
+        """
+        await self._handle.close(self._close_timeout if timeout is None else timeout)
+
+    async def __aenter__(self) -> Self:
+        self._handle.check()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._handle.leave(error, self._close_timeout)
+
+    def __del__(self) -> None:
+        # Nothing is closed here, which could block any thread: that is left to the cluster's close.
+        handle: Handle | None = getattr(self, "_handle", None)
+        if handle is not None and handle.state is State.OPEN and not handle.bridge.forked:
+            warnings.warn(f"{self!r} was never closed: use 'async with' or 'await ….close()'", ResourceWarning, 2, self)
+
+
+R = TypeVar("R", bound=Resource)
+
+
+class Opening(Generic[R]):
+    """Something about to be opened: await it, or enter it with ``async with``. Until then nothing happens."""
+
+    def __init__(self, open_it: Callable[[], Coroutine[Any, Any, R]]) -> None:
+        """Private."""
+        self._open_it = open_it
+        self._opened: R
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Open it; the caller closes it."""
+        return self._open_it().__await__()
+
+    async def __aenter__(self) -> R:
+        """Open it; leaving the block closes it."""
+        self._opened = await self._open_it()
+        return await self._opened.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self._opened.__aexit__(kind, error, traceback)

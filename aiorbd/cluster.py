@@ -1,0 +1,292 @@
+"""A connection to a Ceph cluster."""
+
+import errno
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+import anyio
+
+from aiorbd import _connect
+from aiorbd._bridge.bridge import Bridge
+from aiorbd._bridge.loops import current_loop
+from aiorbd._handle import Handle
+from aiorbd._marshal import decode, encode_name, encode_new_name, grow
+from aiorbd._native import ffi, rados
+from aiorbd._resource import Opening, Resource
+from aiorbd.errors import PoolNotFound, Timeout, error_for
+from aiorbd.ioctx import IoCtx, open_ioctx
+from aiorbd.models import CommandResult
+
+#: Seconds `connect` waits for the monitors.
+CONNECT_TIMEOUT: Final = 30.0
+
+#: Seconds a close waits for operations in flight.
+CLOSE_TIMEOUT: Final = 10.0
+
+
+class ClusterHandle(Handle):
+    """A ``rados_t``; None until it is connected."""
+
+    subject = "cluster"
+
+    def shut(self) -> None:
+        """Disconnect on a worker thread; the bridge goes last."""
+        if self.pointer is None:
+            self._gone(0)
+        else:
+            self.bridge.start_background(self, self._shutdown, self._gone)
+
+    def _shutdown(self) -> int:
+        rados().rados_shutdown(self.pointer)
+        return 0
+
+    def _gone(self, _code: int) -> None:
+        self.pointer = None
+        self.closed()
+        self.bridge.release()
+
+
+class Cluster(Resource):
+    """A connection to a Ceph cluster, made by `connect`.
+
+    It belongs to the event loop that connected it. Use it as an async context manager, or call
+    `close`.
+    """
+
+    def __init__(self, handle: ClusterHandle, fsid: str, instance_id: int, close_timeout: float) -> None:
+        """Private: use `connect`."""
+        super().__init__(handle, close_timeout)
+        self._fsid = fsid
+        self._instance_id = instance_id
+
+    def get_fsid(self) -> str:
+        """Return the cluster's unique id, as ``ceph fsid`` prints it.
+
+        Implements: rados_cluster_fsid
+        """
+        return self._fsid
+
+    def get_instance_id(self) -> int:
+        """Return the number the cluster gave this connection; watchers and blocklists show it.
+
+        Implements: rados_get_instance_id
+        """
+        return self._instance_id
+
+    # -- pools ---------------------------------------------------------------------------------
+
+    async def create_pool(self, name: str) -> None:
+        """Create a pool. When cancelled, the outcome is unknown.
+
+        Raises:
+            PoolExists: There is a pool of that name.
+            InvalidArgument: The name is empty or holds ``@`` or ``/``.
+
+        Implements: rados_pool_create
+        """
+        encoded = encode_new_name(name, "pool name", "rados_pool_create")
+        await self._handle.call("rados_pool_create", encoded, subject="pool", target=f"pool {name!r}")
+
+    async def delete_pool(self, name: str) -> None:
+        """Delete a pool and all that is in it. When cancelled, the outcome is unknown.
+
+        Raises:
+            PoolNotFound: There is no such pool.
+            PermissionError: The monitors do not allow it (``mon_allow_pool_delete``).
+
+        Implements: rados_pool_delete
+        """
+        encoded = encode_name(name, "pool name", "rados_pool_delete")
+        await self._handle.call("rados_pool_delete", encoded, subject="pool", target=f"pool {name!r}")
+
+    async def list_pools(self) -> list[str]:
+        """Return the names of all pools.
+
+        Implements: rados_pool_list
+        """
+        handle = self._handle
+
+        def read(size: int) -> tuple[int, bytes]:
+            buffer = ffi.new("char[]", size)
+            length = handle.raise_for(rados().rados_pool_list(handle.pointer, buffer, size), "rados_pool_list")
+            return (-errno.ERANGE if length > size else 0), bytes(ffi.buffer(buffer)[:length])
+
+        names = await handle.run(lambda: grow(read, 1024))
+        return [os.fsdecode(name) for name in names.split(b"\0") if name]
+
+    async def pool_lookup(self, name: str) -> int:
+        """Return the id of a pool.
+
+        Raises:
+            PoolNotFound: There is no such pool.
+
+        Implements: rados_pool_lookup
+        """
+        encoded = encode_name(name, "pool name", "rados_pool_lookup")
+        return await self._handle.call("rados_pool_lookup", encoded, subject="pool", target=f"pool {name!r}")
+
+    async def pool_reverse_lookup(self, pool_id: int) -> str:
+        """Return the name of a pool.
+
+        Raises:
+            PoolNotFound: There is no such pool.
+
+        Implements: rados_pool_reverse_lookup
+        """
+        handle = self._handle
+
+        def read(size: int) -> tuple[int, str]:
+            buffer = ffi.new("char[]", size)
+            code = rados().rados_pool_reverse_lookup(handle.pointer, pool_id, buffer, size)
+            if code != -errno.ERANGE:
+                handle.raise_for(code, "rados_pool_reverse_lookup", subject="pool", target=f"pool id {pool_id}")
+            return code, decode(buffer)
+
+        return await handle.run(lambda: grow(read, 256))
+
+    async def pool_exists(self, name: str) -> bool:
+        """Tell whether there is a pool of that name.
+
+        Implements: rados_pool_lookup
+        """
+        try:
+            await self.pool_lookup(name)
+        except PoolNotFound:
+            return False
+        return True
+
+    def open_ioctx(self, pool: str | int, namespace: str = "") -> Opening[IoCtx]:
+        """Open an I/O context: a pool, by name or by id, and a namespace in it.
+
+        Await the result, or use it with ``async with``.
+
+        Raises:
+            PoolNotFound: There is no such pool.
+
+        Implements: rados_ioctx_create, rados_ioctx_create2, rados_ioctx_set_namespace
+        """
+        return Opening(lambda: open_ioctx(self._handle, self._close_timeout, pool, namespace))
+
+    # -- commands ------------------------------------------------------------------------------
+
+    async def mon_command(self, command: str | Mapping[str, Any], inbuf: bytes = b"") -> CommandResult:
+        """Send a command to the monitors, as the ``ceph`` tool does. When cancelled, the outcome is unknown.
+
+        Args:
+            command: JSON text, or a mapping that becomes it, like ``{"prefix": "osd pool ls", "format": "json"}``.
+            inbuf: Data that goes with it.
+
+        Raises:
+            RbdError: The monitors refused; the message is theirs.
+
+        Implements: rados_mon_command
+        """
+        handle = self._handle
+        text = command if isinstance(command, str) else json.dumps(command)
+        target = f"monitor command {_prefix(text)!r}"
+
+        def call() -> CommandResult:
+            line = ffi.new("char[]", text.encode())
+            lines = ffi.new("const char *[]", [line])
+            output, output_length = ffi.new("char **"), ffi.new("size_t *")
+            status, status_length = ffi.new("char **"), ffi.new("size_t *")
+            code = rados().rados_mon_command(
+                handle.pointer, lines, 1, inbuf, len(inbuf), output, output_length, status, status_length
+            )
+            try:
+                data = bytes(ffi.buffer(output[0], output_length[0])) if output[0] else b""
+                message = bytes(ffi.buffer(status[0], status_length[0])).decode(errors="replace") if status[0] else ""
+            finally:
+                for buffer in (output[0], status[0]):
+                    if buffer:
+                        rados().rados_buffer_free(buffer)
+            if code < 0:
+                raise error_for(code, "rados_mon_command", target, message=message or None)
+            return CommandResult(data, message)
+
+        return await handle.run(call)
+
+
+def _prefix(command: str) -> str:
+    """What a command is called, for errors; its arguments may be secret."""
+    try:
+        return str(json.loads(command).get("prefix", "?"))
+    except (ValueError, AttributeError):
+        return "?"
+
+
+def connect(
+    conffile: str | os.PathLike[str] | None = "",
+    *,
+    client_id: str = "admin",
+    conf: Mapping[str, str] | None = None,
+    timeout: float | None = CONNECT_TIMEOUT,
+    cluster_name: str = "ceph",
+    close_timeout: float = CLOSE_TIMEOUT,
+) -> Opening[Cluster]:
+    """Connect to a cluster. Await the result, or use it with ``async with``.
+
+    Args:
+        conffile: Path of the configuration file. The empty string means the usual places
+            (``$CEPH_CONF``, ``/etc/ceph/ceph.conf``, ``~/.ceph/ceph.conf``, ``ceph.conf``); None means no
+            file: then `conf` has to name the monitors.
+        client_id: Who connects, without the ``client.`` before it.
+        conf: Ceph's options by name; they override the file.
+        timeout: Seconds to wait for the monitors; None waits for ever. Cancelling returns at once too.
+        cluster_name: The name that default paths contain.
+        close_timeout: Seconds that leaving ``async with`` and `Cluster.close` wait for operations in flight,
+            also for the I/O contexts and images opened from this connection.
+
+    Raises:
+        ConfigFileNotFound: `conffile` is not there.
+        InvalidArgument: An option in `conf` does not exist or does not take its value.
+        KeyringNotFound: No key for the client was found.
+        PermissionError: The monitors do not accept the key.
+        Timeout: The monitors did not answer in time.
+        LibraryNotFoundError: librados or librbd is not installed.
+
+    Implements: rados_create2, rados_conf_read_file, rados_conf_set, rados_connect
+    """
+    return Opening(
+        lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout)
+    )
+
+
+async def _open_cluster(
+    conffile: str | os.PathLike[str] | None,
+    client_id: str,
+    conf: dict[str, str],
+    timeout: float | None,
+    cluster_name: str,
+    close_timeout: float,
+) -> Cluster:
+    for name in (client_id, cluster_name):
+        encode_name(name, "client or cluster name", "rados_create2")
+    if timeout is not None:
+        conf = {"client_mount_timeout": str(max(1, math.ceil(timeout)))} | conf
+    request = _connect.Request(conffile, client_id, cluster_name, conf)
+    handle = ClusterHandle(Bridge(current_loop()), None, request.target)
+
+    def run() -> tuple[str, int]:
+        handle.pointer, fsid, instance_id = _connect.connect(request)
+        return fsid, instance_id
+
+    try:
+        with anyio.fail_after(timeout):
+            fsid, instance_id = await handle.run(run)
+    except TimeoutError as error:
+        handle.begin_close()
+        if isinstance(error, Timeout):
+            raise
+        raise Timeout(
+            errno.ETIMEDOUT, f"the monitors did not answer within {timeout} s", "rados_connect", request.target
+        ) from None
+    except BaseException:
+        # Cancelled: the thread goes on, and what it connects is shut down when it is done.
+        handle.begin_close()
+        raise
+    handle.target = f"cluster {fsid}"
+    return Cluster(handle, fsid, instance_id, close_timeout)

@@ -1,0 +1,240 @@
+"""The exceptions.
+
+Two families under :class:`Error`: what Ceph answered (:class:`RbdError` and its subclasses, which
+are `OSError`s too and carry an errno), and misuse that never reached Ceph (:class:`UsageError`).
+"""
+
+import builtins
+import errno as _errno
+import os
+from typing import Any, Literal
+
+#: What a C function was looking for: decides which class an errno becomes.
+Subject = Literal["image", "pool", "cluster", "keyring", "snapshot", "object"]
+
+
+class Error(Exception):
+    """The root of everything this package raises on its own account."""
+
+
+class UsageError(Error, RuntimeError):
+    """The library was used in a way that cannot work; nothing reached Ceph."""
+
+
+class ClosedError(UsageError):
+    """The cluster, I/O context or image is closed or closing."""
+
+
+class WrongLoopError(UsageError):
+    """The cluster belongs to another event loop, or no event loop is running."""
+
+
+class ForkedError(UsageError):
+    """The cluster was connected by the parent process; connect again in the child."""
+
+
+class NotSupportedError(Error, NotImplementedError):
+    """The host's librbd or librados is too old for this call.
+
+    Attributes:
+        function: The C function that is missing.
+        since: The Ceph release that brought it.
+    """
+
+    def __init__(self, function: str, since: str, library: str) -> None:
+        super().__init__(function, since, library)
+        self.function = function
+        self.since = since
+        self.library = library
+
+    def __str__(self) -> str:
+        return f"{self.function} needs Ceph {self.since} or newer; {self.library} lacks it"
+
+
+class LibraryNotFoundError(Error, ImportError):
+    """librbd or librados cannot be loaded on this host."""
+
+
+class RbdError(Error, OSError):
+    """Ceph refused or failed a call.
+
+    Attributes:
+        errno: The positive error number.
+        operation: The C function that returned it, or that would have been called.
+        target: What it was done to, for example ``image 'rbd/vm-1'``.
+    """
+
+    operation: str
+    target: str
+
+    def __init__(self, errno: int, message: str | None = None, operation: str = "", target: str = "") -> None:
+        super().__init__(errno, message if message is not None else os.strerror(errno))
+        self.operation = operation
+        self.target = target
+
+    def __str__(self) -> str:
+        where = " on ".join(part for part in (self.operation, self.target) if part)
+        name = _errno.errorcode.get(self.errno or 0, str(self.errno))
+        return f"{self.strerror} [{name}]" + (f" ({where})" if where else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.errno, self.strerror, self.operation, self.target)
+
+
+class ObjectNotFound(RbdError, FileNotFoundError):
+    """Something that was named is not there."""
+
+
+class ImageNotFound(ObjectNotFound):
+    """There is no such image."""
+
+
+class SnapshotNotFound(ObjectNotFound):
+    """The image has no such snapshot."""
+
+
+class PoolNotFound(ObjectNotFound):
+    """There is no such pool, or no such namespace in it."""
+
+
+class ConfigFileNotFound(ObjectNotFound):
+    """The configuration file is not there."""
+
+
+class KeyringNotFound(ObjectNotFound):
+    """No keyring holds a key for the client, where Ceph looked for one."""
+
+
+class ObjectExists(RbdError, FileExistsError):
+    """Something of that name is there already."""
+
+
+class ImageExists(ObjectExists):
+    """An image of that name is there already."""
+
+
+class PoolExists(ObjectExists):
+    """A pool of that name is there already."""
+
+
+class PermissionError(RbdError, builtins.PermissionError):  # noqa: A001 - the name in Python's `rbd` module
+    """The key is wrong, or its capabilities do not allow this."""
+
+
+class ReadOnlyImage(RbdError):
+    """The image was opened read-only, or at a snapshot."""
+
+
+class ImageBusy(RbdError):
+    """The image is in use: watchers, a lock, or another operation on it."""
+
+
+class ImageHasSnapshots(RbdError):
+    """The image has snapshots, which must go first."""
+
+
+class InvalidArgument(RbdError, ValueError):
+    """An argument is out of range or of the wrong shape; caught before C, or refused by Ceph."""
+
+
+class ArgumentOutOfRange(InvalidArgument):
+    """Ceph cannot represent the value (EDOM, ERANGE)."""
+
+
+class PastEndOfImage(InvalidArgument):
+    """Offset and length do not lie within the image. Nothing was read or written."""
+
+
+class IncompleteReadError(RbdError):
+    """The image shrank while it was read."""
+
+
+class ConnectionShutdown(RbdError, ConnectionError):
+    """The connection is gone for good: the client was blocklisted or shut down. Connect anew."""
+
+
+class Timeout(RbdError, TimeoutError):
+    """Ceph did not answer in time."""
+
+
+class CloseTimeout(Timeout):
+    """Operations in flight held up a close; it goes on behind the scenes."""
+
+
+class NoSpace(RbdError):
+    """The pool or the cluster is full."""
+
+
+class DiskQuotaExceeded(RbdError):
+    """The pool's quota is reached."""
+
+
+class FunctionNotSupported(RbdError):
+    """The cluster or the image cannot do this."""
+
+
+class OperationCanceled(RbdError):
+    """A long operation was stopped by its progress callback or by a cancellation."""
+
+
+class InterruptedOrTimeoutError(RbdError, InterruptedError):
+    """The call was interrupted."""
+
+
+class CompareMismatch(RbdError):
+    """`compare_and_write` found other data; nothing was written.
+
+    Attributes:
+        offset: Where in the image the first difference is, in bytes.
+    """
+
+    def __init__(
+        self, errno: int, message: str | None = None, operation: str = "", target: str = "", offset: int = 0
+    ) -> None:
+        super().__init__(errno, message, operation, target)
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.errno, self.strerror, self.operation, self.target, self.offset)
+
+
+_BY_ERRNO: dict[int, type[RbdError]] = {
+    _errno.ENOENT: ObjectNotFound,
+    _errno.EEXIST: ObjectExists,
+    _errno.EPERM: PermissionError,
+    _errno.EACCES: PermissionError,
+    _errno.EROFS: ReadOnlyImage,
+    _errno.EBUSY: ImageBusy,
+    _errno.ENOTEMPTY: ImageHasSnapshots,
+    _errno.EINVAL: InvalidArgument,
+    _errno.EDOM: ArgumentOutOfRange,
+    _errno.ERANGE: ArgumentOutOfRange,
+    _errno.ESHUTDOWN: ConnectionShutdown,  # a blocklisted client
+    _errno.ENOTCONN: ConnectionShutdown,
+    _errno.ETIMEDOUT: Timeout,
+    _errno.ENOSPC: NoSpace,
+    _errno.EDQUOT: DiskQuotaExceeded,
+    _errno.EOPNOTSUPP: FunctionNotSupported,
+    _errno.ENOSYS: FunctionNotSupported,
+    _errno.ECANCELED: OperationCanceled,
+    _errno.EINTR: InterruptedOrTimeoutError,
+    _errno.EILSEQ: CompareMismatch,
+}
+
+_BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
+    (_errno.ENOENT, "image"): ImageNotFound,
+    (_errno.ENOENT, "pool"): PoolNotFound,
+    (_errno.ENOENT, "keyring"): KeyringNotFound,
+    (_errno.ENOENT, "snapshot"): SnapshotNotFound,
+    (_errno.EEXIST, "image"): ImageExists,
+    (_errno.EEXIST, "pool"): PoolExists,
+}
+
+
+def error_for(
+    code: int, operation: str, target: str, *, subject: Subject = "object", message: str | None = None
+) -> RbdError:
+    """Make the exception for a negative return value of a C function."""
+    number = -code
+    cls = _BY_SUBJECT.get((number, subject)) or _BY_ERRNO.get(number, RbdError)
+    return cls(number, message, operation, target)

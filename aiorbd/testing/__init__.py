@@ -1,0 +1,6 @@
+"""A real Ceph cluster for tests: a monitor and memory-backed OSDs as child processes, ready in seconds."""
+
+from aiorbd.testing.cluster import DevCluster
+from aiorbd.testing.config import ClusterConfig, MissingDaemonError
+
+__all__ = ["ClusterConfig", "DevCluster", "MissingDaemonError"]

@@ -1,0 +1,183 @@
+"""A development cluster, and what can be done to it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from anyio import to_thread
+
+from aiorbd.testing.config import ClusterConfig
+
+T = TypeVar("T")
+
+
+async def _in_thread(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    return await to_thread.run_sync(partial(function, *arguments, **options))
+
+
+def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subprocess.Popen[str]", dict[str, int]]:
+    """Start a supervisor and wait until its cluster is ready; return it and the daemons' process ids."""
+    config.require_programs()
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "aiorbd.testing.supervisor", str(directory), json.dumps(asdict(config)), *flags],
+        stdin=subprocess.DEVNULL if flags else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a Ctrl-C in the terminal is the owner's business
+    )
+    assert supervisor.stdout is not None
+    answer = json.loads(supervisor.stdout.readline() or '{"error": "the supervisor died"}')
+    if "error" in answer:
+        supervisor.wait()
+        raise RuntimeError(f"the development cluster did not start: {answer['error']}")
+    return supervisor, answer["pids"]
+
+
+class DevCluster:
+    """A Ceph cluster of its own under a temporary directory, on free ports of the loopback interface.
+
+    Use it as an async context manager::
+
+        async with DevCluster() as ceph, aiorbd.connect(ceph.conffile) as cluster:
+            ...
+
+    Leaving the block, or the death of the process, ends the daemons and removes their directory.
+    """
+
+    def __init__(self, config: ClusterConfig | None = None, **options: Any) -> None:
+        """Take a `ClusterConfig`, or its fields as keyword arguments."""
+        self.config = config or ClusterConfig(**options)
+        self._supervisor: subprocess.Popen[str] | None = None
+        self._directory: Path | None = None
+        self._pids: dict[str, int] = {}
+
+    @property
+    def directory(self) -> Path:
+        """Where everything lies: configuration, keyring, logs, data."""
+        if self._directory is None:
+            raise RuntimeError("the cluster is not running")
+        return self._directory
+
+    @property
+    def conffile(self) -> str:
+        """The configuration file for `aiorbd.connect` and ``CEPH_CONF``."""
+        return str(self.directory / "ceph.conf")
+
+    @property
+    def mon_host(self) -> str:
+        """The monitor's address, for connecting without a file."""
+        for line in Path(self.conffile).read_text().splitlines():
+            name, _, value = line.partition(" = ")
+            if name == "mon host":
+                return value
+        raise RuntimeError(f"{self.conffile} names no monitor")
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables for programs that should find the cluster."""
+        return dict(os.environ) | {"CEPH_CONF": self.conffile}
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start_blocking(self) -> None:
+        """Start; for callers without an event loop."""
+        directory = Path(tempfile.mkdtemp(prefix="aiorbd-"))
+        self._supervisor, self._pids = spawn(directory, self.config)
+        self._directory = directory
+
+    def stop_blocking(self) -> None:
+        """Stop; for callers without an event loop. Stopping twice is allowed."""
+        if self._supervisor is not None:
+            self._supervisor.communicate()  # the end of its input is what it waits for
+            self._supervisor = self._directory = None
+
+    async def start(self) -> None:
+        """Start the daemons and wait until the cluster takes I/O: about 5 s."""
+        await _in_thread(self.start_blocking)
+
+    async def stop(self) -> None:
+        """Kill the daemons and remove their directory."""
+        await _in_thread(self.stop_blocking)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Waits for no network: it may block for the moment that killing takes, also when cancelled.
+        self.stop_blocking()
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def run_blocking(self, *command: str, stdin: bytes | None = None) -> bytes:
+        """Run a program that finds the cluster, like ``rbd``; return what it printed."""
+        done = subprocess.run(command, input=stdin, capture_output=True, env=self.environment(), check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.decode(errors='replace').strip()}")
+        return done.stdout
+
+    async def run(self, *command: str, stdin: bytes | None = None) -> bytes:
+        """Run a program that finds the cluster, like ``rbd``; return what it printed."""
+        return await _in_thread(self.run_blocking, *command, stdin=stdin)
+
+    # -- faults --------------------------------------------------------------------------------
+
+    def pause(self, daemon: str = "osd.0") -> None:
+        """Stop a daemon in its tracks: to its clients the cluster is dead."""
+        os.kill(self._pids[daemon], signal.SIGSTOP)
+
+    def resume(self, daemon: str = "osd.0") -> None:
+        """Let a paused daemon go on."""
+        os.kill(self._pids[daemon], signal.SIGCONT)
+
+    async def kill(self, daemon: str = "osd.0", number: int = signal.SIGKILL) -> None:
+        """End a daemon. A memory-backed OSD that gets SIGKILL loses its data; SIGTERM saves it."""
+        await _in_thread(self._ask, do="kill", name=daemon, signal=int(number))
+        del self._pids[daemon]
+
+    async def restart(self, daemon: str = "osd.0", number: int = signal.SIGTERM) -> None:
+        """End a daemon, if it runs, and start it again; an OSD is waited for until it is up."""
+        if daemon in self._pids:
+            await self.kill(daemon, number)
+        answer = await _in_thread(self._ask, do="start", name=daemon)
+        self._pids[daemon] = answer["pid"]
+        if daemon.startswith("osd."):
+            await _in_thread(self._wait_until_up, daemon)
+
+    async def blocklist(self, address: str) -> None:
+        """Cut a client off, by its address as ``rbd status`` shows it."""
+        await self.run("ceph", "osd", "blocklist", "add", address)
+
+    async def set_quota(self, pool: str, max_bytes: int) -> None:
+        """Bound what a pool may hold; 0 lifts the bound."""
+        await self.run("ceph", "osd", "pool", "set-quota", pool, "max_bytes", str(max_bytes))
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        assert self._supervisor is not None and self._supervisor.stdin is not None and self._supervisor.stdout is not None
+        self._supervisor.stdin.write(json.dumps(request) + "\n")
+        self._supervisor.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._supervisor.stdout.readline() or '{"error": "the supervisor died"}')
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+    def _wait_until_up(self, daemon: str) -> None:
+        number = int(daemon.partition(".")[2])
+        pid = self._pids[daemon]
+        while True:
+            dump = json.loads(self.run_blocking("ceph", "osd", "dump", "-f", "json"))
+            (osd,) = [osd for osd in dump["osds"] if osd["osd"] == number]
+            nonce = osd["public_addrs"]["addrvec"][0]["nonce"] if osd["public_addrs"]["addrvec"] else 0
+            # Up, and not the one before it whose death the monitors have not noticed.
+            if osd["up"] and nonce == pid:
+                return

@@ -1,0 +1,100 @@
+"""What a development cluster is made of, and its configuration file."""
+
+import shutil
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+#: Which Debian package has a program.
+PACKAGES = {
+    "ceph": "ceph-common",
+    "ceph-authtool": "ceph-common",
+    "ceph-mgr": "ceph-mgr",
+    "ceph-mon": "ceph-mon",
+    "ceph-osd": "ceph-osd",
+    "monmaptool": "ceph-base",
+    "rbd": "ceph-common",
+}
+
+
+class MissingDaemonError(RuntimeError):
+    """A program of Ceph's is not installed; the message names its package."""
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """What to start.
+
+    Attributes:
+        osds: How many OSDs.
+        mgr: Whether to start a manager too; nothing in librbd needs one.
+        cephx: Whether clients must show a key.
+        objectstore: Where OSDs keep data: in memory, or in a file under the cluster's directory.
+        osd_bytes: How much each OSD can hold.
+        pool: A pool to create and initialise for images; empty for none.
+        options: More lines for the ``[global]`` section of the configuration.
+    """
+
+    osds: int = 1
+    mgr: bool = False
+    cephx: bool = False
+    objectstore: Literal["memstore", "bluestore"] = "memstore"
+    osd_bytes: int = 4 << 30
+    pool: str = "rbd"
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def require_programs(self) -> None:
+        """Raise `MissingDaemonError` unless everything is installed."""
+        needed = ["ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool"]
+        for program in [*needed, "ceph-mgr"] if self.mgr else needed:
+            if shutil.which(program) is None:
+                raise MissingDaemonError(f"{program} is not installed: apt-get install {PACKAGES[program]}")
+
+    def write(self, directory: Path) -> str:
+        """Write ``ceph.conf``; return the monitor's address."""
+        address = f"127.0.0.1:{_free_port()}"
+        auth = "cephx" if self.cephx else "none"
+        lines = {
+            "fsid": str(uuid.uuid4()),
+            "mon host": f"v2:{address}",
+            "mon initial members": "a",
+            "auth cluster required": auth,
+            "auth service required": auth,
+            "auth client required": auth,
+            "keyring": f"{directory}/keyring",
+            "log file": f"{directory}/log/$name.log",
+            "admin socket": f"{directory}/run/$name.$pid.asok",
+            "run dir": f"{directory}/run",
+            "mon data": f"{directory}/mon.$id",
+            "mgr data": f"{directory}/mgr.$id",
+            "osd data": f"{directory}/osd.$id",
+            "osd objectstore": self.objectstore,
+            "memstore device bytes": str(self.osd_bytes),
+            "bluestore block size": str(self.osd_bytes),
+            "ms bind ipv6": "false",
+            # One machine, one copy, no waiting.
+            "osd pool default size": "1",
+            "osd pool default min size": "1",
+            "osd pool default pg num": "8",
+            "osd pool default pg autoscale mode": "off",
+            "osd crush chooseleaf type": "0",
+            "mon allow pool size one": "true",
+            "mon allow pool delete": "true",
+            "mon osd crush smoke test": "false",
+            "mon data avail crit": "1",
+            "mon data avail warn": "2",
+            "paxos propose interval": "0.05",
+        } | dict(self.options)
+        text = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
+        (directory / "ceph.conf").write_text(text + "\n[client]\nadmin socket =\nlog file =\n")
+        return address
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

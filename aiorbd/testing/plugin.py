@@ -1,0 +1,41 @@
+"""pytest fixtures: a real cluster for the session, and an empty place in it for each test.
+
+They are there wherever aiorbd is installed beside pytest. `aiorbd_ioctx` is an async fixture: run
+its tests with anyio's plugin (``@pytest.mark.anyio``) or with pytest-asyncio in auto mode.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from aiorbd import IoCtx
+    from aiorbd.testing.cluster import DevCluster
+
+
+@pytest.fixture(scope="session")
+def aiorbd_cluster() -> "Iterator[DevCluster]":
+    """A cluster with one memory-backed OSD and the pool ``rbd``, shared by the session."""
+    # Imported late: the plugin is loaded wherever pytest runs, and should cost nothing there.
+    from aiorbd.testing.cluster import DevCluster
+
+    cluster = DevCluster()
+    cluster.start_blocking()
+    try:
+        yield cluster
+    finally:
+        cluster.stop_blocking()
+
+
+@pytest.fixture
+async def aiorbd_ioctx(aiorbd_cluster: "DevCluster") -> "AsyncIterator[IoCtx]":
+    """An `aiorbd.IoCtx` on a namespace that nobody else uses."""
+    import aiorbd
+
+    namespace = f"test-{uuid.uuid4().hex[:12]}"
+    await aiorbd_cluster.run("rbd", "namespace", "create", "rbd", "--namespace", namespace)
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
+        async with cluster.open_ioctx("rbd", namespace) as ioctx:
+            yield ioctx
