@@ -231,10 +231,18 @@ _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
 }
 
 
+#: Where the C library's own text would mislead.
+_MESSAGES = {
+    _errno.EILSEQ: "other data found, nothing written",
+    _errno.ESHUTDOWN: "the client was blocklisted or its connection shut down: connect anew",
+    _errno.ENOTEMPTY: "the image has snapshots",
+}
+
+
 def error_for(
     code: int, operation: str, target: str, *, subject: Subject = "object", message: str | None = None
 ) -> RbdError:
     """Make the exception for a negative return value of a C function."""
     number = -code
     cls = _BY_SUBJECT.get((number, subject)) or _BY_ERRNO.get(number, RbdError)
-    return cls(number, message, operation, target)
+    return cls(number, message or _MESSAGES.get(number), operation, target)

@@ -34,11 +34,12 @@ class TrioLoop:
         async def watch() -> None:
             try:
                 with self._scope:
-                    while True:
+                    # `detach` is called by `on_readable`, and the descriptor is closed after it.
+                    while not self._scope.cancel_called:
                         await trio.lowlevel.wait_readable(fd)
                         on_readable()
             finally:
-                self._gone = not self._scope.cancelled_caught
+                self._gone = True
 
         trio.lowlevel.spawn_system_task(watch, name="aiorbd completions")
 
