@@ -33,6 +33,9 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
+_OPEN = State.OPEN
+
+
 class _Waiter:
     """A task that waits for a handle's state."""
 
@@ -55,6 +58,7 @@ class Handle:
         self.pointer: Any = None
         self.state = State.OPEN
         self.in_flight = 0
+        self._is_current = bridge.loop.is_current
         self._parent = parent
         self._children: set[Handle] = set()
         self._waiters: list[_Waiter] = []
@@ -64,9 +68,9 @@ class Handle:
 
     def check(self) -> None:
         """Refuse a call that must not reach C."""
-        if self.state is not State.OPEN:
+        if self.state is not _OPEN or self.bridge.forked or not self._is_current():
+            self.check_loop()
             raise ClosedError(f"{self.target} is {self.state.value}")
-        self.check_loop()
 
     def check_loop(self) -> None:
         """Refuse a caller from another loop, another thread or a forked child."""

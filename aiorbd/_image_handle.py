@@ -137,15 +137,20 @@ class ImageHandle(Handle):
         self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
     ) -> int:
         """Submit one read and wait for it; return what librbd returned."""
+        bridge = self.bridge
         entry = Operation(self, keep)
-        while code := self.bridge.submit(entry, submit, self.image, *arguments):
+        while code := bridge.submit(entry, submit, self.image, *arguments):
             if code < 0:
                 self._fail(code, operation, offset, length)
             # AIORBD_STALE: somebody changed the image, perhaps its size.
             await self.refresh()
             self.check()
             self._require_range(operation, offset, length)
-        await self.bridge.wait(entry)
+        try:  # what Bridge.wait does, without a coroutine of its own
+            await bridge.loop.park(entry)
+        except BaseException:
+            entry.abandon()
+            raise
         value: int = entry.value  # type: ignore[assignment]  # it is done
         if value < 0:
             self._fail(value, operation, offset, length)

@@ -153,8 +153,8 @@ class Image(Resource):
         """
         handle = self._handle
         handle.check()
-        # This may look twice at the size, but for what is in range it costs one comparison.
-        if not 0 <= offset <= offset + length <= handle.size or not 0 < length <= LARGEST_IO:
+        # `_range` without its call: this is the path that is walked most.
+        if not (0 <= offset <= offset + length <= handle.size and 0 < length <= LARGEST_IO):
             if not await self._unusual_range("rbd_aio_read2", offset, length):
                 return b""
         # librbd fills the very object that is returned: nobody else has seen it yet.

@@ -1,7 +1,9 @@
 """asyncio, with any event loop that has ``add_reader``: the default one, uvloop."""
 
 import asyncio
+from asyncio import current_task
 from collections.abc import Callable
+from threading import get_ident
 
 from aiorbd._bridge.loops import Parked
 
@@ -11,14 +13,13 @@ class AsyncioLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._fd = -1
 
     def is_current(self) -> bool:
         """Tell whether the calling code runs in this loop."""
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
+        # get_running_loop() is a system call (getpid) in Python 3.11: a fifth of a small read's time.
+        return get_ident() == self._thread and current_task(self._loop) is not None
 
     def is_gone(self) -> bool:
         """Tell whether the loop was closed."""
