@@ -87,7 +87,7 @@ def _why_not(cluster: Any, code: int, request: Request) -> RbdError:
         return error_for(code, "rados_connect", request.target, subject="keyring", message=message)
     target = f"{request.target} at {monitors}"
     if code in (-errno.EACCES, -errno.EPERM):
-        message = f"the monitors do not accept the key of client.{request.client_id}"
+        message = f"the monitors do not know client.{request.client_id}, or do not accept its key"
         return error_for(code, "rados_connect", target, message=message)
     if code == -errno.ETIMEDOUT:
         return error_for(code, "rados_connect", target, message="the monitors did not answer in time")

@@ -156,6 +156,19 @@ class ImageHandle(Handle):
             self._fail(value, operation, offset, length)
         return value
 
+    def bytes_into_object(self, offset: int) -> int:
+        """On a worker thread: where in its object an offset of the image lies.
+
+        librbd counts the equal bytes of a compare_and_write and reports them as if they were counted
+        from the object's start, translated to an offset of the image. This takes that back.
+        """
+        info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        self.raise_for(rbd().rbd_stat(self.pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
+        self.raise_for(rbd().rbd_get_stripe_unit(self.pointer, unit), "rbd_get_stripe_unit")
+        self.raise_for(rbd().rbd_get_stripe_count(self.pointer, count), "rbd_get_stripe_count")
+        stripe = offset // unit[0] // count[0]
+        return int(stripe % (info.obj_size // unit[0]) * unit[0] + offset % unit[0])
+
     def _fail(self, code: int, operation: str, offset: int, length: int) -> None:
         raise error_for(code, operation, f"{self.target}, {length} bytes at {offset}", subject="image")
 

@@ -315,7 +315,7 @@ class Image(Resource):
                 operation, self._lib.aiorbd_compare_and_write, offset, length, arguments, *arguments
             )
         except CompareMismatch as error:
-            error.offset = offset + mismatch[0]
+            error.offset = offset + await handle.run(lambda: handle.bytes_into_object(mismatch[0]))
             raise
         return length
 

@@ -37,7 +37,7 @@ def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subproc
     assert supervisor.stdout is not None
     answer = json.loads(supervisor.stdout.readline() or '{"error": "the supervisor died"}')
     if "error" in answer:
-        supervisor.wait()
+        supervisor.communicate()
         raise RuntimeError(f"the development cluster did not start: {answer['error']}")
     return supervisor, answer["pids"]
 

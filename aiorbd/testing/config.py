@@ -64,7 +64,6 @@ class ClusterConfig:
             "auth cluster required": auth,
             "auth service required": auth,
             "auth client required": auth,
-            "keyring": f"{directory}/keyring",
             "log file": f"{directory}/log/$name.log",
             "admin socket": f"{directory}/run/$name.$pid.asok",
             "run dir": f"{directory}/run",
@@ -89,7 +88,7 @@ class ClusterConfig:
             "paxos propose interval": "0.05",
         } | dict(self.options)
         text = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
-        (directory / "ceph.conf").write_text(text + "\n[client]\nadmin socket =\nlog file =\n")
+        (directory / "ceph.conf").write_text(text + f"\n[client]\nkeyring = {directory}/keyring\nadmin socket =\nlog file =\n")
         return address
 
 

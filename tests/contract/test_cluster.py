@@ -1,0 +1,232 @@
+"""Connecting, pools and commands."""
+
+import json
+
+import anyio
+import pytest
+
+import aiorbd
+from aiorbd.testing import DevCluster
+from conftest import new_name
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_who_we_are(cluster, aiorbd_cluster):
+    assert cluster.get_fsid() == (await aiorbd_cluster.run("ceph", "fsid")).decode().strip()
+    assert cluster.get_instance_id() > 0
+    async with aiorbd.connect(aiorbd_cluster.conffile) as other:
+        assert other.get_instance_id() != cluster.get_instance_id()
+        assert other.get_fsid() == cluster.get_fsid()
+
+
+async def test_await_and_close(aiorbd_cluster):
+    cluster = await aiorbd.connect(aiorbd_cluster.conffile)
+    ioctx = await cluster.open_ioctx("rbd")
+    assert ioctx.pool == "rbd"
+    await cluster.close()
+    await cluster.close()
+    with pytest.raises(aiorbd.ClosedError, match="closed"):
+        await cluster.list_pools()
+    with pytest.raises(aiorbd.ClosedError, match="pool 'rbd' is closed"):
+        await ioctx.list_images()
+
+
+async def test_connect_without_a_file(aiorbd_cluster):
+    conf = {"mon_host": aiorbd_cluster.mon_host, "auth_client_required": "none"}
+    async with aiorbd.connect(None, conf=conf, timeout=10) as cluster:
+        assert "rbd" in await cluster.list_pools()
+
+
+async def test_the_usual_places(aiorbd_cluster, monkeypatch):
+    monkeypatch.setenv("CEPH_CONF", aiorbd_cluster.conffile)
+    async with aiorbd.connect() as cluster:
+        assert "rbd" in await cluster.list_pools()
+
+
+async def test_conf_overrides_the_file(aiorbd_cluster):
+    with pytest.raises(aiorbd.Timeout):
+        async with aiorbd.connect(aiorbd_cluster.conffile, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=1):
+            pass
+
+
+async def test_many_connections_at_once(aiorbd_cluster):
+    ids = set()
+
+    async def connect():
+        async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
+            ids.add(cluster.get_instance_id())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(connect)
+    assert len(ids) == 8
+
+
+async def test_pools(cluster, aiorbd_cluster):
+    name = new_name("pool")
+    await cluster.create_pool(name)
+    assert name in json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
+    assert name in await cluster.list_pools()
+    assert await cluster.pool_exists(name)
+    pool_id = await cluster.pool_lookup(name)
+    assert await cluster.pool_reverse_lookup(pool_id) == name
+    async with cluster.open_ioctx(pool_id) as ioctx:
+        assert ioctx.pool == name
+    with pytest.raises(aiorbd.PoolExists, match=name):
+        await cluster.create_pool(name)
+    await cluster.delete_pool(name)
+    assert not await cluster.pool_exists(name)
+    assert name not in json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
+
+
+async def test_missing_pools(cluster):
+    for call in (cluster.pool_lookup, cluster.delete_pool):
+        with pytest.raises(aiorbd.PoolNotFound, match="no-such-pool"):
+            await call("no-such-pool")
+    with pytest.raises(aiorbd.PoolNotFound, match="id 99999"):
+        await cluster.pool_reverse_lookup(99999)
+    for pool in ("no-such-pool", 99999):
+        with pytest.raises(aiorbd.PoolNotFound, match=str(pool)):
+            async with cluster.open_ioctx(pool):
+                pass
+
+
+async def test_more_pools_than_the_first_buffer_holds(cluster):
+    names = {new_name("a-rather-long-name-for-a-pool-" * 4) for _ in range(8)}
+    for name in names:
+        await cluster.create_pool(name)
+    assert names <= set(await cluster.list_pools())
+    for name in names:
+        await cluster.delete_pool(name)
+
+
+async def test_mon_command(cluster, aiorbd_cluster):
+    result = await cluster.mon_command({"prefix": "osd pool ls", "format": "json"})
+    assert json.loads(result.output) == json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
+    result = await cluster.mon_command('{"prefix": "config-key set", "key": "aiorbd"}', b"value")
+    assert "set aiorbd" in result.status
+    assert await aiorbd_cluster.run("ceph", "config-key", "get", "aiorbd") == b"value"
+
+
+async def test_mon_command_refused(cluster):
+    with pytest.raises(aiorbd.ObjectNotFound, match="unrecognized pool 'nowhere'") as caught:
+        await cluster.mon_command({"prefix": "osd pool get", "pool": "nowhere", "var": "size"})
+    assert caught.value.operation == "rados_mon_command"
+    assert "osd pool get" in caught.value.target
+    with pytest.raises(aiorbd.InvalidArgument):
+        await cluster.mon_command("no json")
+
+
+async def test_concurrent_creates_in_a_new_pool(cluster):
+    """Older librbd locked up here: validating a pool took a thread of its two each."""
+    name = new_name("pool")
+    await cluster.create_pool(name)
+    async with cluster.open_ioctx(name) as ioctx:
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                for number in range(6):
+                    tasks.start_soon(ioctx.create_image, f"image-{number}", 1 << 20)
+        assert len(await ioctx.list_images()) == 6
+    await cluster.delete_pool(name)
+
+
+@pytest.fixture(scope="module")
+def cephx_cluster():
+    cluster = DevCluster(cephx=True)
+    cluster.start_blocking()
+    yield cluster
+    cluster.stop_blocking()
+
+
+async def test_cephx(cephx_cluster, name):
+    async with aiorbd.connect(cephx_cluster.conffile, timeout=20) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 1 << 20)
+        async with ioctx.open_image(name) as image:
+            await image.write(b"x", 0)
+    assert name.encode() in await cephx_cluster.run("rbd", "ls")
+
+
+async def test_a_wrong_key(cephx_cluster, tmp_path):
+    keyring = tmp_path / "keyring"
+    secret = "AQBDRcBpAAAAABAAu3WwZ7XgQ1Nk0Q7m1iQn5g=="
+    keyring.write_text(f"[client.admin]\nkey = {secret}\n")
+    with pytest.raises(aiorbd.PermissionError, match=r"do not know client\.admin, or do not accept its key") as caught:
+        await aiorbd.connect(cephx_cluster.conffile, conf={"keyring": str(keyring)}, timeout=10)
+    assert secret not in str(caught.value)
+    with pytest.raises(aiorbd.PermissionError):
+        await aiorbd.connect(cephx_cluster.conffile, conf={"key": secret}, timeout=10)
+
+
+async def test_an_unknown_client(cephx_cluster):
+    with pytest.raises(aiorbd.PermissionError, match=r"do not know client\.nobody"):
+        await aiorbd.connect(cephx_cluster.conffile, client_id="nobody", timeout=10)
+
+
+async def test_a_missing_keyring(cephx_cluster):
+    with pytest.raises(aiorbd.KeyringNotFound, match="/nowhere/keyring"):
+        await aiorbd.connect(cephx_cluster.conffile, conf={"keyring": "/nowhere/keyring"}, timeout=10)
+
+
+async def test_capabilities_that_do_not_suffice(cephx_cluster, name):
+    await cephx_cluster.run(
+        *("ceph", "auth", "get-or-create", "client.reader", "mon", "allow r", "osd", "allow r pool=rbd"),
+        *("-o", str(cephx_cluster.directory / "reader.keyring")),
+    )
+    conf = {"keyring": str(cephx_cluster.directory / "reader.keyring")}
+    async with aiorbd.connect(cephx_cluster.conffile, client_id="reader", conf=conf, timeout=10) as cluster:
+        with pytest.raises(aiorbd.PermissionError):
+            await cluster.create_pool(name)
+        async with cluster.open_ioctx("rbd") as ioctx:
+            with pytest.raises(aiorbd.PermissionError, match=name):
+                await ioctx.create_image(name, 1 << 20)
+
+
+async def test_a_missing_conffile():
+    with pytest.raises(aiorbd.ConfigFileNotFound, match=r"/no/such/ceph\.conf"):
+        await aiorbd.connect("/no/such/ceph.conf")
+
+
+async def test_a_broken_conffile(tmp_path):
+    path = tmp_path / "ceph.conf"
+    path.write_text("[global\nnonsense")
+    with pytest.raises(aiorbd.RbdError, match="unreadable configuration"):
+        await aiorbd.connect(path, timeout=2)
+
+
+async def test_no_monitor_address():
+    with pytest.raises(aiorbd.ObjectNotFound, match="mon_host"):
+        await aiorbd.connect(None, timeout=2)
+
+
+async def test_options_that_are_none(aiorbd_cluster):
+    with pytest.raises(aiorbd.InvalidArgument, match="option 'no_such_option'"):
+        await aiorbd.connect(aiorbd_cluster.conffile, conf={"no_such_option": "1"})
+    with pytest.raises(aiorbd.InvalidArgument, match="option 'ms_bind_ipv6'"):
+        await aiorbd.connect(aiorbd_cluster.conffile, conf={"ms_bind_ipv6": "perhaps"})
+
+
+@pytest.mark.parametrize("timeout", [1, 0.5])
+async def test_an_unreachable_monitor(timeout):
+    start = anyio.current_time()
+    with pytest.raises(aiorbd.Timeout, match="did not answer") as caught:
+        await aiorbd.connect(None, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=timeout)
+    assert anyio.current_time() - start < timeout + 0.5
+    assert isinstance(caught.value, TimeoutError)
+
+
+async def test_names_that_are_none(cluster):
+    for call in (cluster.create_pool, cluster.delete_pool, cluster.pool_lookup):
+        with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
+            await call("")
+        with pytest.raises(aiorbd.InvalidArgument, match="NUL"):
+            await call("a\0b")
+        with pytest.raises(TypeError, match="must be str, not int"):
+            await call(7)
+    for bad in ("a@b", "a/b"):
+        with pytest.raises(aiorbd.InvalidArgument, match="must not contain"):
+            await cluster.create_pool(bad)
+    with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
+        await cluster.open_ioctx("")
+    with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
+        await aiorbd.connect(None, client_id="")

@@ -1,0 +1,188 @@
+"""Reading and writing, with ``rbd export`` as the witness."""
+
+import array
+import random
+
+import anyio
+import pytest
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+async def test_what_is_written_is_read_by_rbd_export(ioctx, make_image, witness):
+    data = random.Random(1).randbytes(3 * MIB)
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        assert await image.write(data, 5 * MIB - 3) == len(data)
+        assert await image.read(5 * MIB - 3, len(data)) == data
+    exported = await witness.export(name)
+    assert exported == bytes(5 * MIB - 3) + data + bytes(16 * MIB - (5 * MIB - 3) - len(data))
+
+
+async def test_what_rbd_import_wrote_is_read(ioctx, name, witness):
+    data = random.Random(2).randbytes(9 * MIB)
+    await witness.import_(data, name)
+    async with ioctx.open_image(name, read_only=True) as image:
+        assert await image.size() == len(data)
+        assert await image.read(0, len(data)) == data
+        assert await image.read(4 * MIB - 1, 2) == data[4 * MIB - 1 : 4 * MIB + 1]
+
+
+async def test_many_at_once(ioctx, make_image, witness):
+    blocks = {offset: random.Random(offset).randbytes(4096) for offset in range(0, 4 * MIB, 4096)}
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        async with anyio.create_task_group() as tasks:
+            for offset, data in blocks.items():
+                tasks.start_soon(image.write, data, offset)
+        seen = {}
+
+        async def read(offset):
+            seen[offset] = await image.read(offset, 4096)
+
+        async with anyio.create_task_group() as tasks:
+            for offset in blocks:
+                tasks.start_soon(read, offset)
+        assert seen == blocks
+        assert image.in_flight == 0
+    assert (await witness.export(name))[: 4 * MIB] == b"".join(blocks.values())
+
+
+@pytest.mark.parametrize("length", [1, 511, 4096, MIB, 9 * MIB])
+async def test_read_into_fills_the_callers_buffer(image, length):
+    data = random.Random(length).randbytes(length)
+    await image.write(data, 7)
+    buffer = bytearray(length + 2)
+    assert await image.read_into(memoryview(buffer)[1:-1], 7) == length
+    assert buffer == b"\0" + data + b"\0"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"bytes",
+        bytearray(b"bytearray"),
+        memoryview(b"memoryview")[1:],
+        array.array("I", [1, 2, 3]),
+        memoryview(array.array("d", [1.5] * 4)),
+    ],
+    ids=lambda data: type(data).__name__,
+)
+async def test_any_contiguous_buffer_is_written(image, data):
+    raw = bytes(memoryview(data).cast("B"))
+    assert await image.write(data, 100) == len(raw)
+    assert await image.read(99, len(raw) + 2) == b"\0" + raw + b"\0"
+
+
+async def test_vectors(image):
+    parts = [b"", b"a" * 5, bytearray(b"b" * 4096), memoryview(b"c" * 3)]
+    total = sum(map(len, parts))
+    assert await image.writev(parts, 4 * MIB - 10) == total
+    assert await image.read(4 * MIB - 10, total) == b"".join(parts)
+    buffers = [bytearray(1), bytearray(4096), bytearray(total - 4097)]
+    assert await image.readv(buffers, 4 * MIB - 10) == total
+    assert b"".join(buffers) == b"".join(parts)
+    assert await image.readv([], 0) == 0
+    assert await image.writev([b"", b""], 0) == 0
+
+
+async def test_write_same(image):
+    assert await image.write_same(b"0123456789abcdef" * 32, 4 * MIB - 512, 2048) == 2048
+    assert await image.read(4 * MIB - 513, 2050) == b"\0" + b"0123456789abcdef" * 128 + b"\0"
+
+
+async def test_write_same_refuses_what_does_not_repeat(image):
+    with pytest.raises(aiorbd.InvalidArgument, match="no multiple"):
+        await image.write_same(b"abc", 0, 10)
+    with pytest.raises(aiorbd.InvalidArgument, match="no multiple"):
+        await image.write_same(b"", 0, 10)
+
+
+@pytest.mark.parametrize("offset", [0, 4 * MIB + 512, 11 * MIB + 65536 - 1024])
+@pytest.mark.parametrize("shape", [{}, {"order": 20, "stripe_unit": 65536, "stripe_count": 3}], ids=["plain", "striped"])
+async def test_compare_and_write(ioctx, make_image, offset, shape):
+    async with ioctx.open_image(await make_image(**shape)) as image:
+        await check_compare_and_write(image, offset)
+
+
+async def check_compare_and_write(image, offset):
+    await image.write(b"a" * 1024, offset)
+    assert await image.compare_and_write(b"a" * 512, b"b" * 512, offset) == 512
+    with pytest.raises(aiorbd.CompareMismatch) as caught:
+        await image.compare_and_write(b"b" * 500 + b"a" * 12, b"c" * 512, offset)
+    assert caught.value.offset == offset + 500
+    assert await image.read(offset, 1024) == b"b" * 512 + b"a" * 512
+
+
+async def test_compare_and_write_stays_within_one_object(image):
+    with pytest.raises(aiorbd.InvalidArgument):
+        await image.compare_and_write(bytes(1024), bytes(1024), 4 * MIB - 512)
+    with pytest.raises(aiorbd.InvalidArgument, match="compare has 1 bytes"):
+        await image.compare_and_write(b"a", b"ab", 0)
+
+
+@pytest.mark.parametrize("thick", [False, True])
+async def test_write_zeroes(ioctx, make_image, witness, thick):
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        await image.write(b"x" * 9 * MIB, 0)
+        await image.write_zeroes(100, 8 * MIB, thick=thick)
+        await image.flush()
+    assert (await witness.export(name))[: 9 * MIB] == b"x" * 100 + bytes(8 * MIB) + b"x" * (MIB - 100)
+    used = (await witness.rbd("du", name, "--format", "json")).decode()
+    assert ('"used_size":12582912' in used) == thick  # three objects of 4 MiB
+
+
+async def test_discard_frees_whole_objects(ioctx, make_image, witness):
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        await image.write(b"x" * 12 * MIB, 0)
+        await image.discard(4 * MIB, 8 * MIB)
+        assert await image.read(4 * MIB, 8 * MIB) == bytes(8 * MIB)
+        await image.flush()
+    assert (await witness.export(name))[: 12 * MIB] == b"x" * 4 * MIB + bytes(8 * MIB)
+    assert b'"used_size":4194304' in await witness.rbd("du", name, "--format", "json")
+
+
+async def test_flush_makes_writes_visible_to_others(ioctx, make_image, witness):
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        await image.write(b"durable", 0)
+        await image.flush()
+        async with ioctx.open_image(name, read_only=True) as other:
+            assert await other.read(0, 7) == b"durable"
+        assert (await witness.export(name))[:7] == b"durable"
+
+
+@pytest.mark.parametrize("flag", list(aiorbd.OpFlag))
+async def test_op_flags_are_taken(image, flag):
+    await image.write(b"data", 0, op_flags=flag & ~(aiorbd.OpFlag.EXCL | aiorbd.OpFlag.FAILOK))
+    assert await image.read(0, 4, op_flags=flag) == b"data"
+    await image.write_same(b"x", 0, 4, op_flags=aiorbd.OpFlag.FADVISE_DONTNEED)
+    assert await image.compare_and_write(b"xxxx", b"yyyy", 0, op_flags=aiorbd.OpFlag.FADVISE_FUA) == 4
+    await image.write_zeroes(0, 4, op_flags=aiorbd.OpFlag.FADVISE_SEQUENTIAL)
+    assert await image.read(0, 4) == bytes(4)
+
+
+async def test_read_returns_the_buffer_that_librbd_filled(image, monkeypatch):
+    """No copy: what `read` returns lies where C wrote."""
+    from aiorbd import image as module
+
+    views = []
+    original = module.bridge_ffi
+
+    class Spy:
+        def __getattr__(self, name):
+            return getattr(original, name)
+
+        def from_buffer(self, data):
+            views.append(original.from_buffer(data))
+            return views[-1]
+
+    monkeypatch.setattr(module, "bridge_ffi", Spy())
+    data = await image.read(0, 4096)
+    assert original.from_buffer(data) == views[0]

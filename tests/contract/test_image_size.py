@@ -1,0 +1,177 @@
+"""Sizes: told, changed, changed by others, and what lies beyond them."""
+
+import pytest
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+async def test_stat(ioctx, make_image, witness):
+    name = await make_image(5 * MIB + 1, order=20)
+    info = await witness.info(name)
+    async with ioctx.open_image(name) as image:
+        assert await image.size() == 5 * MIB + 1
+        stat = await image.stat()
+    assert stat == aiorbd.ImageInfo(
+        size=info["size"],
+        object_size=info["object_size"],
+        object_count=info["objects"],
+        order=info["order"],
+        block_name_prefix=info["block_name_prefix"],
+    )
+
+
+async def test_resize(image, witness):
+    reports = []
+    await image.resize(64 * MIB, progress=lambda done, total: reports.append((done, total)))
+    assert await image.size() == 64 * MIB
+    assert (await witness.info(image.name))["size"] == 64 * MIB
+    await image.write(b"end", 64 * MIB - 3)
+    await image.resize(8 * MIB, progress=lambda done, total: reports.append((done, total)))
+    assert (await witness.info(image.name))["size"] == 8 * MIB
+    with pytest.raises(aiorbd.PastEndOfImage):
+        await image.read(8 * MIB, 1)
+    await image.resize(64 * MIB)
+    assert await image.read(64 * MIB - 3, 3) == bytes(3)
+    assert reports
+    assert all(0 <= done <= total for done, total in reports)
+    assert reports[-1][0] == reports[-1][1]
+
+
+async def test_shrink_must_be_allowed(image):
+    with pytest.raises(aiorbd.InvalidArgument):
+        await image.resize(MIB, allow_shrink=False)
+    assert await image.size() == 16 * MIB
+    await image.resize(32 * MIB, allow_shrink=False)
+    for size in (-1, 1 << 63):
+        with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
+            await image.resize(size)
+
+
+async def test_what_progress_raises_stops_a_shrink(image):
+    await image.resize(4096 * MIB)
+
+    def progress(_done, _total):
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        await image.resize(0, progress=progress)
+    assert image.in_flight == 0
+    await image.resize(MIB)
+    assert await image.size() == MIB
+
+
+async def test_grown_by_another_client(image, witness):
+    await witness.rbd("resize", "--no-progress", image.name, "--size", "20M")
+    await image.write(b"x", 20 * MIB - 1)
+    assert await image.read(20 * MIB - 1, 1) == b"x"
+    assert await image.size() == 20 * MIB
+
+
+async def test_shrunk_by_another_client(image, witness):
+    """librbd would clip such a write and report success."""
+    await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "4M")
+    for call in (
+        lambda: image.write(bytes(MIB), 4 * MIB - 10),
+        lambda: image.discard(4 * MIB - 10, MIB),
+        lambda: image.read(4 * MIB - 10, 20),
+        lambda: image.write_zeroes(10 * MIB, MIB),
+    ):
+        with pytest.raises(aiorbd.PastEndOfImage, match="4194304 bytes"):
+            await call()
+    assert await image.size() == 4 * MIB
+
+
+BEYOND = [(16 * MIB, 1), (16 * MIB - 1, 2), (1 << 62, 1), (0, 16 * MIB + 1), (16 * MIB + 1, 0), ((1 << 64) - 1, 1)]
+
+
+@pytest.mark.parametrize(("offset", "length"), BEYOND)
+async def test_past_the_end(image, offset, length):
+    calls = [
+        lambda: image.read(offset, length),
+        lambda: image.discard(offset, length),
+        lambda: image.write_zeroes(offset, length),
+        lambda: image.write_same(b"x", offset, length),
+    ]
+    if length <= 32 * MIB:
+        data = bytearray(length)
+        calls += [
+            lambda: image.read_into(data, offset),
+            lambda: image.readv([data], offset),
+            lambda: image.write(data, offset),
+            lambda: image.writev([data], offset),
+            lambda: image.compare_and_write(data, data, offset),
+        ]
+    for call in calls:
+        with pytest.raises(aiorbd.PastEndOfImage, match=f"{length} bytes at {offset}") as caught:
+            await call()
+        assert isinstance(caught.value, ValueError)
+    assert image.in_flight == 0
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1), (-(1 << 70), 1), (5, -5)])
+async def test_negative(image, offset, length):
+    for call in (image.read, image.discard, image.write_zeroes):
+        with pytest.raises(aiorbd.InvalidArgument, match="must not be negative"):
+            await call(offset, length)
+    if offset < 0:
+        for call in (image.write, image.read_into):
+            with pytest.raises(aiorbd.InvalidArgument, match="must not be negative"):
+                await call(bytearray(1), offset)
+
+
+async def test_nothing_is_something(image):
+    """Length 0 with a NULL buffer would abort the process in 16.2.15."""
+    for offset in (0, 5, 16 * MIB):
+        assert await image.read(offset, 0) == b""
+        assert await image.read_into(bytearray(), offset) == 0
+        assert await image.readv([], offset) == 0
+        assert await image.write(b"", offset) == 0
+        assert await image.writev([], offset) == 0
+        assert await image.write_same(b"x", offset, 0) == 0
+        assert await image.compare_and_write(b"", b"", offset) == 0
+        await image.discard(offset, 0)
+        await image.write_zeroes(offset, 0)
+
+
+async def test_empty_images(ioctx, make_image):
+    async with ioctx.open_image(await make_image(0)) as image:
+        assert await image.read(0, 0) == b""
+        with pytest.raises(aiorbd.PastEndOfImage, match="which has 0 bytes"):
+            await image.read(0, 1)
+
+
+async def test_too_much_at_once(ioctx, make_image):
+    async with ioctx.open_image(await make_image(1 << 40)) as image:
+        with pytest.raises(aiorbd.InvalidArgument, match="too many for one operation"):
+            await image.read(0, 1 << 31)
+        await image.discard(0, 1 << 32)
+        await image.write_zeroes(0, 1 << 33)
+
+
+async def test_wrong_types_and_buffers(image):
+    for call in (image.read, image.discard, image.write_zeroes):
+        with pytest.raises(TypeError):
+            await call("0", 1)
+        with pytest.raises(TypeError):
+            await call(0, 1.5)
+    for data in ("text", None, 5, [1, 2]):
+        with pytest.raises(TypeError, match="must be a bytes-like object"):
+            await image.write(data, 0)
+    scattered = memoryview(bytearray(16))[::2]
+    with pytest.raises(aiorbd.InvalidArgument, match="contiguous"):
+        await image.write(scattered, 0)
+    with pytest.raises(aiorbd.InvalidArgument, match="contiguous"):
+        await image.writev([scattered], 0)
+    with pytest.raises(aiorbd.InvalidArgument, match="contiguous"):
+        await image.read_into(scattered, 0)
+    for buffer in (b"bytes", memoryview(b"bytes")):
+        with pytest.raises(aiorbd.InvalidArgument, match=r"read-only|writable"):
+            await image.read_into(buffer, 0)
+        with pytest.raises(aiorbd.InvalidArgument, match=r"read-only|writable"):
+            await image.readv([buffer], 0)
+    assert image.in_flight == 0
+    assert await image.read(0, 16) == bytes(16)

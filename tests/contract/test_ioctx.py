@@ -1,0 +1,185 @@
+"""Images of a pool by name: create, list, rename, remove, open."""
+
+import pytest
+
+import aiorbd
+from conftest import new_name
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+async def test_create_and_list(ioctx, name, witness):
+    await ioctx.create_image(name, 5 * MIB)
+    assert name in await ioctx.list_images()
+    assert name in await witness.names()
+    assert (await witness.info(name))["size"] == 5 * MIB
+    (spec,) = [spec async for spec in ioctx.images() if spec.name == name]
+    assert spec.id == (await witness.info(name))["id"]
+
+
+async def test_more_images_than_the_first_buffer_holds(aiorbd_ioctx):
+    names = {f"image-{number:04}" for number in range(260)}
+    for name in names:
+        await aiorbd_ioctx.create_image(name, 0, order=12, features=0)
+    assert set(await aiorbd_ioctx.list_images()) == names
+
+
+async def test_namespaces_are_apart(ioctx, aiorbd_ioctx, name, witness):
+    assert aiorbd_ioctx.namespace
+    assert await aiorbd_ioctx.list_images() == []
+    await aiorbd_ioctx.create_image(name, MIB)
+    assert await aiorbd_ioctx.list_images() == [name]
+    assert name not in await ioctx.list_images()
+    spec = f"rbd/{aiorbd_ioctx.namespace}/{name}"
+    async with aiorbd_ioctx.open_image(name) as image:
+        await image.write(b"here", 0)
+        with pytest.raises(aiorbd.PastEndOfImage, match=spec):
+            await image.read(MIB, 1)
+    assert (await witness.export(spec))[:4] == b"here"
+
+
+async def test_duplicates(ioctx, make_image):
+    name = await make_image()
+    with pytest.raises(aiorbd.ImageExists, match=f"rbd/{name}") as caught:
+        await ioctx.create_image(name, MIB)
+    assert isinstance(caught.value, FileExistsError)
+    other = await make_image()
+    with pytest.raises(aiorbd.ImageExists, match=other):
+        await ioctx.rename_image(name, other)
+
+
+async def test_rename(ioctx, make_image, name, witness):
+    old = await make_image()
+    await ioctx.rename_image(old, name)
+    names = await witness.names()
+    assert name in names
+    assert old not in names
+
+
+async def test_remove(ioctx, make_image, witness):
+    name = await make_image()
+    reports = []
+    await ioctx.remove_image(name, progress=lambda done, total: reports.append((done, total)))
+    assert name not in await witness.names()
+    done, total = zip(*reports, strict=True)
+    assert list(done) == sorted(done)
+    assert done[-1] == total[-1] > 0
+
+
+async def test_missing_images(ioctx):
+    for call in (ioctx.remove_image, ioctx.open_image, lambda name: ioctx.rename_image(name, new_name())):
+        with pytest.raises(aiorbd.ImageNotFound, match="rbd/no-such-image") as caught:
+            await call("no-such-image")
+        assert isinstance(caught.value, FileNotFoundError)
+    with pytest.raises(aiorbd.ImageNotFound, match="no-such-id"):
+        await ioctx.open_image(image_id="no-such-id")
+
+
+async def test_remove_what_is_in_use(ioctx, make_image, witness):
+    name = await make_image()
+    async with ioctx.open_image(name), ioctx.open_image(name):
+        with pytest.raises(aiorbd.ImageBusy, match=name):
+            await ioctx.remove_image(name)
+    await witness.rbd("snap", "create", "--no-progress", f"{name}@one")
+    with pytest.raises(aiorbd.ImageHasSnapshots, match=name):
+        await ioctx.remove_image(name)
+
+
+@pytest.mark.parametrize("bad", ["", "a@b", "a/b", "a\0b"])
+async def test_names_nobody_should_make(ioctx, make_image, bad):
+    with pytest.raises(aiorbd.InvalidArgument, match="must not"):
+        await ioctx.create_image(bad, MIB)
+    name = await make_image()
+    with pytest.raises(aiorbd.InvalidArgument, match="must not"):
+        await ioctx.rename_image(name, bad)
+
+
+async def test_names_others_made_can_be_opened(ioctx, aiorbd_cluster):
+    """librbd takes them, so they exist: made here through the C function itself."""
+    from aiorbd._native import rbd
+    from aiorbd.options import image_options
+
+    for bad in (new_name("a@b"), new_name("a/b")):
+
+        def create(name=bad.encode()):
+            with image_options({}) as options:
+                return rbd().rbd_create4(ioctx._handle.pointer, name, MIB, options)
+
+        assert await ioctx._handle.run(create) == 0
+        async with ioctx.open_image(bad) as image:
+            assert image.name == bad
+            await image.write(b"x", 0)
+        fixed = new_name()
+        await ioctx.rename_image(bad, fixed)
+        await ioctx.remove_image(fixed)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"size": -1}, aiorbd.InvalidArgument),
+        ({"size": 1 << 63}, aiorbd.InvalidArgument),
+        ({"order": 5}, aiorbd.ArgumentOutOfRange),
+        ({"order": -1}, aiorbd.InvalidArgument),
+        ({"features": 1 << 70}, aiorbd.InvalidArgument),
+        ({"stripe_unit": 4096}, aiorbd.InvalidArgument),
+        ({"stripe_unit": 5000, "stripe_count": 2}, aiorbd.InvalidArgument),
+        ({"data_pool": "no-such-pool"}, aiorbd.ObjectNotFound),
+        ({"data_pool": ""}, aiorbd.InvalidArgument),
+    ],
+    ids=str,
+)
+async def test_options_that_cannot_be(ioctx, name, witness, options, error):
+    with pytest.raises(error):
+        await ioctx.create_image(name, **{"size": MIB} | options)
+    assert name not in await witness.names()
+
+
+async def test_open_by_id(ioctx, make_image):
+    name = await make_image()
+    (spec,) = [spec async for spec in ioctx.images() if spec.name == name]
+    async with ioctx.open_image(image_id=spec.id) as image:
+        assert (image.id, image.name) == (spec.id, name)
+        await image.write(b"by id", 0)
+        await image.flush()
+        async with ioctx.open_image(image_id=spec.id, read_only=True) as other:
+            assert await other.read(0, 5) == b"by id"
+
+
+async def test_open_takes_one_of_name_and_id(ioctx):
+    for arguments in ({}, {"name": "a", "image_id": "b"}):
+        with pytest.raises(TypeError, match="either a name or an image_id"):
+            await ioctx.open_image(**arguments)
+    with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
+        await ioctx.open_image("")
+    with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
+        await ioctx.open_image("a", snapshot="")
+
+
+async def test_a_missing_snapshot_is_not_a_missing_image(ioctx, make_image):
+    name = await make_image()
+    with pytest.raises(aiorbd.SnapshotNotFound, match=f"{name}@nowhen"):
+        await ioctx.open_image(name, snapshot="nowhen")
+    with pytest.raises(aiorbd.ImageNotFound, match="no-such-image"):
+        await ioctx.open_image("no-such-image", snapshot="nowhen")
+
+
+async def test_read_only_images(ioctx, make_image):
+    async with ioctx.open_image(await make_image(), read_only=True) as image:
+        assert image.read_only
+        changes = {
+            "write": lambda: image.write(b"x", 0),
+            "writev": lambda: image.writev([b"x"], 0),
+            "write_same": lambda: image.write_same(b"x", 0, 1),
+            "compare_and_write": lambda: image.compare_and_write(b"\0", b"x", 0),
+            "discard": lambda: image.discard(0, 1),
+            "write_zeroes": lambda: image.write_zeroes(0, 1),
+            "resize": lambda: image.resize(MIB),
+        }
+        for change in changes.values():
+            with pytest.raises(aiorbd.ReadOnlyImage, match=image.name):
+                await change()
+        await image.flush()
+        assert await image.read(0, 1) == b"\0"

@@ -1,0 +1,31 @@
+"""How long the event loop was held up."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+
+class Lag:
+    """The worst delay seen."""
+
+    worst = 0.0
+
+
+@asynccontextmanager
+async def measured_lag(interval: float = 0.005) -> AsyncIterator[Lag]:
+    """Measure how late a short sleep wakes up while the block runs."""
+    lag = Lag()
+
+    async def measure() -> None:
+        while True:
+            start = time.perf_counter()
+            await anyio.sleep(interval)
+            lag.worst = max(lag.worst, time.perf_counter() - start - interval)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(measure)
+        await anyio.sleep(0)
+        yield lag
+        tasks.cancel_scope.cancel()
