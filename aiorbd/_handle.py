@@ -195,8 +195,7 @@ class Handle:
             return
         self.check_loop()
         self.begin_close()
-        # A child that has used up its time will hold this one up as well: do not wait twice.
-        if not await self._wait_until(lambda: self.state is State.CLOSED, 0 if self._is_stuck() else timeout):
+        if not await self._wait_until(lambda: self.state is State.CLOSED, timeout):
             self._overdue = True
             raise CloseTimeout(
                 errno.ETIMEDOUT,
@@ -214,11 +213,12 @@ class Handle:
     async def leave(self, error: BaseException | None, timeout: float | None) -> None:
         """Close at the end of ``async with``: within its bound, even when the task is cancelled.
 
-        An error that is on its way out of the block is not replaced by one of closing, but noted.
+        What used up its time in an inner block is not waited for once more. An error that is on its
+        way out is not replaced by one of closing, but noted.
         """
         try:
             with anyio.CancelScope(shield=True):
-                await self.close(timeout)
+                await self.close(0 if self._is_stuck() else timeout)
         except RbdError as closing:
             if error is None:
                 raise

@@ -1,0 +1,284 @@
+"""Cancellation on every backend, with the OSD paused: at once, without burning CPU, without loss of memory."""
+
+import gc
+import time
+import weakref
+
+import anyio
+import pytest
+
+import aiorbd
+from aiorbd.testing import DevCluster
+from conftest import new_name
+from fix_lag import measured_lag
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def own_cluster():
+    """A cluster that may be paused without anybody else noticing."""
+    cluster = DevCluster()
+    cluster.start_blocking()
+    yield cluster
+    cluster.stop_blocking()
+
+
+@pytest.fixture
+def osd(own_cluster):
+    """The cluster; its OSD runs again when the test is over."""
+    yield own_cluster
+    own_cluster.resume()
+
+
+@pytest.fixture
+async def image(osd):
+    name = new_name()
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 64 << 20)
+        async with ioctx.open_image(name) as image:
+            await image.write(b"a" * (1 << 20), 0)
+            await image.flush()
+            yield image
+            osd.resume()  # before the image is closed
+
+
+OPERATIONS = {
+    "read": lambda image: image.read(0, 4096),
+    "read_into": lambda image: image.read_into(bytearray(4096), 0),
+    "readv": lambda image: image.readv([bytearray(4096)], 0),
+    # The default cache takes small writes at once: a flush after it does not return.
+    "flush": lambda image: write_and_flush(image),
+    "compare_and_write": lambda image: image.compare_and_write(b"a" * 512, b"b" * 512, 0),
+    "stat": lambda image: slow_stat(image),
+    "resize": lambda image: image.resize(128 << 20),
+}
+
+
+async def write_and_flush(image):
+    await image.write(b"b" * 4096, 8192)
+    await image.flush()
+
+
+async def slow_stat(image):
+    await image.resize(32 << 20)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+async def test_a_deadline(osd, image, operation):
+    osd.pause()
+    start, cpu = time.perf_counter(), time.process_time()
+    with pytest.raises(TimeoutError):
+        with anyio.fail_after(0.3):
+            await operation(image)
+    assert 0.25 < time.perf_counter() - start < 0.5
+    assert time.process_time() - cpu < 0.15
+    assert image.in_flight >= 1
+    with pytest.raises(TimeoutError, match="still in flight"):
+        await image.drain(timeout=0.05)
+    osd.resume()
+    await image.drain(timeout=20)
+    assert image.in_flight == 0
+    assert await image.read(4096, 4) == b"aaaa"
+
+
+async def test_before_it_is_submitted(image):
+    """A change whose task is cancelled already is not begun."""
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await image.write(b"zzzz", 0)
+    assert scope.cancelled_caught
+    assert image.in_flight == 0
+    assert await image.read(0, 4) == b"aaaa"
+
+
+async def test_crossing_completion(image):
+    """Cancelled while the result is on its way: either way, nothing is left and nothing is mixed up."""
+    for delay in range(60):
+        with anyio.move_on_after(delay * 0.00002):
+            assert await image.read(0, 4) == b"aaaa"
+    await image.drain(timeout=10)
+    results = []
+
+    async def read(offset, deadline):
+        with anyio.move_on_after(deadline):
+            results.append((offset, await image.read(offset, 512)))
+
+    for number in range(16):
+        await image.write(bytes([number]) * 512, number * 512)
+    for _ in range(20):
+        async with anyio.create_task_group() as tasks:
+            for number in range(16):
+                tasks.start_soon(read, number * 512, number * 0.0001)
+    await image.drain(timeout=10)
+    assert results
+    assert all(data == bytes([offset // 512]) * 512 for offset, data in results)
+
+
+async def test_buffers_live_until_librbd_is_done(osd, image):
+    buffer = bytearray(b"?" * 4096)
+    osd.pause()
+    with anyio.move_on_after(0.1):
+        await image.read_into(buffer, 0)
+    with pytest.raises(BufferError):  # still exported
+        buffer.append(0)
+    assert buffer == b"?" * 4096
+    osd.resume()
+    await image.drain(timeout=20)
+    assert buffer == b"a" * 4096
+    buffer.append(0)
+
+
+async def test_what_was_abandoned_is_freed(osd, image):
+    class Buffer(bytearray):
+        pass
+
+    buffer = Buffer(4096)
+    gone = weakref.ref(buffer)
+    osd.pause()
+    with anyio.move_on_after(0.1):
+        await image.read_into(buffer, 0)
+    del buffer
+    gc.collect()
+    assert gone() is not None
+    osd.resume()
+    await image.drain(timeout=20)
+    gc.collect()
+    assert gone() is None
+
+
+async def test_many_reads_under_a_timeout(osd, image):
+    """64 reads, one second, a dead cluster: all return, the loop lives."""
+    osd.pause()
+    start, cpu = time.perf_counter(), time.process_time()
+    timed_out = []
+
+    async def read(number):
+        try:
+            with anyio.fail_after(1):
+                await image.read(number * 4096, 4096)
+        except TimeoutError:
+            timed_out.append(number)
+
+    async with measured_lag() as lag:
+        async with anyio.create_task_group() as tasks:
+            for number in range(64):
+                tasks.start_soon(read, number)
+    assert len(timed_out) == 64
+    assert time.perf_counter() - start < 1.2
+    assert lag.worst < 0.05
+    assert time.process_time() - cpu < 0.5
+    assert image.in_flight == 64
+    osd.resume()
+    await image.drain(timeout=20)
+
+
+async def test_a_cancelled_open_is_closed(osd, image, own_cluster):
+    name = new_name()
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 1 << 20)
+        osd.pause()
+        with anyio.move_on_after(0.2) as scope:
+            await ioctx.open_image(name)
+        assert scope.cancelled_caught
+        osd.resume()
+        # Leaving closes whatever the open came to.
+    status = await own_cluster.run("rbd", "status", name)
+    assert b"watcher=" not in status
+
+
+async def test_opens_cancelled_at_every_moment(image, own_cluster):
+    name = image.name
+    async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        for delay in range(40):
+            with anyio.move_on_after(delay * 0.0003):
+                async with ioctx.open_image(name, read_only=True):
+                    pass
+    status = await own_cluster.run("rbd", "status", name)
+    assert status.count(b"watcher=") == 1  # `image`
+
+
+async def test_a_cancelled_connect_returns_at_once(own_cluster):
+    start = time.perf_counter()
+    with anyio.move_on_after(0.2):
+        await aiorbd.connect(None, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=3)
+    assert time.perf_counter() - start < 0.5
+
+
+async def test_close_is_bounded(osd, own_cluster):
+    name = new_name()
+    cluster = await aiorbd.connect(own_cluster.conffile)
+    ioctx = await cluster.open_ioctx("rbd")
+    await ioctx.create_image(name, 1 << 20)
+    image = await ioctx.open_image(name)
+    await image.write(bytes(4096), 0)
+    await image.flush()
+    osd.pause()
+    with anyio.move_on_after(0.1):
+        await image.read(0, 4096)
+    start = time.perf_counter()
+    with pytest.raises(aiorbd.CloseTimeout, match=r"not closed after 0\.5 s: 1 operations in flight") as caught:
+        await image.close(timeout=0.5)
+    assert name in str(caught.value)
+    with pytest.raises(aiorbd.ClosedError, match="is closing"):
+        await image.read(0, 1)
+    assert 0.5 < time.perf_counter() - start < 0.6
+    with pytest.raises(aiorbd.CloseTimeout, match="1 handles still open"):
+        await cluster.close(timeout=0.2)
+    osd.resume()
+    await cluster.close(timeout=20)
+    assert b"watcher=" not in await own_cluster.run("rbd", "status", name)
+
+
+async def test_leaving_the_block_is_bounded(osd, own_cluster):
+    name = new_name()
+    start = 0.0
+    with pytest.raises(TimeoutError) as caught:
+        async with aiorbd.connect(own_cluster.conffile, close_timeout=0.4) as cluster:
+            async with cluster.open_ioctx("rbd") as ioctx:
+                await ioctx.create_image(name, 1 << 20)
+                async with ioctx.open_image(name) as image:
+                    await image.write(bytes(4096), 0)
+                    await image.flush()
+                    osd.pause()
+                    start = time.perf_counter()
+                    with anyio.fail_after(0.2):
+                        await image.read(0, 4096)
+    # Once for the image: what encloses it does not wait once more.
+    assert 0.5 < time.perf_counter() - start < 0.8
+    assert any("closing failed" in note for note in caught.value.__notes__)
+    osd.resume()
+    await cluster.close(timeout=20)
+
+
+async def test_a_close_that_is_cancelled_goes_on(osd, own_cluster):
+    name = new_name()
+    async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 1 << 20)
+        image = await ioctx.open_image(name)
+        await image.write(bytes(4096), 0)
+        osd.pause()
+        with anyio.move_on_after(0.2) as scope:
+            await image.close()
+        assert scope.cancelled_caught
+        osd.resume()
+        await image.close(timeout=20)
+        assert b"watcher=" not in await own_cluster.run("rbd", "status", name)
+
+
+async def test_a_hung_cluster_holds_up_no_other(osd, image, aiorbd_cluster):
+    """Threads that hang belong to their cluster."""
+    osd.pause()
+    async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as ioctx:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(40):  # more than there are threads
+                tasks.start_soon(image.resize, 128 << 20)
+            await anyio.sleep(0.2)
+            with anyio.fail_after(5):
+                name = new_name()
+                await ioctx.create_image(name, 1 << 20)
+                async with ioctx.open_image(name) as healthy:
+                    assert await healthy.read(0, 1) == b"\0"
+            tasks.cancel_scope.cancel()
+    osd.resume()
+    await image.drain(timeout=30)

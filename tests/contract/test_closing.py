@@ -1,0 +1,220 @@
+"""Opening, closing, forgetting: who may still call what."""
+
+import errno
+import gc
+import os
+import pickle
+import sys
+import threading
+import warnings
+
+import anyio
+import pytest
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_closed_images_refuse_everything(ioctx, make_image):
+    image = await ioctx.open_image(await make_image())
+    await image.close()
+    await image.close()
+    for call in (
+        image.size,
+        image.stat,
+        image.flush,
+        lambda: image.read(0, 1),
+        lambda: image.read(0, 0),
+        lambda: image.read_into(bytearray(1), 0),
+        lambda: image.readv([], 0),
+        lambda: image.write(b"x", 0),
+        lambda: image.writev([], 0),
+        lambda: image.write_same(b"x", 0, 1),
+        lambda: image.compare_and_write(b"", b"", 0),
+        lambda: image.discard(0, 1),
+        lambda: image.write_zeroes(0, 1),
+        lambda: image.resize(0),
+    ):
+        with pytest.raises(aiorbd.ClosedError, match=f"image 'rbd/{image.name}' is closed"):
+            await call()
+    with pytest.raises(aiorbd.ClosedError):
+        async with image:
+            pass
+
+
+async def test_close_waits_for_what_is_in_flight(ioctx, make_image, witness):
+    name = await make_image()
+    image = await ioctx.open_image(name)
+    async with anyio.create_task_group() as tasks:
+        for number in range(64):
+            tasks.start_soon(image.write, bytes([number]) * 4096, number * 4096)
+        await anyio.wait_all_tasks_blocked()
+        await image.close()
+    exported = await witness.export(name)
+    assert all(exported[number * 4096] == number for number in range(64))
+
+
+async def test_closing_the_cluster_closes_what_was_opened_from_it(aiorbd_cluster, make_image, witness):
+    name = await make_image()
+    cluster = await aiorbd.connect(aiorbd_cluster.conffile)
+    ioctx = await cluster.open_ioctx("rbd")
+    images = [await ioctx.open_image(name), await ioctx.open_image(name, read_only=True)]
+    await images[0].write(b"kept", 0)
+    await cluster.close()
+    for image in images:
+        with pytest.raises(aiorbd.ClosedError):
+            await image.read(0, 1)
+    assert b"watcher=" not in await witness.rbd("status", name)
+    assert (await witness.export(name))[:4] == b"kept"
+
+
+async def test_closing_a_parent_refuses_new_children(cluster, make_image):
+    name = await make_image()
+    ioctx = await cluster.open_ioctx("rbd")
+    await ioctx.close()
+    with pytest.raises(aiorbd.ClosedError, match="pool 'rbd' is closed"):
+        await ioctx.open_image(name)
+    with pytest.raises(aiorbd.ClosedError):
+        await ioctx.create_image("name", 0)
+
+
+async def test_an_image_opened_while_its_pool_closes(cluster, make_image):
+    name = await make_image()
+    ioctx = await cluster.open_ioctx("rbd")
+    outcome = []
+
+    async def open_late():
+        try:
+            image = await ioctx.open_image(name)
+            await image.read(0, 1)
+        except aiorbd.ClosedError as error:
+            outcome.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(open_late)
+        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
+        await ioctx.close(timeout=10)
+    assert len(outcome) == 1
+
+
+async def test_an_error_in_the_block_is_not_replaced(ioctx, make_image):
+    with pytest.raises(LookupError, match="mine"):
+        async with ioctx.open_image(await make_image()):
+            raise LookupError("mine")
+
+
+async def test_drain(image):
+    async with anyio.create_task_group() as tasks:
+        for number in range(32):
+            tasks.start_soon(image.write, bytes(65536), number * 65536)
+        while not image.in_flight:
+            await anyio.lowlevel.checkpoint()
+        await image.drain(timeout=10)
+        assert image.in_flight == 0
+    await image.drain()
+
+
+async def test_forgotten_objects_are_told_of(aiorbd_cluster, make_image):
+    """Nothing is closed where they are found, on any thread; closing the cluster closes them."""
+    name = await make_image()
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
+        ioctx = await cluster.open_ioctx("rbd")
+        image = await ioctx.open_image(name)
+        await image.write(b"x", 0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del image, ioctx
+            gc.collect()
+        assert [warning.category for warning in caught] == [ResourceWarning] * 2
+        assert f"image 'rbd/{name}'" in str(caught[0].message)
+        assert "async with" in str(caught[0].message)
+    assert cluster._handle._children == set()
+
+
+async def test_another_loop_is_refused(image, ioctx, cluster):
+    errors = []
+
+    async def elsewhere():
+        for call in (
+            lambda: image.read(0, 1),
+            lambda: image.write(b"x", 0),
+            image.flush,
+            image.close,
+            image.drain,
+            ioctx.list_images,
+            lambda: ioctx.open_image(image.name),
+            cluster.list_pools,
+            lambda: cluster.open_ioctx("rbd"),
+        ):
+            try:
+                await call()
+            except aiorbd.WrongLoopError as error:
+                errors.append(str(error))
+
+    for backend in ("asyncio", "trio"):
+        await anyio.to_thread.run_sync(lambda backend=backend: anyio.run(elsewhere, backend=backend))
+    assert len(errors) == 18
+    assert "belongs to the event loop that connected it" in errors[0]
+    assert await image.read(0, 1) == b"\0"
+
+
+def test_no_loop_at_all():
+    opening = aiorbd.connect(None)
+    with pytest.raises(aiorbd.WrongLoopError, match="no asyncio or trio event loop"):
+        opening.__await__().send(None)
+
+
+async def test_fork(image):
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        # The child must not return into pytest, whatever happens.
+        try:
+            try:
+                image.read(0, 1).send(None)
+            except aiorbd.ForkedError as error:
+                os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as file:
+        told = (await anyio.to_thread.run_sync(file.read)).decode()
+    os.waitpid(pid, 0)
+    assert f"image 'rbd/{image.name}' was opened before fork()" in told
+    assert await image.read(0, 1) == b"\0"
+
+
+def classes(root):
+    for cls in root.__subclasses__():
+        yield cls
+        yield from classes(cls)
+
+
+@pytest.mark.parametrize("cls", sorted(set(classes(aiorbd.RbdError)), key=lambda cls: cls.__name__))
+def test_errors_pickle(cls):
+    error = cls(errno.EPIPE, "message", "rbd_operation", "image 'a/b'")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert type(again) is cls
+    assert isinstance(again, OSError)
+    assert isinstance(again, aiorbd.Error)
+    assert (again.errno, again.operation, again.target) == (errno.EPIPE, "rbd_operation", "image 'a/b'")
+    assert str(again) == str(error) == "message [EPIPE] (rbd_operation on image 'a/b')"
+    assert getattr(aiorbd, cls.__name__) is cls
+
+
+def test_other_errors_pickle():
+    error = aiorbd.NotSupportedError("rbd_clone4", "19.2", "librbd.so.1")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert str(again) == str(error) == "rbd_clone4 needs Ceph 19.2 or newer; librbd.so.1 lacks it"
+    mismatch = aiorbd.CompareMismatch(errno.EILSEQ, None, "a", "b", 77)
+    assert pickle.loads(pickle.dumps(mismatch)).offset == 77  # noqa: S301 - our own
+
+
+async def test_threads_and_modules(image):
+    """No Python runs on a thread of librbd's: such a thread would have become a dummy thread."""
+    await image.write(b"x", 0)
+    await image.resize(8 << 20, progress=lambda _done, _total: None)
+    assert not [thread for thread in threading.enumerate() if "Dummy" in thread.name]
+    assert "aiorbd._native" in sys.modules
