@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -28,6 +29,12 @@ BACKENDS: list[Any] = [
 ]
 if sys.version_info >= (3, 12):  # eager tasks are new there; the suite runs with such a Python too
     BACKENDS.append(pytest.param(("asyncio", {"loop_factory": _eager_loop}), id="eager"))
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
+    """Run what is native to asyncio on each of its loops."""
+    loops: dict[str, Any] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return loops | ({"eager": _eager_loop} if sys.version_info >= (3, 12) else {})
 
 
 @pytest.fixture(params=BACKENDS)

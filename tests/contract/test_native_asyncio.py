@@ -1,0 +1,146 @@
+"""What belongs to asyncio alone: tasks, groups, timeouts, gather; on its own loop and on uvloop."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+import aiorbd
+from aiorbd.testing import DevCluster
+from conftest import new_name
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(scope="module")
+def osd():
+    cluster = DevCluster()
+    cluster.start_blocking()
+    yield cluster
+    cluster.stop_blocking()
+
+
+@asynccontextmanager
+async def opened(osd):
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        name = new_name()
+        await ioctx.create_image(name, 16 << 20)
+        async with ioctx.open_image(name) as image:
+            await image.write(b"a" * 65536, 0)
+            await image.flush()
+            try:
+                yield image
+            finally:
+                osd.resume()
+
+
+async def test_gather(osd):
+    async with opened(osd) as image:
+        parts = await asyncio.gather(*(image.read(offset, 4096) for offset in range(0, 65536, 4096)))
+        assert b"".join(parts) == b"a" * 65536
+
+
+async def test_task_cancel(osd):
+    async with opened(osd) as image:
+        osd.pause()
+        task = asyncio.create_task(image.read(0, 4096))
+        await asyncio.sleep(0.05)
+        start = time.perf_counter()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.perf_counter() - start < 0.05
+        assert image.in_flight == 1
+
+
+async def test_cancelled_twice_and_before_it_starts(osd):
+    async with opened(osd) as image:
+        osd.pause()
+        task = asyncio.create_task(image.read(0, 4096))
+        task.cancel()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        task = asyncio.create_task(image.read(0, 4096))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        osd.resume()
+        await image.drain(timeout=20)
+
+
+async def test_timeouts(osd):
+    async with opened(osd) as image:
+        osd.pause()
+        start = time.perf_counter()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await image.read(0, 4096)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(image.read(0, 4096), 0.2)
+        assert 0.4 < time.perf_counter() - start < 0.6
+
+
+async def test_a_task_group_fails_as_one(osd):
+    async with opened(osd) as image:
+        osd.pause()
+        with pytest.raises(ExceptionGroup) as caught:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(8):
+                    group.create_task(image.read(0, 4096))
+                await asyncio.sleep(0.05)
+                group.create_task(image.read(16 << 20, 1))
+        (error,) = caught.value.exceptions
+        assert isinstance(error, aiorbd.PastEndOfImage)
+
+
+async def test_cancelled_in_the_very_pass_that_completes(osd):
+    """The future is done, the task has not run yet: asyncio then throws into a finished wait."""
+    async with opened(osd) as image:
+        cancelled = 0
+        for _ in range(200):
+            task = asyncio.create_task(image.read(0, 512))
+            while image.in_flight == 0 and not task.done():
+                await asyncio.sleep(0)
+            while image.in_flight:
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                assert await task == b"a" * 512
+            except asyncio.CancelledError:
+                cancelled += 1
+        assert image.in_flight == 0
+        assert await image.read(0, 1) == b"a"
+
+
+async def test_a_native_cancel_of_a_close_leaves_it_running(osd):
+    async with opened(osd) as image:
+        osd.pause()
+        reading = asyncio.create_task(image.read(0, 4096))
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(image.close(timeout=30))
+        await asyncio.sleep(0.05)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        osd.resume()
+        assert len(await reading) == 4096
+        await image.close(timeout=20)
+
+
+async def test_no_exception_is_left_unretrieved(osd):
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    async with opened(osd) as image:
+        osd.pause()
+        tasks = [asyncio.create_task(image.read(0, 4096)) for _ in range(16)]
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        osd.resume()
+        await image.drain(timeout=20)
+    assert complaints == []

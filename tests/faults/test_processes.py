@@ -1,0 +1,222 @@
+"""How a process ends: each in a process of its own, measured in seconds."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from aiorbd.testing import DevCluster
+from conftest import new_name
+
+PREAMBLE = """
+    import asyncio, os, sys, time
+    import anyio, aiorbd
+
+    CONF, NAME, BACKEND = sys.argv[1:4]
+
+    def run(main):
+        anyio.run(main, backend=BACKEND)
+"""
+
+
+@pytest.fixture(scope="module")
+def osd():
+    cluster = DevCluster()
+    cluster.start_blocking()
+    yield cluster
+    cluster.stop_blocking()
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def start(request, osd):
+    """A function that starts a program and waits for its line 'ready'."""
+    started = []
+
+    def start(body):
+        name = new_name()
+        program = textwrap.dedent(PREAMBLE) + textwrap.dedent(body)
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", program, osd.conffile, name, request.param],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout.readline() == "ready\n", process.communicate()[1]
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    osd.resume()
+
+
+OPEN = """
+    async def main():
+        async with aiorbd.connect(CONF, close_timeout=1) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image(NAME, 1 << 24)
+            async with ioctx.open_image(NAME) as image:
+                await image.write(b"x" * 4096, 0)
+                await image.flush()
+                print("ready", flush=True)
+                sys.stdin.readline()
+"""
+
+
+def finish(process, seconds):
+    begin = time.perf_counter()
+    output, errors = process.communicate(timeout=30)
+    assert time.perf_counter() - begin < seconds, errors
+    return process.returncode, output, errors
+
+
+def test_exit_with_reads_in_flight_on_a_dead_cluster(start, osd):
+    process = start(
+        """
+        async def main():
+            async with aiorbd.connect(CONF, close_timeout=1) as cluster, cluster.open_ioctx("rbd") as ioctx:
+                await ioctx.create_image(NAME, 1 << 24)
+                async with ioctx.open_image(NAME) as image:
+                    await image.write(b"x" * 4096, 0)
+                    await image.flush()
+                    print("ready", flush=True)
+                    await anyio.sleep(0.5)  # the OSD is paused meanwhile
+                    for _ in range(64):
+                        with anyio.move_on_after(0.01):
+                            await image.read(0, 4096)
+                    with anyio.move_on_after(0.1):
+                        await image.resize(1 << 25)  # a worker thread that hangs
+                    print("in flight", image.in_flight, flush=True)
+
+        run(main)
+        """
+    )
+    osd.pause()
+    code, output, errors = finish(process, 0.5 + 64 * 0.02 + 0.2 + 1 + 2)
+    assert output == "in flight 65\n"
+    assert code == 1
+    assert "CloseTimeout" in errors
+
+
+def test_exit_without_closing_anything(start, osd):
+    process = start(
+        """
+        async def main():
+            global image
+            cluster = await aiorbd.connect(CONF)
+            ioctx = await cluster.open_ioctx("rbd")
+            await ioctx.create_image(NAME, 1 << 24)
+            image = await ioctx.open_image(NAME)
+            await image.write(b"x" * 4096, 0)
+            await image.flush()
+            print("ready", flush=True)
+            await anyio.sleep(0.5)
+            for _ in range(8):
+                with anyio.move_on_after(0.01):
+                    await image.read_into(bytearray(1 << 20), 0)
+
+        import warnings
+        warnings.simplefilter("ignore")
+        run(main)
+        """
+    )
+    osd.pause()
+    code, _, errors = finish(process, 3)
+    assert code == 0, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_with_a_dead_cluster(start, osd, number):
+    process = start(
+        """
+        async def main():
+            async with aiorbd.connect(CONF, close_timeout=1) as cluster, cluster.open_ioctx("rbd") as ioctx:
+                await ioctx.create_image(NAME, 1 << 24)
+                async with ioctx.open_image(NAME) as image:
+                    await image.write(b"x" * 4096, 0)
+                    await image.flush()
+                    print("ready", flush=True)
+                    await anyio.sleep(0.3)
+                    await image.read(0, 4096)
+
+        run(main)
+        """
+    )
+    osd.pause()
+    time.sleep(0.6)
+    process.send_signal(number)
+    code, _, errors = finish(process, 3)
+    assert code != 0
+    if number == signal.SIGINT:
+        assert "KeyboardInterrupt" in errors
+
+
+def test_the_loop_ends_with_operations_in_flight(start, osd):
+    """Completions that nobody can be told of must neither crash nor write to freed memory."""
+    process = start(
+        """
+        import gc, warnings
+        warnings.simplefilter("ignore")
+
+        async def main():
+            cluster = await aiorbd.connect(CONF)
+            ioctx = await cluster.open_ioctx("rbd")
+            await ioctx.create_image(NAME, 1 << 24)
+            image = await ioctx.open_image(NAME)
+            await image.write(b"x" * 4096, 0)
+            await image.flush()
+            print("ready", flush=True)
+            await anyio.sleep(0.5)
+            for _ in range(64):
+                with anyio.move_on_after(0.001):
+                    await image.read(0, 1 << 20)
+
+        run(main)
+        gc.collect()
+        print("loop ended", flush=True)
+        sys.stdin = open(0)
+        time.sleep(1.5)  # the OSD goes on meanwhile
+        async def again():
+            async with aiorbd.connect(CONF) as cluster:
+                print(await cluster.list_pools())
+        run(again)
+        """
+    )
+    osd.pause()
+    assert process.stdout.readline() == "loop ended\n"
+    osd.resume()
+    code, output, errors = finish(process, 5)
+    assert code == 0, errors
+    assert "rbd" in output
+
+
+def test_a_client_that_dies_leaves_no_harm(start, osd):
+    process = start(OPEN + "\n    run(main)\n")
+    process.kill()
+    code, _, _ = finish(process, 1)
+    assert code == -signal.SIGKILL
+
+
+def test_import_without_librbd():
+    environment = os.environ | {"AIORBD_LIBRADOS": "librados-missing.so.2", "AIORBD_LIBRBD": "/no/such/librbd.so.1"}
+    program = """
+import anyio, aiorbd
+async def main():
+    try:
+        await aiorbd.connect(None)
+    except aiorbd.LibraryNotFoundError as error:
+        assert isinstance(error, ImportError)
+        print(error)
+anyio.run(main)
+"""
+    for missing in ("AIORBD_LIBRADOS", "AIORBD_LIBRBD"):
+        one = {key: value for key, value in environment.items() if key == missing or not key.startswith("AIORBD_")}
+        done = subprocess.run([sys.executable, "-c", program], env=one, capture_output=True, text=True, check=True)
+        package = {"AIORBD_LIBRADOS": "librados2", "AIORBD_LIBRBD": "librbd1"}[missing]
+        assert f"Install the package {package}" in done.stdout
+        assert missing in done.stdout
