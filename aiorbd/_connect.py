@@ -76,7 +76,7 @@ def _conf_get(cluster: Any, name: str) -> str:
 
 
 def _why_not(cluster: Any, code: int, request: Request) -> RbdError:
-    """librados answers ENOENT for half of what can be wrong: look at what it had to work with."""
+    """Librados answers ENOENT for half of what can be wrong: look at what it had to work with."""
     monitors = _conf_get(cluster, "mon_host")
     if code == -errno.ENOENT and not monitors:
         message = "no monitor address: neither the configuration file nor conf has 'mon_host'"

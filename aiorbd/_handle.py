@@ -52,12 +52,12 @@ class Handle:
         if parent is not None:
             parent.check()
             parent._children.add(self)
-        self.bridge = bridge
-        self.target = target
+        self.bridge: Bridge = bridge
+        self.target: str = target
         #: The C handle; None before it is open.
         self.pointer: Any = None
-        self.state = State.OPEN
-        self.in_flight = 0
+        self.state: State = State.OPEN
+        self.in_flight: int = 0
         self._is_current = bridge.loop.is_current
         self._parent = parent
         self._children: set[Handle] = set()
@@ -65,6 +65,10 @@ class Handle:
         self._shutting = False
         self._overdue = False
         self._close_error: RbdError | None = None
+
+    def take(self, pointer: Any) -> None:
+        """Keep the native object, which is open now: to be closed by `shut`. Any thread."""
+        self.pointer = pointer
 
     def check(self) -> None:
         """Refuse a call that must not reach C."""
@@ -177,6 +181,7 @@ class Handle:
     def closed(self, code: int = 0, operation: str = "") -> None:
         """On the loop: the native object is gone, whatever C thought of it."""
         self.state = State.CLOSED
+        self.pointer = None
         if code < 0:
             self._close_error = error_for(code, operation, self.target, subject=self.subject)
             if self._overdue:  # nobody waits for it any more

@@ -3,17 +3,17 @@
 import errno
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aiorbd import _native
 from aiorbd._bridge.operation import Operation, Step
 from aiorbd._handle import Handle
 from aiorbd._marshal import decode, encode_name, grow, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
-from aiorbd.errors import PastEndOfImage, RbdError, SnapshotNotFound, error_for
+from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, SnapshotNotFound, Subject, error_for
 
 if TYPE_CHECKING:
     from aiorbd.ioctx import IoCtxHandle
@@ -25,17 +25,17 @@ LARGEST_IO: Final = (1 << 31) - 1
 class ImageHandle(Handle):
     """An ``rbd_image_t`` with the bridge's view of it."""
 
-    subject = "image"
+    subject: ClassVar[Subject] = "image"
 
     def __init__(self, ioctx: "IoCtxHandle", target: str) -> None:
         super().__init__(ioctx.bridge, ioctx, target)
-        self.lib = _native.bridge()
+        self.lib: Any = _native.bridge()
         #: Where librbd puts the image when the open is done, whoever waits for it by then.
-        self.opened = bridge_ffi.new("void **")
+        self.opened: Any = bridge_ffi.new("void **")
         self.image: Any = None
         #: Bytes, as far as is known: see `refresh`.
-        self.size = 0
-        self.image_id = ""
+        self.size: int = 0
+        self.image_id: str = ""
         self._refreshing = anyio.Lock()
         self._size_lock = threading.Lock()
         self._asked = self._answered = 0
@@ -61,7 +61,7 @@ class ImageHandle(Handle):
             await self.bridge.wait(operation)
             code = operation.value or 0
         self.raise_for(code, function)
-        self.pointer = self.opened[0]
+        self.take(self.opened[0])
         self._make_image()
         return await self.run(self._look)
 
@@ -114,22 +114,43 @@ class ImageHandle(Handle):
         async with self._refreshing:
             await self.run(self._ask_size)
 
-    async def confirm_range(self, operation: str, offset: int, length: int) -> None:
-        """Look closer at what does not fit the known size; raise when it really does not."""
-        target = f"{self.target}, {length} bytes at {offset}"
+    # -- ranges --------------------------------------------------------------------------------
+
+    async def has_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
+        """Tell whether there is anything to do; raise when the range is no range of the image."""
+        if 0 <= offset <= offset + length <= self.size and 0 < length <= (largest or length):
+            return True
+        return await self.unusual_range(operation, offset, length, largest=largest)
+
+    async def unusual_range(
+        self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO
+    ) -> bool:
+        """Look closer at what does not fit the known size, and raise when it really does not."""
         if offset < 0 or length < 0:
-            raise invalid("offset and length must not be negative", operation, target)
-        await self.refresh()
-        self._require_range(operation, offset, length)
+            raise invalid("offset and length must not be negative", operation, self.describe(offset, length))
+        if offset + length > self.size:
+            await self.refresh()
+            self._require_range(operation, offset, length)
+        if largest is not None and length > largest:
+            message = f"too many for one operation, at most {largest}"
+            raise invalid(message, operation, self.describe(offset, length))
+        if not length:
+            await checkpoint()
+        return length > 0
 
     def _require_range(self, operation: str, offset: int, length: int) -> None:
         if offset + length > self.size:
-            raise PastEndOfImage(
-                errno.EINVAL,
-                f"past the end of the image, which has {self.size} bytes",
-                operation,
-                f"{self.target}, {length} bytes at {offset}",
-            )
+            message = f"past the end of the image, which has {self.size} bytes"
+            raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
+
+    def describe(self, offset: int, length: int) -> str:
+        """Name a range in errors."""
+        return f"{self.target}, {length} bytes at {offset}"
+
+    def incomplete(self, operation: str, offset: int, length: int, got: int) -> NoReturn:
+        """Raise for a read that librbd clipped."""
+        message = f"only {got} bytes: the image shrank meanwhile"
+        raise IncompleteReadError(errno.EIO, message, operation, self.describe(offset, length))
 
     # -- data ----------------------------------------------------------------------------------
 
@@ -169,8 +190,8 @@ class ImageHandle(Handle):
         stripe = offset // unit[0] // count[0]
         return int(stripe % (info.obj_size // unit[0]) * unit[0] + offset % unit[0])
 
-    def _fail(self, code: int, operation: str, offset: int, length: int) -> None:
-        raise error_for(code, operation, f"{self.target}, {length} bytes at {offset}", subject="image")
+    def _fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
+        raise error_for(code, operation, self.describe(offset, length), subject="image")
 
     async def modify(
         self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
@@ -198,7 +219,7 @@ class ImageHandle(Handle):
     def _gone(self, code: int) -> None:
         """On the loop: librbd has freed the image, also when it reports an error."""
         self.lib.aiorbd_image_release(self.image)
-        self.image = self.pointer = None
+        self.image = None
         self.opened[0] = bridge_ffi.NULL
         self.closed(code, "rbd_aio_close")
 

@@ -9,7 +9,7 @@ import os
 from functools import cache
 from typing import Any, Final
 
-from aiorbd import _compiled, _declared
+from aiorbd import _compiled, _declared  # their types: *.pyi
 from aiorbd.errors import LibraryNotFoundError, NotSupportedError
 
 ffi: Final[Any] = _declared.ffi
@@ -36,7 +36,7 @@ class Library:
     def __getattr__(self, function: str) -> Any:
         try:
             bound = getattr(self._library, function)
-        except AttributeError:
+        except (AttributeError, ffi.error):
             if function not in SINCE:
                 raise
             raise NotSupportedError(function, SINCE[function], self._path) from None

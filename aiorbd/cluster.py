@@ -5,18 +5,18 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import anyio
 
 from aiorbd import _connect
 from aiorbd._bridge.bridge import Bridge
-from aiorbd._bridge.loops import current_loop
+from aiorbd._bridge.current import current_loop
 from aiorbd._handle import Handle
 from aiorbd._marshal import decode, encode_name, encode_new_name, grow
 from aiorbd._native import ffi, rados
 from aiorbd._resource import Opening, Resource
-from aiorbd.errors import PoolNotFound, Timeout, error_for
+from aiorbd.errors import PoolNotFound, Subject, Timeout, error_for
 from aiorbd.ioctx import IoCtx, open_ioctx
 from aiorbd.models import CommandResult
 
@@ -30,7 +30,7 @@ CLOSE_TIMEOUT: Final = 10.0
 class ClusterHandle(Handle):
     """A ``rados_t``; None until it is connected."""
 
-    subject = "cluster"
+    subject: ClassVar[Subject] = "cluster"
 
     def shut(self) -> None:
         """Disconnect on a worker thread; the bridge goes last."""
@@ -44,7 +44,6 @@ class ClusterHandle(Handle):
         return 0
 
     def _gone(self, _code: int) -> None:
-        self.pointer = None
         self.closed()
         self.bridge.release()
 
@@ -250,9 +249,7 @@ def connect(
 
     Implements: rados_create2, rados_conf_read_file, rados_conf_set, rados_connect
     """
-    return Opening(
-        lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout)
-    )
+    return Opening(lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout))
 
 
 async def _open_cluster(
@@ -271,7 +268,8 @@ async def _open_cluster(
     handle = ClusterHandle(Bridge(current_loop()), None, request.target)
 
     def run() -> tuple[str, int]:
-        handle.pointer, fsid, instance_id = _connect.connect(request)
+        pointer, fsid, instance_id = _connect.connect(request)
+        handle.take(pointer)
         return fsid, instance_id
 
     try:

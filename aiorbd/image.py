@@ -5,18 +5,15 @@ it in the operation table and makes one C call; librbd's thread queues the resul
 from there, `io` looks at the return value, and `read` returns the buffer itself.
 """
 
-import errno
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
-
-from anyio.lowlevel import checkpoint
 
 from aiorbd._image_handle import LARGEST_IO, ImageHandle, open_handle
 from aiorbd._marshal import decode, invalid, readable, writable
 from aiorbd._native import bridge, bridge_ffi, ffi, rbd
 from aiorbd._resource import Resource
 from aiorbd.enums import OpFlag
-from aiorbd.errors import CompareMismatch, IncompleteReadError
+from aiorbd.errors import CompareMismatch
 from aiorbd.models import ImageInfo
 
 if TYPE_CHECKING:
@@ -153,9 +150,9 @@ class Image(Resource):
         """
         handle = self._handle
         handle.check()
-        # `_range` without its call: this is the path that is walked most.
-        if not (0 <= offset <= offset + length <= handle.size and 0 < length <= LARGEST_IO):
-            if not await self._unusual_range("rbd_aio_read2", offset, length):
+        # `has_range` without its call: this is the path that is walked most.
+        if not (0 <= offset <= offset + length <= handle.size and 0 < length <= LARGEST_IO):  # noqa: SIM102
+            if not await handle.unusual_range("rbd_aio_read2", offset, length):
                 return b""
         # librbd fills the very object that is returned: nobody else has seen it yet.
         data = bytes(length)
@@ -164,7 +161,7 @@ class Image(Resource):
             "rbd_aio_read2", self._lib.aiorbd_read, offset, length, view, offset, length, view, op_flags
         )
         if got != length:
-            self._incomplete("rbd_aio_read2", offset, length, got)
+            handle.incomplete("rbd_aio_read2", offset, length, got)
         return data
 
     async def read_into(self, buffer: "WriteableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
@@ -183,13 +180,13 @@ class Image(Resource):
         handle.check()
         view = writable(buffer, "buffer", "rbd_aio_read2", handle.target)
         length = len(view)
-        if not await self._range("rbd_aio_read2", offset, length):
+        if not await handle.has_range("rbd_aio_read2", offset, length):
             return 0
         got = await handle.io(
             "rbd_aio_read2", self._lib.aiorbd_read, offset, length, view, offset, length, view, op_flags
         )
         if got != length:
-            self._incomplete("rbd_aio_read2", offset, length, got)
+            handle.incomplete("rbd_aio_read2", offset, length, got)
         return length
 
     async def readv(self, buffers: "Sequence[WriteableBuffer]", offset: int) -> int:
@@ -205,13 +202,11 @@ class Image(Resource):
         handle.check()
         views = [writable(buffer, "buffer", "rbd_aio_readv", handle.target) for buffer in buffers]
         length = sum(map(len, views))
-        if not await self._range("rbd_aio_readv", offset, length):
+        if not await handle.has_range("rbd_aio_readv", offset, length):
             return 0
-        got = await handle.io(
-            "rbd_aio_readv", self._lib.aiorbd_readv, offset, length, views, offset, *_vector(views)
-        )
+        got = await handle.io("rbd_aio_readv", self._lib.aiorbd_readv, offset, length, views, offset, *_vector(views))
         if got != length:
-            self._incomplete("rbd_aio_readv", offset, length, got)
+            handle.incomplete("rbd_aio_readv", offset, length, got)
         return length
 
     # -- writing -------------------------------------------------------------------------------
@@ -231,7 +226,7 @@ class Image(Resource):
         handle.check()
         view = readable(data, "data", "rbd_aio_write2", handle.target)
         length = len(view)
-        if await self._range("rbd_aio_write2", offset, length):
+        if await handle.has_range("rbd_aio_write2", offset, length):
             await handle.modify(
                 "rbd_aio_write2", self._lib.aiorbd_write, offset, length, view, offset, length, view, op_flags
             )
@@ -252,15 +247,13 @@ class Image(Resource):
         handle.check()
         views = [readable(buffer, "data", "rbd_aio_writev", handle.target) for buffer in buffers]
         length = sum(map(len, views))
-        if await self._range("rbd_aio_writev", offset, length):
+        if await handle.has_range("rbd_aio_writev", offset, length):
             await handle.modify(
                 "rbd_aio_writev", self._lib.aiorbd_writev, offset, length, views, offset, *_vector(views)
             )
         return length
 
-    async def write_same(
-        self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = 0
-    ) -> int:
+    async def write_same(self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = 0) -> int:
         """Fill `length` bytes at `offset` with copies of `data`; return `length`.
 
         When cancelled, the outcome is unknown.
@@ -278,7 +271,7 @@ class Image(Resource):
         if not len(view) or length % len(view):
             message = f"length {length} is no multiple of the {len(view)} bytes of data"
             raise invalid(message, "rbd_aio_writesame", handle.target)
-        if await self._range("rbd_aio_writesame", offset, length, largest=LARGEST_IO):
+        if await handle.has_range("rbd_aio_writesame", offset, length, largest=LARGEST_IO):
             arguments = offset, length, view, len(view), op_flags
             await handle.modify("rbd_aio_writesame", self._lib.aiorbd_write_same, offset, length, view, *arguments)
         return length
@@ -306,14 +299,12 @@ class Image(Resource):
         length = len(view)
         if len(expected) != length:
             raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
-        if not await self._range(operation, offset, length):
+        if not await handle.has_range(operation, offset, length):
             return 0
         mismatch = bridge_ffi.new("uint64_t *")
         arguments = offset, length, expected, view, mismatch, op_flags
         try:
-            await handle.modify(
-                operation, self._lib.aiorbd_compare_and_write, offset, length, arguments, *arguments
-            )
+            await handle.modify(operation, self._lib.aiorbd_compare_and_write, offset, length, arguments, *arguments)
         except CompareMismatch as error:
             error.offset = offset + await handle.run(lambda: handle.bytes_into_object(mismatch[0]))
             raise
@@ -334,12 +325,10 @@ class Image(Resource):
         """
         handle = self._handle
         handle.check()
-        if await self._range("rbd_aio_discard", offset, length, largest=None):
+        if await handle.has_range("rbd_aio_discard", offset, length, largest=None):
             await handle.modify("rbd_aio_discard", self._lib.aiorbd_discard, offset, length, None, offset, length)
 
-    async def write_zeroes(
-        self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0
-    ) -> None:
+    async def write_zeroes(self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0) -> None:
         """Make a range read as zeroes. When cancelled, the outcome is unknown.
 
         Args:
@@ -356,11 +345,9 @@ class Image(Resource):
         """
         handle = self._handle
         handle.check()
-        if await self._range("rbd_aio_write_zeroes", offset, length, largest=None):
+        if await handle.has_range("rbd_aio_write_zeroes", offset, length, largest=None):
             arguments = offset, length, int(thick), op_flags
-            await handle.modify(
-                "rbd_aio_write_zeroes", self._lib.aiorbd_write_zeroes, offset, length, None, *arguments
-            )
+            await handle.modify("rbd_aio_write_zeroes", self._lib.aiorbd_write_zeroes, offset, length, None, *arguments)
 
     async def flush(self) -> None:
         """Make every write that was completed before durable.
@@ -372,34 +359,6 @@ class Image(Resource):
         handle = self._handle
         handle.check()
         await handle.io("rbd_aio_flush", self._lib.aiorbd_flush, 0, 0, None)
-
-    # -- ranges --------------------------------------------------------------------------------
-
-    async def _range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
-        """Tell whether there is anything to do; raise when the range is no range of the image."""
-        if 0 <= offset <= offset + length <= self._handle.size and 0 < length <= (largest or length):
-            return True
-        return await self._unusual_range(operation, offset, length, largest=largest)
-
-    async def _unusual_range(
-        self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO
-    ) -> bool:
-        handle = self._handle
-        if not 0 <= offset <= offset + length <= handle.size:
-            await handle.confirm_range(operation, offset, length)
-        if largest is not None and length > largest:
-            raise invalid(f"{length} bytes are too many for one operation, at most {largest}", operation, handle.target)
-        if not length:
-            await checkpoint()
-        return length > 0
-
-    def _incomplete(self, operation: str, offset: int, length: int, got: int) -> None:
-        raise IncompleteReadError(
-            errno.EIO,
-            f"only {got} bytes: the image shrank meanwhile",
-            operation,
-            f"{self._handle.target}, {length} bytes at {offset}",
-        )
 
 
 def _vector(views: list[Any]) -> tuple[Any, Any, int]:

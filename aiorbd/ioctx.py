@@ -2,13 +2,14 @@
 
 import errno
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from aiorbd._handle import Handle
 from aiorbd._marshal import decode, encode_name, encode_new_name, grow, invalid
 from aiorbd._native import ffi, rados, rbd
 from aiorbd._resource import Opening, Resource
 from aiorbd.enums import Feature, ImageOption, MirrorImageMode
+from aiorbd.errors import Subject
 from aiorbd.image import Image, open_image
 from aiorbd.models import ImageSpec
 from aiorbd.options import image_options
@@ -17,16 +18,15 @@ from aiorbd.options import image_options
 class IoCtxHandle(Handle):
     """A ``rados_ioctx_t``."""
 
-    subject = "pool"
+    subject: ClassVar[Subject] = "pool"
 
     #: ``pool`` or ``pool/namespace``, for the names of images in errors.
-    name = ""
+    name: str = ""
 
     def shut(self) -> None:
         """Destroy it: librados only drops a reference."""
         if self.pointer is not None:
             rados().rados_ioctx_destroy(self.pointer)
-            self.pointer = None
         self.closed()
 
 
@@ -43,7 +43,7 @@ async def open_ioctx(cluster: Any, close_timeout: float, pool: str | int, namesp
             handle.raise_for(rados().rados_ioctx_create(cluster.pointer, name, pointer), "rados_ioctx_create")
         else:
             handle.raise_for(rados().rados_ioctx_create2(cluster.pointer, pool, pointer), "rados_ioctx_create2")
-        handle.pointer = pointer[0]
+        handle.take(pointer[0])
         rados().rados_ioctx_set_namespace(handle.pointer, namespace.encode())
 
         def read(size: int) -> tuple[int, str]:
@@ -70,6 +70,8 @@ class IoCtx(Resource):
 
     Use it as an async context manager, or call `close`.
     """
+
+    _handle: IoCtxHandle
 
     def __init__(self, handle: IoCtxHandle, pool: str, namespace: str, close_timeout: float) -> None:
         """Private: use `Cluster.open_ioctx`."""

@@ -38,7 +38,7 @@ class Bridge:
 
     def __init__(self, loop: Loop) -> None:
         self.loop: Final = loop
-        self.forked = False
+        self.forked: bool = False
         self._lib = _native.bridge()
         self._queue = self._lib.aiorbd_bridge_new()
         if not self._queue:

@@ -1,11 +1,7 @@
 """What the bridge needs of an event loop. The adapters know nothing of librbd."""
 
-import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
-
-from aiorbd.errors import WrongLoopError
 
 
 class Parked(Protocol):
@@ -41,24 +37,3 @@ class Loop(Protocol):
     def wake(self, parked: Parked) -> None:
         """End the wait of a parked task; nothing if it was cancelled meanwhile."""
         ...
-
-
-def current_loop() -> Loop:
-    """Return an adapter for the loop the caller runs in.
-
-    Raises:
-        WrongLoopError: No supported event loop is running in this thread.
-    """
-    # A task of trio's may run on top of asyncio (guest mode): ask trio first.
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        from aiorbd._bridge.loop_trio import TrioLoop
-
-        return TrioLoop()
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise WrongLoopError("no asyncio or trio event loop is running in this thread") from None
-    from aiorbd._bridge.loop_asyncio import AsyncioLoop
-
-    return AsyncioLoop()

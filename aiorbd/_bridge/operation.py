@@ -23,14 +23,14 @@ class Operation:
     __slots__ = ("abandoned", "keep", "owner", "value", "waiter")
 
     #: Whether `settle` has anything to do; spares the hot path a call.
-    settles = False
+    settles: bool = False
 
     def __init__(self, owner: "Handle", keep: object = None) -> None:
-        self.owner = owner
-        self.keep = keep
+        self.owner: Handle = owner
+        self.keep: object = keep
         self.waiter: Any = None
         self.value: int | None = None
-        self.abandoned = False
+        self.abandoned: bool = False
 
     def abandon(self) -> None:
         """On the loop: the task that waited was cancelled, perhaps just after completion."""
@@ -45,7 +45,7 @@ class Step(Operation):
     """A call that nobody awaits: what it leads to is a function."""
 
     __slots__ = ("_then",)
-    settles = True
+    settles: bool = True
 
     def __init__(self, owner: "Handle", then: Callable[[int], None], keep: object = None) -> None:
         super().__init__(owner, keep)
@@ -64,7 +64,7 @@ class Job(Operation, Generic[T]):
     def __init__(self, owner: "Handle", function: Callable[[], T]) -> None:
         super().__init__(owner)
         self._function = function
-        self.token = 0
+        self.token: int = 0
         self.result: T
         self.error: BaseException | None = None
 
@@ -82,7 +82,7 @@ class BackgroundJob(Job[int]):
     """A function that blocks and that nobody awaits: what it leads to is a function."""
 
     __slots__ = ("_then",)
-    settles = True
+    settles: bool = True
 
     def __init__(self, owner: "Handle", function: Callable[[], int], then: Callable[[int], None]) -> None:
         super().__init__(owner, function)
@@ -102,7 +102,7 @@ class ProgressJob(Job[T]):
     """
 
     __slots__ = ("_progress", "_release", "_seen", "_stop", "failure", "read")
-    settles = True
+    settles: bool = True
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class ProgressJob(Job[T]):
         super().__init__(owner, function)
         self._progress = progress
         self._seen = (-1, 0)
-        self.read = read
+        self.read: Callable[[], tuple[int, int]] = read
         self._stop = stop
         self._release = release
         #: What the user's function raised: the call is stopped and this is raised in the end.

@@ -55,7 +55,7 @@ def main() -> None:
     up.add_argument("--mgr", action="store_true")
     up.add_argument("--cephx", action="store_true")
     up.add_argument("--objectstore", choices=["memstore", "bluestore"], default="memstore")
-    commands.add_parser("env", help="print a line for the shell: eval \"$(python -m aiorbd.testing env)\"")
+    commands.add_parser("env", help='print a line for the shell: eval "$(python -m aiorbd.testing env)"')
     commands.add_parser("down", help="end it and remove its directory")
     arguments = parser.parse_args()
     try:

@@ -55,7 +55,7 @@ class DevCluster:
 
     def __init__(self, config: ClusterConfig | None = None, **options: Any) -> None:
         """Take a `ClusterConfig`, or its fields as keyword arguments."""
-        self.config = config or ClusterConfig(**options)
+        self.config: ClusterConfig = config or ClusterConfig(**options)
         self._supervisor: subprocess.Popen[str] | None = None
         self._directory: Path | None = None
         self._pids: dict[str, int] = {}
@@ -163,10 +163,12 @@ class DevCluster:
         await self.run("ceph", "osd", "pool", "set-quota", pool, "max_bytes", str(max_bytes))
 
     def _ask(self, **request: Any) -> dict[str, Any]:
-        assert self._supervisor is not None and self._supervisor.stdin is not None and self._supervisor.stdout is not None
-        self._supervisor.stdin.write(json.dumps(request) + "\n")
-        self._supervisor.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._supervisor.stdout.readline() or '{"error": "the supervisor died"}')
+        supervisor = self._supervisor
+        if supervisor is None or supervisor.stdin is None or supervisor.stdout is None:
+            raise RuntimeError("the cluster is not running")
+        supervisor.stdin.write(json.dumps(request) + "\n")
+        supervisor.stdin.flush()
+        answer: dict[str, Any] = json.loads(supervisor.stdout.readline() or '{"error": "the supervisor died"}')
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer

@@ -87,8 +87,11 @@ class ClusterConfig:
             "mon data avail warn": "2",
             "paxos propose interval": "0.05",
         } | dict(self.options)
-        text = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
-        (directory / "ceph.conf").write_text(text + f"\n[client]\nkeyring = {directory}/keyring\nadmin socket =\nlog file =\n")
+        client = {"keyring": f"{directory}/keyring", "admin socket": "", "log file": ""}
+        text = ""
+        for section, options in (("global", lines), ("client", client)):
+            text += f"[{section}]\n" + "".join(f"{name} = {value}\n" for name, value in options.items())
+        (directory / "ceph.conf").write_text(text)
         return address
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def aiorbd_cluster() -> "Iterator[DevCluster]":
     """A cluster with one memory-backed OSD and the pool ``rbd``, shared by the session."""
     # Imported late: the plugin is loaded wherever pytest runs, and should cost nothing there.
-    from aiorbd.testing.cluster import DevCluster
+    from aiorbd.testing.cluster import DevCluster  # noqa: PLC0415
 
     cluster = DevCluster()
     cluster.start_blocking()
@@ -32,7 +32,7 @@ def aiorbd_cluster() -> "Iterator[DevCluster]":
 @pytest.fixture
 async def aiorbd_ioctx(aiorbd_cluster: "DevCluster") -> "AsyncIterator[IoCtx]":
     """An `aiorbd.IoCtx` on a namespace that nobody else uses."""
-    import aiorbd
+    import aiorbd  # noqa: PLC0415
 
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     await aiorbd_cluster.run("rbd", "namespace", "create", "rbd", "--namespace", namespace)

@@ -64,7 +64,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread
             )
 
     def boot(self) -> None:
@@ -73,9 +73,10 @@ class Supervisor:
         for name in ("log", "run"):
             (self.directory / name).mkdir()
         address = self.config.write(self.directory)
-        self.run("ceph-authtool", "--create-keyring", f"{here}/keyring.mon", "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
+        new_key = ("ceph-authtool", "--create-keyring", "--gen-key")
+        self.run(*new_key, f"{here}/keyring.mon", "-n", "mon.", "--cap", "mon", "allow *")
         caps = [part for daemon in ("mon", "osd", "mgr") for part in ("--cap", daemon, "allow *")]
-        self.run("ceph-authtool", "--create-keyring", f"{here}/keyring", "--gen-key", "-n", "client.admin", *caps)
+        self.run(*new_key, f"{here}/keyring", "-n", "client.admin", *caps)
         self.run("ceph-authtool", f"{here}/keyring.mon", "--import-keyring", f"{here}/keyring")
         fsid = self.run("ceph-conf", "--lookup", "fsid").strip()
         self.run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", f"[v2:{address}]", f"{here}/monmap")

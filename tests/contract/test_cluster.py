@@ -4,10 +4,10 @@ import json
 
 import anyio
 import pytest
+from conftest import new_name
 
 import aiorbd
 from aiorbd.testing import DevCluster
-from conftest import new_name
 
 pytestmark = pytest.mark.anyio
 

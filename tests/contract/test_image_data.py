@@ -103,7 +103,9 @@ async def test_write_same_refuses_what_does_not_repeat(image):
 
 
 @pytest.mark.parametrize("offset", [0, 4 * MIB + 512, 11 * MIB + 65536 - 1024])
-@pytest.mark.parametrize("shape", [{}, {"order": 20, "stripe_unit": 65536, "stripe_count": 3}], ids=["plain", "striped"])
+@pytest.mark.parametrize(
+    "shape", [{}, {"order": 20, "stripe_unit": 65536, "stripe_count": 3}], ids=["plain", "striped"]
+)
 async def test_compare_and_write(ioctx, make_image, offset, shape):
     async with ioctx.open_image(await make_image(**shape)) as image:
         await check_compare_and_write(image, offset)

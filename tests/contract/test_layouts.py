@@ -96,7 +96,7 @@ async def test_a_snapshot_keeps_what_was_there(ioctx, make_image, witness):
     assert await witness.export(name) == after != before
 
 
-async def test_options_arrive(ioctx, make_image, witness):
+async def test_options_arrive(make_image, witness):
     name = await make_image(
         5 * MIB + 1,
         order=21,

@@ -5,10 +5,10 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
+from conftest import new_name
 
 import aiorbd
 from aiorbd.testing import DevCluster
-from conftest import new_name
 
 pytestmark = pytest.mark.asyncio
 

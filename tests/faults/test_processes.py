@@ -8,9 +8,9 @@ import textwrap
 import time
 
 import pytest
+from conftest import new_name
 
 from aiorbd.testing import DevCluster
-from conftest import new_name
 
 PREAMBLE = """
     import asyncio, os, sys, time
@@ -195,7 +195,7 @@ def test_the_loop_ends_with_operations_in_flight(start, osd):
     assert "rbd" in output
 
 
-def test_a_client_that_dies_leaves_no_harm(start, osd):
+def test_a_client_that_dies_leaves_no_harm(start):
     process = start(OPEN + "\n    run(main)\n")
     process.kill()
     code, _, _ = finish(process, 1)

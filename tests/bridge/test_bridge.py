@@ -1,0 +1,299 @@
+"""The compiled bridge alone: against a fake librbd, which can refuse, and against many threads.
+
+Each test gets a process of its own, since the bridge binds to one librbd for good.
+"""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+PREAMBLE = """
+    import ctypes, errno, os, select, sys, threading
+    from aiorbd import _compiled
+    ffi, lib = _compiled.ffi, _compiled.lib
+
+    path = sys.argv[1]
+    assert lib.aiorbd_load(path.encode()) == ffi.NULL
+    fake = ctypes.CDLL(path)
+    fake.fake_complete.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
+    pending = (ctypes.c_void_p * (1 << 16)).in_dll(fake, "fake_pending")
+
+    def setting(name):
+        return ctypes.c_int.in_dll(fake, "fake_" + name)
+
+    def readable(bridge):
+        return bool(select.select([lib.aiorbd_bridge_fd(bridge)], [], [], 0)[0])
+
+    def drain(bridge, most=64):
+        records = ffi.new("int64_t[]", 2 * most)
+        count = lib.aiorbd_bridge_drain(bridge, records, most)
+        return [(records[2 * index], records[2 * index + 1]) for index in range(count)]
+
+    bridge = lib.aiorbd_bridge_new()
+    image = lib.aiorbd_image_new(bridge, ffi.cast("void *", 1), -5)
+    lib.aiorbd_image_set_stale(image, 0)
+    buffer = ffi.new("char[]", 64)
+    other = ffi.new("char[]", 64)
+    mismatch = ffi.new("uint64_t *")
+    opened = ffi.new("void **")
+    vectors = ffi.new("void *[]", [buffer, other]), ffi.new("size_t[]", [3, 5]), 2
+
+    SUBMITS = {
+        "open": lambda token: lib.aiorbd_open(bridge, token, ffi.NULL, b"name", 0, ffi.NULL, 0, opened),
+        "close": lambda token: lib.aiorbd_close(image, token),
+        "flush": lambda token: lib.aiorbd_flush(image, token),
+        "read": lambda token: lib.aiorbd_read(image, token, 0, 64, buffer, 0),
+        "readv": lambda token: lib.aiorbd_readv(image, token, 0, *vectors),
+        "write": lambda token: lib.aiorbd_write(image, token, 0, 64, buffer, 0),
+        "writev": lambda token: lib.aiorbd_writev(image, token, 0, *vectors),
+        "discard": lambda token: lib.aiorbd_discard(image, token, 0, 64),
+        "write_zeroes": lambda token: lib.aiorbd_write_zeroes(image, token, 0, 64, 1, 0),
+        "write_same": lambda token: lib.aiorbd_write_same(image, token, 0, 64, buffer, 8, 0),
+        "compare_and_write": lambda token: lib.aiorbd_compare_and_write(
+            image, token, 0, 64, buffer, other, mismatch, 0),
+    }
+    RESULTS = {"read": 64, "readv": 8, "writev": 8, "write_zeroes": 1, "write_same": 8,
+               "compare_and_write": -errno.EILSEQ}
+    IO = set(SUBMITS) - {"open", "close", "flush"}
+"""
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    """The fake library, compiled."""
+    library = tmp_path_factory.mktemp("fake") / "librbd-fake.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-w", "-o", str(library), str(HERE / "fake_librbd.c")], check=True)
+    return library
+
+
+@pytest.fixture
+def run(fake):
+    """A function that runs a program against the fake."""
+
+    def run(body):
+        program = textwrap.dedent(PREAMBLE) + textwrap.dedent(body) + "\nprint('passed')\n"
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", program, str(fake)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={"MALLOC_PERTURB_": "165", "PATH": "/usr/bin:/bin"},  # freed memory does not look alive
+            check=False,
+        )
+        assert done.stdout.endswith("passed\n"), done.stderr
+
+    return run
+
+
+def test_results_arrive_in_order(run):
+    run(
+        """
+        for token, (name, submit) in enumerate(SUBMITS.items(), 1):
+            assert submit(token) == 0, name
+        assert not readable(bridge)
+        for index, name in enumerate(SUBMITS):
+            fake.fake_complete(pending[index], RESULTS.get(name, 0))
+        assert readable(bridge)
+        assert drain(bridge) == [(t, RESULTS.get(name, 0)) for t, name in enumerate(SUBMITS, 1)]
+        assert not readable(bridge)
+        assert drain(bridge) == []
+        assert setting("created").value == setting("released").value == len(SUBMITS)
+        assert mismatch[0] == 7
+        """
+    )
+
+
+def test_arguments_reach_librbd(run):
+    run(
+        """
+        lib.aiorbd_read(image, 1, 0, 64, buffer, 0)
+        assert ffi.buffer(buffer)[:] == b"r" * 64
+        lib.aiorbd_readv(image, 2, 0, *vectors)
+        assert ffi.buffer(buffer)[:4] == b"000r" and ffi.buffer(other)[:6] == b"11111" + bytes(1)
+        name = (ctypes.c_char * 256).in_dll(fake, "fake_opened")
+        for by_id, read_only, how in ((0, 0, b"open"), (1, 0, b"open_by_id"), (0, 1, b"open_read_only"),
+                                      (1, 1, b"open_by_id_read_only")):
+            lib.aiorbd_open(bridge, 3, ffi.NULL, b"n", by_id, ffi.NULL, read_only, opened)
+            assert name.value == how + b":n-"
+            lib.aiorbd_open(bridge, 3, ffi.NULL, b"n", by_id, b"@s", read_only, opened)
+            assert name.value == how + b":n@s"
+        """
+    )
+
+
+def test_a_refused_submit_leaves_nothing(run):
+    run(
+        """
+        setting("refuse").value = -errno.EINVAL
+        for name, submit in SUBMITS.items():
+            assert submit(1) == -errno.EINVAL, name
+        assert setting("created").value == setting("released").value == len(SUBMITS)
+        setting("refuse").value = 0
+        setting("refuse_create").value = -errno.ENOMEM
+        for name, submit in SUBMITS.items():
+            assert submit(1) == -errno.ENOMEM, name
+        assert setting("created").value == setting("released").value == len(SUBMITS)
+        assert not readable(bridge) and drain(bridge) == []
+        # Only the creator's and the image's references are left: the descriptor closes with them.
+        fd = lib.aiorbd_bridge_fd(bridge)
+        lib.aiorbd_image_release(image)
+        os.fstat(fd)
+        lib.aiorbd_bridge_release(bridge)
+        try:
+            os.fstat(fd)
+        except OSError:
+            pass
+        else:
+            raise AssertionError("a reference leaked")
+        """
+    )
+
+
+def test_a_callback_before_the_submit_returns(run):
+    run(
+        """
+        setting("early").value = 1
+        for token, (name, submit) in enumerate(SUBMITS.items(), 1):
+            assert submit(token) == 0, name
+            assert readable(bridge)
+            ((got, _),) = drain(bridge)
+            assert got == token
+        assert setting("created").value == setting("released").value == len(SUBMITS)
+        """
+    )
+
+
+def test_a_stale_image_refuses_what_depends_on_its_size(run):
+    run(
+        """
+        assert lib.aiorbd_image_watch(image) == 0
+        fake.fake_update()
+        for name, submit in SUBMITS.items():
+            assert submit(1) == (_compiled.lib.AIORBD_STALE if name in IO else 0), name
+        assert setting("created").value == len(SUBMITS) - len(IO)
+        # Told once, however often it changed before somebody looked.
+        fake.fake_update()
+        assert drain(bridge) == [(-5, 0)]
+        fake.fake_update()
+        assert drain(bridge) == [(-5, 0)]
+        lib.aiorbd_image_set_stale(image, 0)
+        assert SUBMITS["read"](2) == 0
+        fake.fake_update()
+        assert lib.aiorbd_image_unwatch(image) == 0
+        assert lib.aiorbd_image_unwatch(image) == 0
+        lib.aiorbd_image_release(image)  # while its record is queued
+        assert drain(bridge) == [(-5, 0)]
+        """
+    )
+
+
+def test_a_watch_that_is_refused(run):
+    run(
+        """
+        setting("refuse").value = -errno.ENOTCONN
+        assert lib.aiorbd_image_watch(image) == -errno.ENOTCONN
+        assert lib.aiorbd_image_unwatch(image) == 0
+        lib.aiorbd_image_release(image)
+        """
+    )
+
+
+def test_a_bounded_drain_signals_for_the_rest(run):
+    run(
+        """
+        for token in range(10):
+            lib.aiorbd_bridge_post(bridge, token, token * token)
+        assert drain(bridge, 4) == [(t, t * t) for t in range(4)]
+        lib.aiorbd_bridge_post(bridge, 10, 100)
+        assert readable(bridge)
+        assert drain(bridge, 4) == [(t, t * t) for t in range(4, 8)]
+        assert readable(bridge)
+        assert drain(bridge, 4) == [(t, t * t) for t in range(8, 11)]
+        assert not readable(bridge)
+        """
+    )
+
+
+def test_operations_that_outlive_the_bridge(run):
+    run(
+        """
+        for token in range(100):
+            assert SUBMITS["read"](token) == 0
+        fd = lib.aiorbd_bridge_fd(bridge)
+        lib.aiorbd_image_release(image)
+        lib.aiorbd_bridge_release(bridge)
+        for index in range(99):
+            fake.fake_complete(pending[index], 64)
+        os.fstat(fd)
+        fake.fake_complete(pending[99], 64)
+        try:
+            os.fstat(fd)
+        except OSError:
+            pass
+        else:
+            raise AssertionError("a reference leaked")
+        """
+    )
+
+
+def test_progress(run):
+    run(
+        """
+        report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)(
+            int(ffi.cast("uintptr_t", lib.aiorbd_progress_callback())))
+        slot = lib.aiorbd_progress_new(bridge, -9)
+        address = int(ffi.cast("uintptr_t", slot))
+        numbers = ffi.new("uint64_t[2]")
+        assert report(1, 4, address) == 0 and report(2, 4, address) == 0
+        assert drain(bridge) == [(-9, 0)]
+        lib.aiorbd_progress_read(slot, numbers)
+        assert list(numbers) == [2, 4]
+        lib.aiorbd_progress_stop(slot)
+        assert report(3, 4, address) == -errno.ECANCELED
+        lib.aiorbd_progress_release(slot)  # while its record is queued
+        assert drain(bridge) == [(-9, 0)]
+        """
+    )
+
+
+def test_no_wake_up_is_lost_between_threads(run):
+    run(
+        """
+        THREADS, EACH = 4, 50_000
+
+        def post(base):
+            for number in range(EACH):
+                lib.aiorbd_bridge_post(bridge, base + number, number)
+
+        threads = [threading.Thread(target=post, args=(base * EACH,)) for base in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        seen, last = 0, [-1] * THREADS
+        while seen < THREADS * EACH:
+            assert select.select([lib.aiorbd_bridge_fd(bridge)], [], [], 10)[0], f"lost after {seen}"
+            for token, value in drain(bridge, 100):
+                base, number = divmod(token, EACH)
+                assert number == value == last[base] + 1
+                last[base] = number
+                seen += 1
+        for thread in threads:
+            thread.join()
+        assert drain(bridge) == []
+        """
+    )
+
+
+def test_a_library_that_is_not_there():
+    program = """
+from aiorbd import _compiled
+message = _compiled.lib.aiorbd_load(b"/no/such/librbd.so.1")
+assert b"/no/such/librbd.so.1" in _compiled.ffi.string(message)
+message = _compiled.lib.aiorbd_load(b"libc.so.6")
+assert b"rbd_aio_create_completion" in _compiled.ffi.string(message)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
