@@ -31,6 +31,8 @@ def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subproc
         [sys.executable, "-m", "aiorbd.testing.supervisor", str(directory), json.dumps(asdict(config)), *flags],
         stdin=subprocess.DEVNULL if flags else subprocess.PIPE,
         stdout=subprocess.PIPE,
+        # One that outlives its starter must not hold the starter's terminal or pipe open.
+        stderr=subprocess.DEVNULL if flags else None,
         text=True,
         start_new_session=True,  # a Ctrl-C in the terminal is the owner's business
     )
@@ -159,7 +161,7 @@ class DevCluster:
         await self.run("ceph", "osd", "blocklist", "add", address)
 
     async def set_quota(self, pool: str, max_bytes: int) -> None:
-        """Bound what a pool may hold; 0 lifts the bound."""
+        """Bound what a pool may hold; 0 lifts the bound. It takes a manager to notice: `mgr=True`."""
         await self.run("ceph", "osd", "pool", "set-quota", pool, "max_bytes", str(max_bytes))
 
     def _ask(self, **request: Any) -> dict[str, Any]:

@@ -1,0 +1,255 @@
+"""The development cluster itself: quick, clean, and breakable on purpose."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+from aiorbd.testing import ClusterConfig, DevCluster, MissingDaemonError
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    """The cluster, not the event loop, is what is tested here."""
+    return "asyncio"
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pids, directory, seconds=5):
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)) or directory.exists():
+        assert time.monotonic() < deadline, f"left over: {[pid for pid in pids if alive(pid)]} {directory}"
+        time.sleep(0.02)
+
+
+async def test_ready_in_seconds_and_gone_without_a_trace():
+    start = time.perf_counter()
+    async with DevCluster() as ceph:
+        assert time.perf_counter() - start < 10
+        pids, directory = list(ceph._pids.values()), ceph.directory
+        assert len(pids) == 2
+        async with aiorbd.connect(ceph.conffile) as cluster:
+            assert await cluster.list_pools() == ["rbd"]
+    gone(pids, directory, 0.5)
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = ceph.conffile
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_owners_death_ends_it(number):
+    program = """
+import time
+from aiorbd.testing import DevCluster
+cluster = DevCluster()
+cluster.start_blocking()
+print(cluster.directory, *cluster._pids.values(), flush=True)
+time.sleep(60)
+"""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    directory, *pids = owner.stdout.readline().split()
+    owner.send_signal(number)
+    owner.communicate()
+    gone(map(int, pids), Path(directory))
+
+
+def test_the_supervisors_death_ends_the_daemons():
+    cluster = DevCluster()
+    cluster.start_blocking()
+    pids, directory = list(cluster._pids.values()), cluster.directory
+    cluster._supervisor.kill()
+    cluster.stop_blocking()
+    deadline = time.monotonic() + 5
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    # It could not remove its directory any more.
+    subprocess.run(["rm", "-r", directory], check=True)
+
+
+def test_from_the_shell(tmp_path):
+    def call(*arguments, **options):
+        command = [sys.executable, "-m", "aiorbd.testing", "--directory", str(tmp_path / "ceph"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+    refused = call("env")
+    assert refused.returncode == 1
+    assert "no cluster runs" in refused.stderr
+    up = call("up")
+    try:
+        assert up.stdout == f"export CEPH_CONF={tmp_path}/ceph/ceph.conf\n", up.stderr
+        assert call("env").stdout == up.stdout
+        again = call("up")
+        assert again.returncode == 1
+        assert "exists" in again.stderr
+        environment = os.environ | {"CEPH_CONF": f"{tmp_path}/ceph/ceph.conf"}
+        listed = subprocess.run(["ceph", "osd", "pool", "ls"], env=environment, capture_output=True, check=True)
+        assert listed.stdout == b"rbd\n"
+        pid = int((tmp_path / "ceph" / "supervisor.pid").read_text())
+    finally:
+        down = call("down")
+    assert down.returncode == 0, down.stderr
+    gone([pid], tmp_path / "ceph")
+
+
+def test_a_missing_daemon_is_told_in_one_line(tmp_path):
+    for program in ("ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool"):
+        (tmp_path / program).symlink_to("/bin/true")
+    (tmp_path / "ceph-osd").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "aiorbd.testing", "--directory", str(tmp_path / "cluster"), "up"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "ceph-osd is not installed: apt-get install ceph-osd\n"
+    assert not (tmp_path / "cluster").exists()
+
+
+async def test_a_missing_manager_is_told(monkeypatch, tmp_path):
+    for program in ("ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool"):
+        (tmp_path / program).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingDaemonError, match="apt-get install ceph-mgr"):
+        await DevCluster(mgr=True).start()
+
+
+async def test_a_cluster_that_cannot_start_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(RuntimeError, match="did not start"):
+        await DevCluster(options={"osd data": "/proc/nowhere"}).start()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_everything_at_once():
+    """Three OSDs on bluestore files, a manager, cephx."""
+    config = ClusterConfig(osds=3, mgr=True, cephx=True, objectstore="bluestore", osd_bytes=2 << 30)
+    async with DevCluster(config) as ceph, aiorbd.connect(ceph.conffile) as cluster:
+        status = json.loads((await cluster.mon_command({"prefix": "status", "format": "json"})).output)
+        assert status["osdmap"]["num_up_osds"] == 3
+        with anyio.fail_after(20):
+            while not status["mgrmap"]["available"]:
+                await anyio.sleep(0.1)
+                status = json.loads((await cluster.mon_command({"prefix": "status", "format": "json"})).output)
+        async with cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image("image", 16 << 20)
+            async with ioctx.open_image("image") as image:
+                await image.write(bytes(range(256)) * 65536, 0)
+                assert await image.read(0, 16 << 20) == bytes(range(256)) * 65536
+
+
+@pytest.fixture(scope="module")
+def ceph():
+    cluster = DevCluster(objectstore="bluestore", osd_bytes=2 << 30)
+    cluster.start_blocking()
+    yield cluster
+    cluster.stop_blocking()
+
+
+@pytest.fixture
+async def image(ceph):
+    name = new_name()
+    async with aiorbd.connect(ceph.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 16 << 20)
+        async with ioctx.open_image(name) as image:
+            await image.write(b"kept" * 1024, 0)
+            await image.flush()
+            yield image
+
+
+async def test_pause_and_resume(ceph, image):
+    ceph.pause()
+    with anyio.move_on_after(0.2) as scope:
+        await image.read(0, 4)
+    assert scope.cancelled_caught
+    ceph.resume()
+    assert await image.read(0, 4) == b"kept"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_an_osd_that_is_killed_and_started_again(ceph, image, number):
+    await ceph.kill("osd.0", number)
+    with anyio.move_on_after(0.2) as scope:
+        await image.read(0, 4)
+    assert scope.cancelled_caught
+    await ceph.restart("osd.0")
+    with anyio.fail_after(30):
+        assert await image.read(0, 4) == b"kept"
+
+
+async def test_a_monitor_that_is_killed_and_started_again(ceph, image):
+    await ceph.kill("mon.a")
+    assert await image.read(0, 4) == b"kept"  # reading needs no monitor
+    with pytest.raises(aiorbd.Timeout):
+        await aiorbd.connect(ceph.conffile, timeout=1)
+    await ceph.restart("mon.a")
+    async with aiorbd.connect(ceph.conffile, timeout=30) as cluster:
+        assert "rbd" in await cluster.list_pools()
+
+
+async def test_a_client_that_is_cut_off(ceph):
+    name = new_name()
+    with pytest.raises(aiorbd.ConnectionShutdown, match="blocklisted") as caught:
+        async with aiorbd.connect(ceph.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image(name, 1 << 20)
+            async with ioctx.open_image(name) as image:
+                status = json.loads(await ceph.run("rbd", "status", name, "--format", "json"))
+                await ceph.blocklist(status["watchers"][0]["address"])
+                with anyio.fail_after(20):
+                    while True:  # until the OSD has heard of it
+                        await image.read(0, 4096)
+                        await anyio.sleep(0.05)
+    assert caught.value.errno == 108
+
+
+async def test_a_quota():
+    """A full pool makes writers wait: bounded by the caller's timeout, over when the quota is lifted."""
+    name = new_name()
+    async with DevCluster(mgr=True) as ceph, aiorbd.connect(ceph.conffile) as cluster:
+        async with cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image(name, 64 << 20)
+            async with ioctx.open_image(name) as image:
+                await ceph.set_quota("rbd", 1 << 20)
+                await image.write(b"x" * (8 << 20), 0)
+                await image.flush()
+                with anyio.fail_after(40):
+                    while "full_quota" not in (await ceph.run("ceph", "osd", "pool", "ls", "detail")).decode():
+                        await anyio.sleep(0.2)
+
+                async def write_and_flush():
+                    await image.write(b"y" * (1 << 20), 32 << 20)
+                    await image.flush()
+
+                try:
+                    with anyio.fail_after(1):
+                        await write_and_flush()
+                except (TimeoutError, aiorbd.DiskQuotaExceeded) as error:
+                    refused = error
+                else:
+                    pytest.fail("the quota did not hold")
+                assert refused
+                await ceph.set_quota("rbd", 0)
+                with anyio.fail_after(30):
+                    await image.drain()
+                    await write_and_flush()
+                assert await image.read(32 << 20, 1) == b"y"

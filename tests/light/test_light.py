@@ -1,0 +1,126 @@
+"""No growth: memory, descriptors, threads."""
+
+import gc
+import json
+import subprocess
+import sys
+
+import anyio
+import pytest
+from conftest import descriptors, new_name, resident_bytes, threads
+
+import aiorbd
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+MIB = 1 << 20
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request):
+    """uvloop shares asyncio's path; what grows there would grow here."""
+    return request.param
+
+
+async def test_a_million_operations(ioctx, make_image):
+    async with ioctx.open_image(await make_image(16 * MIB)) as image:
+        await image.write(b"x" * 16 * MIB, 0)
+        await image.flush()
+        data = b"y" * 512
+        buffer = bytearray(512)
+
+        async def work(first, count):
+            for number in range(first, first + count):
+                offset = number * 4096 % (16 * MIB)
+                kind = number % 10
+                if kind == 0:
+                    await image.write(data, offset)
+                elif kind == 1:
+                    await image.read_into(buffer, offset)
+                elif kind == 2 and number % 7 == 0:
+                    with anyio.move_on_after(0):
+                        await image.read(offset, 512)
+                else:
+                    await image.read(offset, 512)
+
+        async def run(total):
+            async with anyio.create_task_group() as tasks:
+                for worker in range(64):
+                    tasks.start_soon(work, worker * 1000, total // 64)
+            await image.drain(timeout=30)
+            gc.collect()
+            return resident_bytes(), descriptors(), threads()
+
+        memory, files, running = await run(100_000)  # librbd's caches and pools fill up first
+        after = await run(1_000_000)
+    assert after[1] == files
+    assert after[2] <= running
+    # 900,000 operations more; eight bytes leaked by each would show.
+    assert after[0] - memory < 6 * MIB
+
+
+async def test_a_thousand_opens(ioctx, make_image):
+    name = await make_image(1 * MIB, features=aiorbd.Feature.LAYERING | aiorbd.Feature.EXCLUSIVE_LOCK)
+
+    async def cycle(count):
+        for _ in range(count):
+            async with ioctx.open_image(name) as image:
+                await image.read(0, 512)
+        gc.collect()
+        return resident_bytes(), descriptors(), threads()
+
+    memory, files, running = await cycle(200)
+    after = await cycle(1000)
+    assert after[1] == files
+    assert after[2] <= running
+    # A KiB each would be too much.
+    assert after[0] - memory < MIB
+
+
+async def test_connections(aiorbd_cluster):
+    async def cycle(count):
+        for _ in range(count):
+            async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd"):
+                pass
+        gc.collect()
+        # A worker thread lives on for a while after its cluster.
+        return descriptors()
+
+    files = await cycle(5)
+    assert await cycle(50) == files
+    with anyio.fail_after(15):
+        while threads() > 40:
+            await anyio.sleep(0.2)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_data_path_has_no_threads(aiorbd_cluster, backend):
+    """Beside librbd's own: what a process has with an image open does not change by using it."""
+    program = """
+import json, os, sys, anyio, aiorbd
+
+def threads():
+    return sorted(open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task"))
+
+async def main():
+    async with aiorbd.connect(sys.argv[1]) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(sys.argv[2], 16 << 20)
+        async with ioctx.open_image(sys.argv[2]) as image:
+            await image.write(bytes(4096), 0)
+            await image.flush()
+            before = threads()
+            async with anyio.create_task_group() as tasks:
+                for number in range(1000):
+                    tasks.start_soon(image.read, number * 4096, 4096)
+            print(json.dumps([before, threads()]))
+
+anyio.run(main, backend=sys.argv[3])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, aiorbd_cluster.conffile, new_name(), backend],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after = json.loads(done.stdout)
+    assert after == before
