@@ -233,7 +233,8 @@ def connect(
             (``$CEPH_CONF``, ``/etc/ceph/ceph.conf``, ``~/.ceph/ceph.conf``, ``ceph.conf``); None means no
             file: then `conf` has to name the monitors.
         client_id: Who connects, without the ``client.`` before it.
-        conf: Ceph's options by name; they override the file.
+        conf: Ceph's options by name; they override the file. On a machine with one or two CPUs,
+            ``librados_thread_count`` is 1 unless it is given here: that is faster there.
         timeout: Seconds to wait for the monitors; None waits for ever. Cancelling returns at once too.
         cluster_name: The name that default paths contain.
         close_timeout: Seconds that leaving ``async with`` and `Cluster.close` wait for operations in flight,

@@ -13,7 +13,8 @@ import aiorbd
 
 async def measure(options: argparse.Namespace) -> dict[str, float]:
     """Read for a while; return how many operations in how many seconds."""
-    async with aiorbd.connect(options.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+    conf = {"librados_thread_count": str(options.threads)} if options.threads else {}
+    async with aiorbd.connect(options.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(options.image) as image:
             await image.flush()
             blocks = await image.size() // options.block
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=64)
     parser.add_argument("--block", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--threads", type=int, help="librados_thread_count; default: what aiorbd chooses")
     options = parser.parse_args()
     if options.backend == "trio":
         result = anyio.run(measure, options, backend="trio")

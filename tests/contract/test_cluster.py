@@ -1,6 +1,8 @@
 """Connecting, pools and commands."""
 
 import json
+import os
+from pathlib import Path
 
 import anyio
 import pytest
@@ -48,6 +50,19 @@ async def test_conf_overrides_the_file(aiorbd_cluster):
     with pytest.raises(aiorbd.Timeout):
         async with aiorbd.connect(aiorbd_cluster.conffile, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=1):
             pass
+
+
+@pytest.mark.parametrize(("cpus", "conf", "threads"), [(2, {}, 1), (8, {}, 2), (2, {"librados_thread_count": "3"}, 3)])
+async def test_threads_for_callbacks(aiorbd_cluster, monkeypatch, cpus, conf, threads):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cpus)))
+
+    def pool():
+        names = [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
+        return names.count("io_context_pool\n")
+
+    before = pool()
+    async with aiorbd.connect(aiorbd_cluster.conffile, conf=conf):
+        assert pool() - before == threads
 
 
 async def test_many_connections_at_once(aiorbd_cluster):
