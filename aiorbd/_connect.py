@@ -74,25 +74,26 @@ def _configure(cluster: Any, request: Request) -> None:
         if code < 0:
             raise error_for(code, "rados_conf_set", f"option {name!r}", message="the option does not take this value")
 
-    untouched = "librados_thread_count" not in request.conf and _conf_get(cluster, "librados_thread_count") == "2"
+    untouched = "librados_thread_count" not in request.conf and conf_get(cluster, "librados_thread_count") == "2"
     if untouched and len(os.sched_getaffinity(0)) <= FEW_CPUS:
         lib.rados_conf_set(cluster, b"librados_thread_count", b"1")
 
 
-def _conf_get(cluster: Any, name: str) -> str:
+def conf_get(cluster: Any, name: str) -> str:
+    """Return an option's value."""
     buffer = ffi.new("char[]", 4096)
-    code = rados().rados_conf_get(cluster, name.encode(), buffer, len(buffer))
+    code = rados().radosconf_get(cluster, name.encode(), buffer, len(buffer))
     return decode(buffer) if code >= 0 else ""
 
 
 def _why_not(cluster: Any, code: int, request: Request) -> RbdError:
     """Librados answers ENOENT for half of what can be wrong: look at what it had to work with."""
-    monitors = _conf_get(cluster, "mon_host")
+    monitors = conf_get(cluster, "mon_host")
     if code == -errno.ENOENT and not monitors:
         message = "no monitor address: neither the configuration file nor conf has 'mon_host'"
         return error_for(code, "rados_connect", request.target, subject="cluster", message=message)
     if code == -errno.ENOENT:
-        searched = _conf_get(cluster, "keyring")
+        searched = conf_get(cluster, "keyring")
         message = f"no keyring with a key for client.{request.client_id} in {searched}"
         return error_for(code, "rados_connect", request.target, subject="keyring", message=message)
     target = f"{request.target} at {monitors}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from aiorbd.testing.config import ClusterConfig
 
@@ -116,8 +116,8 @@ class DevCluster:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Waits for no network: it may block for the moment that killing takes, also when cancelled.
-        self.stop_blocking()
+        with CancelScope(shield=True):  # the moment that killing takes
+            await self.stop()
 
     # -- commands ------------------------------------------------------------------------------
 

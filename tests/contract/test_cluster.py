@@ -1,14 +1,13 @@
 """Connecting, pools and commands."""
 
 import json
-import os
-from pathlib import Path
 
 import anyio
 import pytest
 from conftest import new_name
 
 import aiorbd
+from aiorbd import _connect
 from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
@@ -56,13 +55,8 @@ async def test_conf_overrides_the_file(aiorbd_cluster):
 async def test_threads_for_callbacks(aiorbd_cluster, monkeypatch, cpus, conf, threads):
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cpus)))
 
-    def pool():
-        names = [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
-        return names.count("io_context_pool\n")
-
-    before = pool()
-    async with aiorbd.connect(aiorbd_cluster.conffile, conf=conf):
-        assert pool() - before == threads
+    async with aiorbd.connect(aiorbd_cluster.conffile, conf=conf) as cluster:
+        assert _connect.conf_get(cluster._handle.pointer, "librados_thread_count") == str(threads)
 
 
 async def test_many_connections_at_once(aiorbd_cluster):
