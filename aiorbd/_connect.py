@@ -82,7 +82,7 @@ def _configure(cluster: Any, request: Request) -> None:
 def conf_get(cluster: Any, name: str) -> str:
     """Return an option's value."""
     buffer = ffi.new("char[]", 4096)
-    code = rados().radosconf_get(cluster, name.encode(), buffer, len(buffer))
+    code = rados().rados_conf_get(cluster, name.encode(), buffer, len(buffer))
     return decode(buffer) if code >= 0 else ""
 
 
