@@ -30,7 +30,7 @@ sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("in
     fi
 
     venv=$root/.venv-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    [ -x "$venv/bin/pip" ] || "$python" -m venv "$venv"
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
     # shellcheck disable=SC1091
     source "$venv/bin/activate"
     # Groups of dependencies need a pip that knows them.

@@ -13,6 +13,7 @@ only.
 
 from importlib.metadata import version as _version
 
+from aiorbd._resource import Opening
 from aiorbd.cluster import Cluster, connect
 from aiorbd.enums import Feature, ImageOption, MirrorImageMode, OpFlag
 from aiorbd.errors import (
@@ -40,6 +41,7 @@ from aiorbd.errors import (
     ObjectExists,
     ObjectNotFound,
     OperationCanceled,
+    OperationNotSupported,
     PastEndOfImage,
     PermissionError,  # noqa: A004 - the name in Python's `rbd` module
     PoolExists,
@@ -91,7 +93,9 @@ __all__ = [
     "ObjectExists",
     "ObjectNotFound",
     "OpFlag",
+    "Opening",
     "OperationCanceled",
+    "OperationNotSupported",
     "PastEndOfImage",
     "PermissionError",
     "PoolExists",

@@ -4,17 +4,11 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from aiorbd._marshal import decode
 from aiorbd._native import ffi, rados
 from aiorbd.errors import ConfigFileNotFound, InvalidArgument, RbdError, error_for
-
-#: With so many CPUs, one thread for librados' callbacks instead of its default of two is a fifth to a
-#: third faster at queue depths of 16 and more, in C as in Python: fewer threads are woken for each
-#: operation. That nothing of ours ever blocks such a thread is what makes one enough. Measured with two
-#: CPUs (tests/bench); with more, the default stays.
-FEW_CPUS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -74,9 +68,13 @@ def _configure(cluster: Any, request: Request) -> None:
         if code < 0:
             raise error_for(code, "rados_conf_set", f"option {name!r}", message="the option does not take this value")
 
-    untouched = "librados_thread_count" not in request.conf and conf_get(cluster, "librados_thread_count") == "2"
-    if untouched and len(os.sched_getaffinity(0)) <= FEW_CPUS:
-        lib.rados_conf_set(cluster, b"librados_thread_count", b"1")
+
+def _usual_places(request: Request) -> list[str]:
+    """Where librados looks for a configuration file when it is not told."""
+    if places := os.environ.get("CEPH_CONF"):
+        return places.split(",")
+    name = f"{request.cluster_name}.conf"
+    return [f"/etc/ceph/{name}", str(Path("~/.ceph", name).expanduser()), name]
 
 
 def conf_get(cluster: Any, name: str) -> str:
@@ -91,6 +89,8 @@ def _why_not(cluster: Any, code: int, request: Request) -> RbdError:
     monitors = conf_get(cluster, "mon_host")
     if code == -errno.ENOENT and not monitors:
         message = "no monitor address: neither the configuration file nor conf has 'mon_host'"
+        if request.conffile == "":
+            message += f"; looked for a file at {', '.join(_usual_places(request))}"
         return error_for(code, "rados_connect", request.target, subject="cluster", message=message)
     if code == -errno.ENOENT:
         searched = conf_get(cluster, "keyring")

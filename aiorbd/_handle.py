@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from aiorbd import _native
 from aiorbd._bridge.operation import Job
-from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Subject, WrongLoopError, error_for
+from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Subject, Timeout, WrongLoopError, error_for
 
 if TYPE_CHECKING:
     from aiorbd._bridge.bridge import Bridge
@@ -93,8 +94,12 @@ class Handle:
         return code
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Run a blocking function on a worker thread. Cancellation leaves it running there."""
+        """Run a blocking function on a worker thread. Cancellation leaves it running there.
+
+        It is not begun when the task is in a cancelled scope already.
+        """
         self.check()
+        await checkpoint_if_cancelled()
         return await self.bridge.call(Job(self, function))
 
     async def call(
@@ -119,6 +124,7 @@ class Handle:
         `progress` is called on the loop. When the awaiting task is cancelled, librbd is asked to stop.
         """
         self.check()
+        await checkpoint_if_cancelled()
         c_function = getattr(_native.library_of(function), function)
         return await self.bridge.call_with_progress(
             self,
@@ -157,7 +163,8 @@ class Handle:
         """Wait until nothing is in flight."""
         self.check_loop()
         if not await self._wait_until(lambda: not self.in_flight, timeout):
-            raise TimeoutError(f"{self.target}: {self.in_flight} operations still in flight after {timeout} s")
+            message = f"{self.in_flight} operations still in flight after {timeout} s"
+            raise Timeout(errno.ETIMEDOUT, message, "drain", self.target)
 
     # -- closing -------------------------------------------------------------------------------
 
@@ -172,7 +179,12 @@ class Handle:
     def _advance(self) -> None:
         if self.state is State.CLOSING and not (self._shutting or self.in_flight or self._children):
             self._shutting = True
-            self.shut()
+            try:
+                self.shut()
+            except Exception:
+                # No thread or no memory: the next call of `close` tries again.
+                self._shutting = False
+                logger.exception("closing %s failed", self.target)
 
     def shut(self) -> None:
         """Start to close the native object; `closed` must follow, now or later."""
@@ -200,6 +212,7 @@ class Handle:
             return
         self.check_loop()
         self.begin_close()
+        self._advance()
         if not await self._wait_until(lambda: self.state is State.CLOSED, timeout):
             self._overdue = True
             raise CloseTimeout(

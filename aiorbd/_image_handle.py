@@ -1,7 +1,6 @@
 """The native side of an open image: opening, its size, submitting, closing."""
 
 import errno
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
@@ -11,7 +10,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 from aiorbd import _native
 from aiorbd._bridge.operation import Operation, Step
 from aiorbd._handle import Handle
-from aiorbd._marshal import decode, encode_name, grow, invalid
+from aiorbd._marshal import encode_name, grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, SnapshotNotFound, Subject, error_for
 
@@ -37,8 +36,9 @@ class ImageHandle(Handle):
         self.size: int = 0
         self.image_id: str = ""
         self._refreshing = anyio.Lock()
-        self._size_lock = threading.Lock()
-        self._asked = self._answered = 0
+        self._asking = False
+        self._answer = 0
+        self._layout = (1, 1, 1)
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -74,45 +74,68 @@ class ImageHandle(Handle):
     def _look(self) -> str:
         """On a worker thread: what must be known before the first read."""
         self.raise_for(self.lib.aiorbd_image_watch(self.image), "rbd_update_watch")
-        self._ask_size()
-
-        def read(function: str, size: Any) -> Callable[[int], tuple[int, str]]:
-            def call(length: int) -> tuple[int, str]:
-                buffer = ffi.new("char[]", length)
-                code = getattr(rbd(), function)(self.pointer, buffer, size(length))
-                if code != -errno.ERANGE:
-                    self.raise_for(code, function)
-                return code, decode(buffer)
-
-            return call
-
-        self.image_id = grow(read("rbd_get_id", int), 128)
-        return grow(read("rbd_get_name", lambda length: ffi.new("size_t *", length)), 128)
+        self.raise_for(self._ask_size(), "rbd_get_size")
+        info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
+        self.raise_for(rbd().rbd_stat(self.pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
+        self.raise_for(rbd().rbd_get_stripe_unit(self.pointer, unit), "rbd_get_stripe_unit")
+        self.raise_for(rbd().rbd_get_stripe_count(self.pointer, count), "rbd_get_stripe_count")
+        self._layout = (info.obj_size, unit[0], count[0])
+        self.image_id = grow_string(
+            lambda buffer, size: rbd().rbd_get_id(self.pointer, buffer, size),
+            lambda code: self.raise_for(code, "rbd_get_id"),
+        )
+        return grow_string(
+            lambda buffer, size: rbd().rbd_get_name(self.pointer, buffer, ffi.new("size_t *", size)),
+            lambda code: self.raise_for(code, "rbd_get_name"),
+        )
 
     # -- size ----------------------------------------------------------------------------------
 
-    def _ask_size(self) -> None:
-        """On a worker thread. The answer is kept here, not by the task that waits: that one may be gone.
-
-        An answer that hung in a dead cluster must not overwrite a younger one.
-        """
-        with self._size_lock:
-            self._asked = ticket = self._asked + 1
-        self.lib.aiorbd_image_set_stale(self.image, 0)
+    def _ask_size(self) -> int:
+        """On a worker thread. The answer is kept here, not by a task that waits: that one may be gone."""
+        generation = self.lib.aiorbd_image_generation(self.image)
         out = ffi.new("uint64_t *")
-        code = rbd().rbd_get_size(self.pointer, out)
-        if code < 0:
-            self.lib.aiorbd_image_set_stale(self.image, 1)
-            self.raise_for(code, "rbd_get_size")
-        with self._size_lock:
-            if ticket > self._answered:
-                self._answered = ticket
-                self.size = out[0]
+        code: int = rbd().rbd_get_size(self.pointer, out)
+        if code >= 0:
+            self.size = out[0]
+            self.lib.aiorbd_image_set_known(self.image, generation)
+        return code
 
-    async def refresh(self) -> None:
-        """Ask librbd for the size: free unless somebody changed the image, then a round trip."""
+    async def refresh(self, *, if_stale: bool = False) -> None:
+        """Ask librbd for the size: free unless somebody changed the image, then a round trip.
+
+        One question at a time, however many tasks want to know and give up: in a dead cluster each
+        would hold a thread. A question that was there before is waited for, and then asked again: its
+        answer may be older than what the caller knows.
+        """
         async with self._refreshing:
-            await self.run(self._ask_size)
+            await self._wait_until(lambda: not self._asking, None)
+            self.check()
+            if if_stale and not self.lib.aiorbd_image_is_stale(self.image):
+                return
+            self._asking = True
+            try:
+                self.bridge.start_background(self, self._ask_size, self._answered)
+            except BaseException:
+                self._asking = False
+                raise
+            await self._wait_until(lambda: not self._asking, None)
+            self.raise_for(self._answer, "rbd_get_size")
+
+    def shrinks_to(self, size: int) -> None:
+        """A resize begins: librbd clips from now on, and tells of the change when it is through."""
+        self.size = min(self.size, size)
+
+    def changed(self) -> None:
+        """A resize ended, somehow: the next operation asks for the size."""
+        if self.image is not None:
+            self.lib.aiorbd_image_changed(self.image)
+
+    def _answered(self, code: int) -> None:
+        """On the loop."""
+        self._asking = False
+        self._answer = code
+        self._wake_waiters()
 
     # -- ranges --------------------------------------------------------------------------------
 
@@ -130,6 +153,7 @@ class ImageHandle(Handle):
             raise invalid("offset and length must not be negative", operation, self.describe(offset, length))
         if offset + length > self.size:
             await self.refresh()
+            self.check()
             self._require_range(operation, offset, length)
         if largest is not None and length > largest:
             message = f"too many for one operation, at most {largest}"
@@ -157,14 +181,20 @@ class ImageHandle(Handle):
     async def io(
         self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
     ) -> int:
-        """Submit one read and wait for it; return what librbd returned."""
+        """Submit one operation and wait for it; return what librbd returned."""
         bridge = self.bridge
         entry = Operation(self, keep)
-        while code := bridge.submit(entry, submit, self.image, *arguments):
+        while True:
+            try:
+                code = bridge.submit(entry, submit, self.image, *arguments)
+            except OverflowError as error:  # of flags: offset and length are known to fit
+                raise invalid(str(error), operation, self.describe(offset, length)) from None
+            if not code:
+                break
             if code < 0:
                 self._fail(code, operation, offset, length)
             # AIORBD_STALE: somebody changed the image, perhaps its size.
-            await self.refresh()
+            await self.refresh(if_stale=True)
             self.check()
             self._require_range(operation, offset, length)
         try:  # what Bridge.wait does, without a coroutine of its own
@@ -178,17 +208,13 @@ class ImageHandle(Handle):
         return value
 
     def bytes_into_object(self, offset: int) -> int:
-        """On a worker thread: where in its object an offset of the image lies.
+        """Tell where in its object an offset of the image lies.
 
         librbd counts the equal bytes of a compare_and_write and reports them as if they were counted
         from the object's start, translated to an offset of the image. This takes that back.
         """
-        info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
-        self.raise_for(rbd().rbd_stat(self.pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
-        self.raise_for(rbd().rbd_get_stripe_unit(self.pointer, unit), "rbd_get_stripe_unit")
-        self.raise_for(rbd().rbd_get_stripe_count(self.pointer, count), "rbd_get_stripe_count")
-        stripe = offset // unit[0] // count[0]
-        return int(stripe % (info.obj_size // unit[0]) * unit[0] + offset % unit[0])
+        object_size, unit, count = self._layout
+        return offset // unit // count % (object_size // unit) * unit + offset % unit
 
     def _fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
         raise error_for(code, operation, self.describe(offset, length), subject="image")

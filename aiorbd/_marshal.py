@@ -44,6 +44,25 @@ def decode(text: Any) -> str:
     return os.fsdecode(ffi.string(text))
 
 
+def grow_string(call: Callable[[Any, int], int], check: Callable[[int], int], first: int = 256) -> str:
+    """Let C fill a buffer with a string that ends with NUL, a larger one when that was too small.
+
+    Args:
+        call: Gets the buffer and its size; returns C's return value.
+        check: Raises when that is an error.
+        first: The first size to try.
+    """
+
+    def read(size: int) -> tuple[int, str]:
+        buffer = ffi.new("char[]", size)
+        code = call(buffer, size)
+        if code != -errno.ERANGE:
+            check(code)
+        return code, decode(buffer)
+
+    return grow(read, first)
+
+
 def grow(call: Callable[[int], tuple[int, T]], first: int) -> T:
     """Call with a larger and larger size until C finds it large enough.
 

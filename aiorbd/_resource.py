@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from aiorbd._handle import Handle, State
+from aiorbd.errors import UsageError
 
 
 class Resource:
@@ -28,7 +29,7 @@ class Resource:
         """Wait until no operation is in flight, abandoned ones included.
 
         Raises:
-            TimeoutError: Some still are after `timeout` seconds (None waits for ever).
+            Timeout: Some still are after `timeout` seconds (None waits for ever).
         """
         await self._handle.drain(timeout)
 
@@ -73,6 +74,7 @@ class Opening(Generic[R]):
         """Private."""
         self._open_it = open_it
         self._opened: R
+        self._entered = False
 
     def __await__(self) -> Generator[Any, None, R]:
         """Open it; the caller closes it."""
@@ -80,6 +82,9 @@ class Opening(Generic[R]):
 
     async def __aenter__(self) -> R:
         """Open it; leaving the block closes it."""
+        if self._entered:
+            raise UsageError("entered before: each 'async with' needs an opening of its own")
+        self._entered = True
         self._opened = await self._open_it()
         return await self._opened.__aenter__()
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import anyio
+from anyio import to_thread
 
-from aiorbd import _connect
+from aiorbd import _connect, _native
 from aiorbd._bridge.bridge import Bridge
 from aiorbd._bridge.current import current_loop
 from aiorbd._handle import Handle
-from aiorbd._marshal import decode, encode_name, encode_new_name, grow
+from aiorbd._marshal import encode_name, encode_new_name, grow, grow_string, invalid
 from aiorbd._native import ffi, rados
 from aiorbd._resource import Opening, Resource
 from aiorbd.errors import PoolNotFound, Subject, Timeout, error_for
@@ -136,15 +137,15 @@ class Cluster(Resource):
         Implements: rados_pool_reverse_lookup
         """
         handle = self._handle
-
-        def read(size: int) -> tuple[int, str]:
-            buffer = ffi.new("char[]", size)
-            code = rados().rados_pool_reverse_lookup(handle.pointer, pool_id, buffer, size)
-            if code != -errno.ERANGE:
-                handle.raise_for(code, "rados_pool_reverse_lookup", subject="pool", target=f"pool id {pool_id}")
-            return code, decode(buffer)
-
-        return await handle.run(lambda: grow(read, 256))
+        target = f"pool id {pool_id}"
+        if not 0 <= pool_id < 1 << 63:
+            raise invalid("out of range", "rados_pool_reverse_lookup", target)
+        return await handle.run(
+            lambda: grow_string(
+                lambda buffer, size: rados().rados_pool_reverse_lookup(handle.pointer, pool_id, buffer, size),
+                lambda code: handle.raise_for(code, "rados_pool_reverse_lookup", subject="pool", target=target),
+            )
+        )
 
     async def pool_exists(self, name: str) -> bool:
         """Tell whether there is a pool of that name.
@@ -233,8 +234,8 @@ def connect(
             (``$CEPH_CONF``, ``/etc/ceph/ceph.conf``, ``~/.ceph/ceph.conf``, ``ceph.conf``); None means no
             file: then `conf` has to name the monitors.
         client_id: Who connects, without the ``client.`` before it.
-        conf: Ceph's options by name; they override the file. On a machine with one or two CPUs,
-            ``librados_thread_count`` is 1 unless it is given here: that is faster there.
+        conf: Ceph's options by name; they override the file. Leave ``librados_thread_count`` alone,
+            although 1 reads and writes faster: some of librbd's own calls then wait for ever.
         timeout: Seconds to wait for the monitors; None waits for ever. Cancelling returns at once too.
         cluster_name: The name that default paths contain.
         close_timeout: Seconds that leaving ``async with`` and `Cluster.close` wait for operations in flight,
@@ -242,6 +243,7 @@ def connect(
 
     Raises:
         ConfigFileNotFound: `conffile` is not there.
+        ObjectNotFound: No monitor's address is configured.
         InvalidArgument: An option in `conf` does not exist or does not take its value.
         KeyringNotFound: No key for the client was found.
         PermissionError: The monitors do not accept the key.
@@ -263,10 +265,15 @@ async def _open_cluster(
 ) -> Cluster:
     for name in (client_id, cluster_name):
         encode_name(name, "client or cluster name", "rados_create2")
-    if timeout is not None:
-        conf = {"client_mount_timeout": str(max(1, math.ceil(timeout)))} | conf
+    for name, value in conf.items():
+        if "\0" in name or "\0" in str(value):
+            raise invalid("an option's name and value must not contain NUL", "rados_conf_set", f"option {name!r}")
+    # librados' own limit would be five minutes; 0 is none.
+    conf = {"client_mount_timeout": "0" if timeout is None else str(max(1, math.ceil(timeout)))} | conf
+    loop = current_loop()
+    await to_thread.run_sync(_native.bridge)  # loads the libraries the first time: tens of milliseconds
     request = _connect.Request(conffile, client_id, cluster_name, conf)
-    handle = ClusterHandle(Bridge(current_loop()), None, request.target)
+    handle = ClusterHandle(Bridge(loop), None, request.target)
 
     def run() -> tuple[str, int]:
         pointer, fsid, instance_id = _connect.connect(request)

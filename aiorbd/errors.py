@@ -34,7 +34,9 @@ class ForkedError(UsageError):
 
 
 class NotSupportedError(Error, NotImplementedError):
-    """The host's librbd or librados is too old for this call.
+    """The host's librbd or librados is too old for this call; nothing reached Ceph.
+
+    What the cluster cannot do is `FunctionNotSupported` or `OperationNotSupported`.
 
     Attributes:
         function: The C function that is missing.
@@ -94,7 +96,7 @@ class SnapshotNotFound(ObjectNotFound):
 
 
 class PoolNotFound(ObjectNotFound):
-    """There is no such pool, or no such namespace in it."""
+    """There is no such pool, or no such namespace in it, or no such pool for data or journal."""
 
 
 class ConfigFileNotFound(ObjectNotFound):
@@ -170,7 +172,7 @@ class DiskQuotaExceeded(RbdError):
 
 
 class FunctionNotSupported(RbdError):
-    """The cluster or the image cannot do this."""
+    """The cluster does not have this (ENOSYS). For a function that librbd lacks see `NotSupportedError`."""
 
 
 class OperationCanceled(RbdError):
@@ -198,14 +200,15 @@ class CompareMismatch(RbdError):
         return type(self), (self.errno, self.strerror, self.operation, self.target, self.offset)
 
 
+class OperationNotSupported(RbdError):
+    """The cluster or the image cannot do this as it is (EOPNOTSUPP)."""
+
+
 _BY_ERRNO: dict[int, type[RbdError]] = {
     _errno.ENOENT: ObjectNotFound,
     _errno.EEXIST: ObjectExists,
     _errno.EPERM: PermissionError,
     _errno.EACCES: PermissionError,
-    _errno.EROFS: ReadOnlyImage,
-    _errno.EBUSY: ImageBusy,
-    _errno.ENOTEMPTY: ImageHasSnapshots,
     _errno.EINVAL: InvalidArgument,
     _errno.EDOM: ArgumentOutOfRange,
     _errno.ERANGE: ArgumentOutOfRange,
@@ -214,7 +217,7 @@ _BY_ERRNO: dict[int, type[RbdError]] = {
     _errno.ETIMEDOUT: Timeout,
     _errno.ENOSPC: NoSpace,
     _errno.EDQUOT: DiskQuotaExceeded,
-    _errno.EOPNOTSUPP: FunctionNotSupported,
+    _errno.EOPNOTSUPP: OperationNotSupported,
     _errno.ENOSYS: FunctionNotSupported,
     _errno.ECANCELED: OperationCanceled,
     _errno.EINTR: InterruptedOrTimeoutError,
@@ -227,6 +230,9 @@ _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
     (_errno.ENOENT, "keyring"): KeyringNotFound,
     (_errno.ENOENT, "snapshot"): SnapshotNotFound,
     (_errno.EEXIST, "image"): ImageExists,
+    (_errno.EROFS, "image"): ReadOnlyImage,
+    (_errno.EBUSY, "image"): ImageBusy,
+    (_errno.ENOTEMPTY, "image"): ImageHasSnapshots,
     (_errno.EEXIST, "pool"): PoolExists,
 }
 
@@ -235,7 +241,7 @@ _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
 _MESSAGES = {
     _errno.EILSEQ: "other data found, nothing written",
     _errno.ESHUTDOWN: "the client was blocklisted or its connection shut down: connect anew",
-    _errno.ENOTEMPTY: "the image has snapshots",
+    _errno.ENOTEMPTY: "not empty: the image has snapshots",
 }
 
 

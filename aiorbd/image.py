@@ -135,8 +135,11 @@ class Image(Resource):
         handle.check()
         if not 0 <= size < 1 << 63:
             raise invalid(f"size {size} is out of range", "rbd_resize2", handle.target)
-        await handle.call_with_progress("rbd_resize2", size, allow_shrink, progress=progress)
-        await handle.refresh()
+        handle.shrinks_to(size)
+        try:
+            await handle.call_with_progress("rbd_resize2", size, allow_shrink, progress=progress)
+        finally:
+            handle.changed()
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -271,7 +274,7 @@ class Image(Resource):
         if not len(view) or length % len(view):
             message = f"length {length} is no multiple of the {len(view)} bytes of data"
             raise invalid(message, "rbd_aio_writesame", handle.target)
-        if await handle.has_range("rbd_aio_writesame", offset, length, largest=LARGEST_IO):
+        if await handle.has_range("rbd_aio_writesame", offset, length):
             arguments = offset, length, view, len(view), op_flags
             await handle.modify("rbd_aio_writesame", self._lib.aiorbd_write_same, offset, length, view, *arguments)
         return length
@@ -306,7 +309,7 @@ class Image(Resource):
         try:
             await handle.modify(operation, self._lib.aiorbd_compare_and_write, offset, length, arguments, *arguments)
         except CompareMismatch as error:
-            error.offset = offset + await handle.run(lambda: handle.bytes_into_object(mismatch[0]))
+            error.offset = offset + handle.bytes_into_object(mismatch[0])
             raise
         return length
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, ClassVar
 
 from aiorbd._handle import Handle
-from aiorbd._marshal import decode, encode_name, encode_new_name, grow, invalid
+from aiorbd._marshal import decode, encode_name, encode_new_name, grow, grow_string, invalid
 from aiorbd._native import ffi, rados, rbd
 from aiorbd._resource import Opening, Resource
 from aiorbd.enums import Feature, ImageOption, MirrorImageMode
-from aiorbd.errors import Subject
+from aiorbd.errors import PoolNotFound, Subject
 from aiorbd.image import Image, open_image
 from aiorbd.models import ImageSpec
 from aiorbd.options import image_options
@@ -32,8 +32,9 @@ class IoCtxHandle(Handle):
 
 async def open_ioctx(cluster: Any, close_timeout: float, pool: str | int, namespace: str) -> "IoCtx":
     """Open an I/O context: see `Cluster.open_ioctx`."""
-    if namespace:
-        encode_name(namespace, "namespace", "rados_ioctx_set_namespace")
+    encoded = encode_name(namespace, "namespace", "rados_ioctx_set_namespace") if namespace else b""
+    if isinstance(pool, int) and not 0 <= pool < 1 << 63:
+        raise invalid(f"pool id {pool} is out of range", "rados_ioctx_create2", f"pool {pool}")
     name = encode_name(pool, "pool name", "rados_ioctx_create") if isinstance(pool, str) else b""
     handle = IoCtxHandle(cluster.bridge, cluster, f"pool {pool!r}")
 
@@ -44,16 +45,12 @@ async def open_ioctx(cluster: Any, close_timeout: float, pool: str | int, namesp
         else:
             handle.raise_for(rados().rados_ioctx_create2(cluster.pointer, pool, pointer), "rados_ioctx_create2")
         handle.take(pointer[0])
-        rados().rados_ioctx_set_namespace(handle.pointer, namespace.encode())
+        rados().rados_ioctx_set_namespace(handle.pointer, encoded)
 
-        def read(size: int) -> tuple[int, str]:
-            buffer = ffi.new("char[]", size)
-            code = rados().rados_ioctx_get_pool_name(handle.pointer, buffer, size)
-            if code != -errno.ERANGE:
-                handle.raise_for(code, "rados_ioctx_get_pool_name")
-            return code, decode(buffer)
-
-        return grow(read, 256)
+        return grow_string(
+            lambda buffer, size: rados().rados_ioctx_get_pool_name(handle.pointer, buffer, size),
+            lambda code: handle.raise_for(code, "rados_ioctx_get_pool_name"),
+        )
 
     try:
         pool_name = await handle.run(call)
@@ -132,6 +129,7 @@ class IoCtx(Resource):
 
         Raises:
             ImageExists: There is an image of that name.
+            PoolNotFound: There is no such namespace, data pool or journal pool.
             InvalidArgument: The name or an option is not acceptable.
             ArgumentOutOfRange: `order` is out of range.
 
@@ -164,6 +162,9 @@ class IoCtx(Resource):
         def call() -> None:
             with image_options(values) as options:
                 code = rbd().rbd_create4(handle.pointer, encoded, size, options)
+            if code == -errno.ENOENT:
+                message = "no such namespace, data pool or journal pool"
+                raise PoolNotFound(errno.ENOENT, message, "rbd_create4", target)
             handle.raise_for(code, "rbd_create4", subject="image", target=target)
 
         await handle.run(call)

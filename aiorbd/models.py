@@ -1,10 +1,10 @@
 """What calls return when it is more than one value."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 
-class ImageSpec(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
     """An image's id, which stays, and its name, which can be changed."""
 
     id: str
@@ -30,7 +30,8 @@ class ImageInfo:
     block_name_prefix: str
 
 
-class CommandResult(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CommandResult:
     """What a Ceph command answered.
 
     Attributes:

@@ -43,10 +43,10 @@ def some_files() -> Path:
 def make_file_system(tree: Path, path: Path) -> None:
     """Make an ext4 image that holds a copy of a directory tree, at least 256 MiB large."""
     content = megabytes(tree)
-    size = max(256, math.ceil(content * 1.3) + 64)
+    size = max(256, math.ceil(content * 1.4) + 64)
     environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
     subprocess.run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, path, f"{size}M"],
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-i", "4096", "-d", tree, path, f"{size}M"],
         env=environment,
         stdout=subprocess.DEVNULL,
         check=True,
@@ -145,7 +145,8 @@ async def main_job(conffile: str, path: Path, size: int, label: str) -> None:
             source = await to_thread.run_sync(digest_of_file, path)
             witness = await to_thread.run_sync(digest_of_export, conffile, name)
         finally:
-            await ioctx.remove_image(name)
+            with anyio.CancelScope(shield=True):
+                await ioctx.remove_image(name)
     print(f"{label}: {size / MIB:.0f} MiB image, {written / MIB:.0f} MiB of it data")
     print(
         f"{label}: imported at {written / MIB / write_seconds:.0f} MiB/s, read at {size / MIB / read_seconds:.0f} MiB/s"

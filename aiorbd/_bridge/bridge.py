@@ -8,6 +8,7 @@ import ctypes
 import itertools
 import logging
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -26,7 +27,7 @@ logger = logging.getLogger("aiorbd")
 #: Records taken in one pass of the loop; what is more waits for the next pass.
 BATCH: Final = 256
 
-#: Threads for blocking calls, per cluster.
+#: Threads for blocking calls of the user's, per cluster.
 WORKERS: Final = 16
 
 #: Every bridge whose C side exists: keeps tables alive while librbd may still write to buffers.
@@ -51,6 +52,7 @@ class Bridge:
         # Sources of many records have negative tokens.
         self._listeners: dict[int, Callable[[], None]] = {}
         self._workers = Workers(WORKERS, self._job_done)
+        self._rest: list[int] = []
         self._release_due = False
         _live.add(self)
         loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self._drain)
@@ -68,16 +70,20 @@ class Bridge:
         """Call one of the bridge's submitting functions; return 0 when librbd took it."""
         token = next(self._tokens)
         self._operations[token] = operation
+        operation.owner.in_flight += 1
         try:
             code = function(first, token, *arguments)
-        except BaseException:  # an argument that does not fit its C type
-            del self._operations[token]
+        except (TypeError, OverflowError):  # an argument that does not fit its C type
+            self._forget(token)
             raise
+        # What a signal handler raises here comes after C took the operation: it stays in the table.
         if code:
-            del self._operations[token]
-        else:
-            operation.owner.in_flight += 1
+            self._forget(token)
         return code
+
+    def _forget(self, token: int) -> None:
+        """Undo the registration of what C or the threads refused."""
+        self._operations.pop(token).owner.in_flight -= 1
 
     async def wait(self, operation: Operation) -> None:
         """Wait for an operation that is in flight. Cancellation leaves it running, abandoned."""
@@ -87,16 +93,16 @@ class Bridge:
             operation.abandon()
             raise
 
-    def start(self, job: Job[Any]) -> None:
-        """Hand a job to a worker thread."""
+    def start(self, job: Job[Any], *, urgent: bool = False) -> None:
+        """Hand a job to a worker thread; what is urgent waits for no other job."""
         job.token = token = next(self._tokens)
         self._operations[token] = job
-        try:
-            self._workers.submit(job)
-        except BaseException:
-            del self._operations[token]
-            raise
         job.owner.in_flight += 1
+        try:
+            self._workers.submit(job, urgent=urgent)
+        except RuntimeError:  # no thread can be started
+            self._forget(token)
+            raise
 
     async def call(self, job: Job[T]) -> T:
         """Run a job on a worker thread and wait for its result."""
@@ -110,8 +116,8 @@ class Bridge:
             del job  # its error's traceback would hold this frame, and the frame the error
 
     def start_background(self, owner: "Handle", function: Callable[[], int], then: Callable[[int], None]) -> None:
-        """Run a function on a worker thread and go on with `then` on the loop."""
-        self.start(BackgroundJob(owner, function, then))
+        """Run a function on a worker thread, first of all, and go on with `then` on the loop."""
+        self.start(BackgroundJob(owner, function, then), urgent=True)
 
     async def call_with_progress(
         self,
@@ -163,33 +169,42 @@ class Bridge:
 
     def _job_done(self, job: Job[Any]) -> None:
         """On a worker thread: send the news the way librbd's completions go."""
-        self._lib.aiorbd_bridge_post(self._queue, job.token, 0)
+        while self._lib.aiorbd_bridge_post(self._queue, job.token, 0) < 0:
+            time.sleep(0.1)  # out of memory: whoever waits for this job must hear of it
 
     def _drain(self) -> None:
         """Take what was completed, at most one batch; the eventfd stays readable for the rest."""
+        if self.forked:  # a child that runs its parent's loop must not take its parent's records
+            return
         count = self._lib.aiorbd_bridge_drain(self._queue, self._records, BATCH)
-        records = iter(self._view[: 2 * count].tolist())
+        records = iter(self._rest + self._view[: 2 * count].tolist())
+        self._rest = []
         operations = self._operations
         wake = self.loop.wake
-        for token, value in zip(records, records, strict=True):
-            try:
-                if token < 0:
-                    if (listener := self._listeners.get(token)) is not None:
-                        listener()
-                    continue
-                operation = operations.pop(token)
-                operation.value = value
-                owner = operation.owner
-                owner.in_flight -= 1
-                if operation.settles:
-                    operation.settle()
-                if operation.waiter is not None:
-                    wake(operation)
-                if not owner.in_flight:
-                    owner.on_idle()
-            except Exception:
-                # A defect of ours: the rest of the batch must not pay for it.
-                logger.exception("handling completion %d failed", token)
+        try:
+            for token, value in zip(records, records, strict=True):
+                try:
+                    if token < 0:
+                        if (listener := self._listeners.get(token)) is not None:
+                            listener()
+                        continue
+                    operation = operations.pop(token)
+                    operation.value = value
+                    owner = operation.owner
+                    owner.in_flight -= 1
+                    if operation.settles:
+                        operation.settle()
+                    if operation.waiter is not None:
+                        wake(operation)
+                    if not owner.in_flight:
+                        owner.on_idle()
+                except Exception:
+                    # A defect of ours: the rest of the batch must not pay for it.
+                    logger.exception("handling completion %d failed", token)
+        except BaseException:  # KeyboardInterrupt: the rest of the batch is for the next pass
+            self._rest = list(records)
+            self._lib.aiorbd_bridge_post(self._queue, -next(self._tokens), 0)
+            raise
         if self._release_due:
             self._release()
 

@@ -21,10 +21,6 @@ class AsyncioLoop:
         # get_running_loop() is a system call (getpid) in Python 3.11: a fifth of a small read's time.
         return get_ident() == self._thread and current_task(self._loop) is not None
 
-    def is_gone(self) -> bool:
-        """Tell whether the loop was closed."""
-        return self._loop.is_closed()
-
     def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Watch the descriptor."""
         self._fd = fd

@@ -15,7 +15,6 @@ class TrioLoop:
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._scope = trio.CancelScope()
-        self._gone = False
 
     def is_current(self) -> bool:
         """Tell whether the calling code runs in this loop."""
@@ -24,29 +23,21 @@ class TrioLoop:
         except RuntimeError:
             return False
 
-    def is_gone(self) -> bool:
-        """Tell whether the loop ended."""
-        return self._gone
-
     def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Start the system task. It ends with `detach`, or with the loop."""
 
         async def watch() -> None:
-            try:
-                with self._scope:
-                    # `detach` is called by `on_readable`, and the descriptor is closed after it.
-                    while not self._scope.cancel_called:
-                        await trio.lowlevel.wait_readable(fd)
-                        on_readable()
-            finally:
-                self._gone = True
+            with self._scope:
+                # `detach` is called by `on_readable`, and the descriptor is closed after it.
+                while not self._scope.cancel_called:
+                    await trio.lowlevel.wait_readable(fd)
+                    on_readable()
 
         trio.lowlevel.spawn_system_task(watch, name="aiorbd completions")
 
     def detach(self) -> None:
         """End the system task."""
-        if not self._gone:
-            self._scope.cancel()
+        self._scope.cancel()
 
     async def park(self, parked: Parked) -> None:
         """Sleep until woken. A cancellation is always granted at once."""

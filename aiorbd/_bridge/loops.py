@@ -18,10 +18,6 @@ class Loop(Protocol):
         """Tell whether the calling code runs in this loop."""
         ...
 
-    def is_gone(self) -> bool:
-        """Tell whether the loop ended, so that nobody will ever be woken."""
-        ...
-
     def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Call `on_readable` in the loop whenever the descriptor has something to read."""
         ...

@@ -1,5 +1,7 @@
 """What the operation table holds: one entry for each call that librbd or a worker thread has."""
 
+import errno
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -7,6 +9,8 @@ if TYPE_CHECKING:
     from aiorbd._handle import Handle
 
 T = TypeVar("T")
+
+logger = logging.getLogger("aiorbd")
 
 
 class Operation:
@@ -90,9 +94,9 @@ class BackgroundJob(Job[int]):
 
     def settle(self) -> None:
         """Go on with what C returned."""
-        if self.error is not None:
-            raise self.error  # a defect of ours, for the log
-        self._then(self.result)
+        if self.error is not None:  # a defect of ours; what waits for this must go on all the same
+            logger.error("a background call failed", exc_info=self.error)
+        self._then(self.result if self.error is None else -errno.EIO)
 
 
 class ProgressJob(Job[T]):

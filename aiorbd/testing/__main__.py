@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import os
+import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -30,7 +32,7 @@ def _up(directory: Path, arguments: argparse.Namespace) -> str:
 def _env(directory: Path) -> str:
     if not (directory / "ceph.conf").exists():
         raise SystemExit(f"no cluster runs in {directory}")
-    return f"export CEPH_CONF={directory}/ceph.conf"
+    return f"export CEPH_CONF={shlex.quote(str(directory / 'ceph.conf'))}"
 
 
 def _down(directory: Path) -> None:
@@ -38,10 +40,15 @@ def _down(directory: Path) -> None:
         pid = int((directory / "supervisor.pid").read_text())
     except FileNotFoundError:
         raise SystemExit(f"no cluster runs in {directory}") from None
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    while directory.exists():
-        time.sleep(0.05)
+    # A supervisor that was killed could not clean up, and its number may be another process's now.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if str(directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGTERM)
+            for _ in range(200):
+                if not directory.exists():
+                    return
+                time.sleep(0.05)
+    shutil.rmtree(directory)
 
 
 def main() -> None:
@@ -58,6 +65,7 @@ def main() -> None:
     commands.add_parser("env", help='print a line for the shell: eval "$(python -m aiorbd.testing env)"')
     commands.add_parser("down", help="end it and remove its directory")
     arguments = parser.parse_args()
+    arguments.directory = arguments.directory.resolve()
     try:
         if arguments.command == "up":
             print(_up(arguments.directory, arguments))

@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -26,7 +29,6 @@ async def _in_thread(function: Callable[..., T], *arguments: Any, **options: Any
 
 def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subprocess.Popen[str]", dict[str, int]]:
     """Start a supervisor and wait until its cluster is ready; return it and the daemons' process ids."""
-    config.require_programs()
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "aiorbd.testing.supervisor", str(directory), json.dumps(asdict(config)), *flags],
         stdin=subprocess.DEVNULL if flags else subprocess.PIPE,
@@ -61,6 +63,7 @@ class DevCluster:
         self._supervisor: subprocess.Popen[str] | None = None
         self._directory: Path | None = None
         self._pids: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     @property
     def directory(self) -> Path:
@@ -91,8 +94,13 @@ class DevCluster:
 
     def start_blocking(self) -> None:
         """Start; for callers without an event loop."""
+        self.config.require_programs()
         directory = Path(tempfile.mkdtemp(prefix="aiorbd-"))
-        self._supervisor, self._pids = spawn(directory, self.config)
+        try:
+            self._supervisor, self._pids = spawn(directory, self.config)
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
         self._directory = directory
 
     def stop_blocking(self) -> None:
@@ -102,7 +110,7 @@ class DevCluster:
             self._supervisor = self._directory = None
 
     async def start(self) -> None:
-        """Start the daemons and wait until the cluster takes I/O: about 5 s."""
+        """Start the daemons and wait until the cluster takes I/O: a few seconds."""
         await _in_thread(self.start_blocking)
 
     async def stop(self) -> None:
@@ -148,13 +156,15 @@ class DevCluster:
         del self._pids[daemon]
 
     async def restart(self, daemon: str = "osd.0", number: int = signal.SIGTERM) -> None:
-        """End a daemon, if it runs, and start it again; an OSD is waited for until it is up."""
+        """End a daemon, if it runs, and start it again; wait until it serves."""
         if daemon in self._pids:
             await self.kill(daemon, number)
         answer = await _in_thread(self._ask, do="start", name=daemon)
         self._pids[daemon] = answer["pid"]
         if daemon.startswith("osd."):
             await _in_thread(self._wait_until_up, daemon)
+        else:
+            await self.run("ceph", "--connect-timeout", "30", "mon", "stat")
 
     async def blocklist(self, address: str) -> None:
         """Cut a client off, by its address as ``rbd status`` shows it."""
@@ -168,9 +178,10 @@ class DevCluster:
         supervisor = self._supervisor
         if supervisor is None or supervisor.stdin is None or supervisor.stdout is None:
             raise RuntimeError("the cluster is not running")
-        supervisor.stdin.write(json.dumps(request) + "\n")
-        supervisor.stdin.flush()
-        answer: dict[str, Any] = json.loads(supervisor.stdout.readline() or '{"error": "the supervisor died"}')
+        with self._lock:
+            supervisor.stdin.write(json.dumps(request) + "\n")
+            supervisor.stdin.flush()
+            answer: dict[str, Any] = json.loads(supervisor.stdout.readline() or '{"error": "the supervisor died"}')
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
@@ -178,10 +189,13 @@ class DevCluster:
     def _wait_until_up(self, daemon: str) -> None:
         number = int(daemon.partition(".")[2])
         pid = self._pids[daemon]
-        while True:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             dump = json.loads(self.run_blocking("ceph", "osd", "dump", "-f", "json"))
             (osd,) = [osd for osd in dump["osds"] if osd["osd"] == number]
             nonce = osd["public_addrs"]["addrvec"][0]["nonce"] if osd["public_addrs"]["addrvec"] else 0
             # Up, and not the one before it whose death the monitors have not noticed.
             if osd["up"] and nonce == pid:
                 return
+            time.sleep(0.1)
+        raise RuntimeError(f"{daemon} was not up after 60 s; see {self.directory}/log")

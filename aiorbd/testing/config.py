@@ -89,7 +89,8 @@ class ClusterConfig:
         } | dict(self.options)
         client = {"keyring": f"{directory}/keyring", "admin socket": "", "log file": ""}
         text = ""
-        for section, options in (("global", lines), ("client", client)):
+        daemon = {"public addr": "127.0.0.1", "cluster addr": "127.0.0.1"}  # or they would listen everywhere
+        for section, options in (("global", lines), ("osd", daemon), ("mgr", daemon), ("client", client)):
             text += f"[{section}]\n" + "".join(f"{name} = {value}\n" for name, value in options.items())
         (directory / "ceph.conf").write_text(text)
         return address

@@ -41,16 +41,19 @@ int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* 
 /*
  * Images. An aiorbd_image stands for an open rbd_image_t, which it does not own, and knows whether
  * the image's header changed since somebody looked: then an operation that depends on the size is
- * refused with AIORBD_STALE until somebody cleared the flag and asked for the size again. Clear it
- * first: a change in between sets it anew. A new image is stale.
+ * refused with AIORBD_STALE until somebody took the generation, asked for the size, and said that it
+ * is known now: a change in between leaves the image stale. A new image is.
  */
 enum { AIORBD_STALE = 1 };
 
 aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t token); /* any */
 int aiorbd_image_watch(aiorbd_image *image);   /* worker: may wait for the network */
 int aiorbd_image_unwatch(aiorbd_image *image); /* worker: waits for a callback that is running */
-void aiorbd_image_set_stale(aiorbd_image *image, int stale); /* any */
-void aiorbd_image_release(aiorbd_image *image);              /* any; after unwatch */
+uint64_t aiorbd_image_generation(aiorbd_image *image);  /* any; one more with each change */
+void aiorbd_image_set_known(aiorbd_image *image, uint64_t generation); /* any; its size is known */
+int aiorbd_image_is_stale(aiorbd_image *image); /* any; the size of the generation is not known */
+void aiorbd_image_changed(aiorbd_image *image); /* any; as if librbd had told of a change */
+void aiorbd_image_release(aiorbd_image *image); /* any; after unwatch */
 
 /*
  * Submit. Thread: loop (any would do). Returns 0 when librbd took the operation: a record with

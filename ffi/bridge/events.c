@@ -52,7 +52,7 @@ aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t toke
         return NULL;
     aiorbd_event_init(&image->event, bridge, token);
     image->handle = handle;
-    atomic_init(&image->stale, true);
+    atomic_init(&image->generation, 1);
     return image;
 }
 
@@ -60,7 +60,7 @@ aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t toke
 static void on_update(void *argument)
 {
     aiorbd_image *image = argument;
-    atomic_store_explicit(&image->stale, true, memory_order_release);
+    aiorbd_image_changed(image);
     aiorbd_event_raise(&image->event);
 }
 
@@ -82,9 +82,28 @@ int aiorbd_image_unwatch(aiorbd_image *image)
 }
 
 /* Any thread. */
-void aiorbd_image_set_stale(aiorbd_image *image, int stale)
+uint64_t aiorbd_image_generation(aiorbd_image *image)
 {
-    atomic_store_explicit(&image->stale, stale != 0, memory_order_release);
+    return atomic_load_explicit(&image->generation, memory_order_acquire);
+}
+
+/* Any thread. */
+void aiorbd_image_set_known(aiorbd_image *image, uint64_t generation)
+{
+    atomic_store_explicit(&image->known, generation, memory_order_release);
+}
+
+/* Any thread. */
+int aiorbd_image_is_stale(aiorbd_image *image)
+{
+    return atomic_load_explicit(&image->known, memory_order_acquire) !=
+           atomic_load_explicit(&image->generation, memory_order_acquire);
+}
+
+/* Any thread. */
+void aiorbd_image_changed(aiorbd_image *image)
+{
+    atomic_fetch_add_explicit(&image->generation, 1, memory_order_acq_rel);
 }
 
 /* Any thread, after unwatch. */

@@ -46,7 +46,8 @@ struct aiorbd_image {
     void *handle;
     uint64_t watch;
     bool watching;
-    atomic_bool stale;
+    _Atomic uint64_t generation; /* how often librbd told of a change, and one */
+    _Atomic uint64_t known;      /* the generation whose size the caller has */
 };
 
 #endif

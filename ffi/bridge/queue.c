@@ -136,6 +136,8 @@ int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value)
     node->token = token;
     node->value = value;
     node->taken = free_node;
+    aiorbd_bridge_hold(bridge); /* the record may be drained, and the bridge given up, before push returns */
     aiorbd_bridge_push(bridge, node);
+    aiorbd_bridge_release(bridge);
     return 0;
 }

@@ -73,7 +73,7 @@ static int end(const struct submission *submission, ssize_t code)
 /* The submitter's thread. For what depends on the image's size. */
 static int begin_io(struct submission *submission, aiorbd_image *image, int64_t token, int vectors)
 {
-    if (atomic_load_explicit(&image->stale, memory_order_acquire))
+    if (aiorbd_image_is_stale(image))
         return AIORBD_STALE;
     return begin(submission, image->event.bridge, token, vectors);
 }

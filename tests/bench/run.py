@@ -2,7 +2,7 @@
 
 All clients read the same image on the same cluster, in interleaved rounds; the figures are medians,
 the ratios are medians of the ratios within a round. Every client flushes once, so that each owns the
-exclusive lock and has librbd's cache in the same state; each has the settings it comes with. CPU is
+exclusive lock and has librbd's cache in the same state. All have librbd's default settings. CPU is
 user and system time of the whole client process, less that of one that starts, opens and ends.
 """
 

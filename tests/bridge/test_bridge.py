@@ -36,7 +36,7 @@ PREAMBLE = """
 
     bridge = lib.aiorbd_bridge_new()
     image = lib.aiorbd_image_new(bridge, ffi.cast("void *", 1), -5)
-    lib.aiorbd_image_set_stale(image, 0)
+    lib.aiorbd_image_set_known(image, lib.aiorbd_image_generation(image))
     buffer = ffi.new("char[]", 64)
     other = ffi.new("char[]", 64)
     mismatch = ffi.new("uint64_t *")
@@ -181,8 +181,14 @@ def test_a_stale_image_refuses_what_depends_on_its_size(run):
         assert drain(bridge) == [(-5, 0)]
         fake.fake_update()
         assert drain(bridge) == [(-5, 0)]
-        lib.aiorbd_image_set_stale(image, 0)
+        generation = lib.aiorbd_image_generation(image)
+        fake.fake_update()  # after somebody began to ask
+        lib.aiorbd_image_set_known(image, generation)
+        assert lib.aiorbd_image_is_stale(image)
+        assert SUBMITS["read"](2) == lib.AIORBD_STALE
+        lib.aiorbd_image_set_known(image, lib.aiorbd_image_generation(image))
         assert SUBMITS["read"](2) == 0
+        assert drain(bridge) == [(-5, 0)]
         fake.fake_update()
         assert lib.aiorbd_image_unwatch(image) == 0
         assert lib.aiorbd_image_unwatch(image) == 0

@@ -66,7 +66,7 @@ async def test_a_deadline(osd, image, operation):
     with pytest.raises(TimeoutError):
         with anyio.fail_after(0.3):
             await operation(image)
-    assert 0.25 < time.perf_counter() - start < 0.5
+    assert 0.29 < time.perf_counter() - start < 0.5
     assert time.process_time() - cpu < 0.15
     assert image.in_flight >= 1
     with pytest.raises(TimeoutError, match="still in flight"):
@@ -77,13 +77,23 @@ async def test_a_deadline(osd, image, operation):
     assert await image.read(4096, 4) == b"aaaa"
 
 
-async def test_before_it_is_submitted(image):
-    """A change whose task is cancelled already is not begun."""
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await image.write(b"zzzz", 0)
-    assert scope.cancelled_caught
-    assert image.in_flight == 0
+CHANGES = {
+    "write": lambda image: image.write(b"zzzz", 0),
+    "discard": lambda image: image.discard(0, 1 << 20),
+    "resize": lambda image: image.resize(4096),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_before_it_is_submitted(image, change):
+    """A change in a scope that is cancelled already is not begun."""
+    for _ in range(20):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await change(image)
+        assert scope.cancelled_caught
+        assert image.in_flight == 0
+    assert await image.size() == 64 << 20
     assert await image.read(0, 4) == b"aaaa"
 
 
@@ -217,7 +227,7 @@ async def test_close_is_bounded(osd, own_cluster):
     assert name in str(caught.value)
     with pytest.raises(aiorbd.ClosedError, match="is closing"):
         await image.read(0, 1)
-    assert 0.5 < time.perf_counter() - start < 0.6
+    assert 0.5 <= time.perf_counter() - start < 0.8
     with pytest.raises(aiorbd.CloseTimeout, match="1 handles still open"):
         await cluster.close(timeout=0.2)
     osd.resume()
@@ -240,7 +250,7 @@ async def test_leaving_the_block_is_bounded(osd, own_cluster):
                     with anyio.fail_after(0.2):
                         await image.read(0, 4096)
     # Once for the image: what encloses it does not wait once more.
-    assert 0.5 < time.perf_counter() - start < 0.8
+    assert 0.6 <= time.perf_counter() - start < 1.0
     assert any("closing failed" in note for note in caught.value.__notes__)
     osd.resume()
     await cluster.close(timeout=20)

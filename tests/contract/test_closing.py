@@ -4,8 +4,6 @@ import errno
 import gc
 import os
 import pickle
-import sys
-import threading
 import warnings
 
 import anyio
@@ -210,11 +208,3 @@ def test_other_errors_pickle():
     assert str(again) == str(error) == "rbd_clone4 needs Ceph 19.2 or newer; librbd.so.1 lacks it"
     mismatch = aiorbd.CompareMismatch(errno.EILSEQ, None, "a", "b", 77)
     assert pickle.loads(pickle.dumps(mismatch)).offset == 77  # noqa: S301 - our own
-
-
-async def test_threads_and_modules(image):
-    """No Python runs on a thread of librbd's: such a thread would have become a dummy thread."""
-    await image.write(b"x", 0)
-    await image.resize(8 << 20, progress=lambda _done, _total: None)
-    assert not [thread for thread in threading.enumerate() if "Dummy" in thread.name]
-    assert "aiorbd._native" in sys.modules

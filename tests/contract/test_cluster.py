@@ -7,7 +7,6 @@ import pytest
 from conftest import new_name
 
 import aiorbd
-from aiorbd import _connect
 from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
@@ -49,14 +48,6 @@ async def test_conf_overrides_the_file(aiorbd_cluster):
     with pytest.raises(aiorbd.Timeout):
         async with aiorbd.connect(aiorbd_cluster.conffile, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=1):
             pass
-
-
-@pytest.mark.parametrize(("cpus", "conf", "threads"), [(2, {}, 1), (8, {}, 2), (2, {"librados_thread_count": "3"}, 3)])
-async def test_threads_for_callbacks(aiorbd_cluster, monkeypatch, cpus, conf, threads):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cpus)))
-
-    async with aiorbd.connect(aiorbd_cluster.conffile, conf=conf) as cluster:
-        assert _connect.conf_get(cluster._handle.pointer, "librados_thread_count") == str(threads)
 
 
 async def test_many_connections_at_once(aiorbd_cluster):
@@ -222,6 +213,19 @@ async def test_an_unreachable_monitor(timeout):
         await aiorbd.connect(None, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=timeout)
     assert anyio.current_time() - start < timeout + 0.5
     assert isinstance(caught.value, TimeoutError)
+
+
+async def test_numbers_that_are_none(cluster, image):
+    for pool_id in (-1, 1 << 70):
+        with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
+            await cluster.pool_reverse_lookup(pool_id)
+        with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
+            await cluster.open_ioctx(pool_id)
+    with pytest.raises(aiorbd.InvalidArgument, match="rbd_aio_read2"):
+        await image.read(0, 1, op_flags=1 << 40)
+    assert image.in_flight == 0
+    with pytest.raises(aiorbd.InvalidArgument, match="NUL"):
+        await aiorbd.connect(None, conf={"mon_host": "a\0b"})
 
 
 async def test_names_that_are_none(cluster):

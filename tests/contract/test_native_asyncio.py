@@ -112,6 +112,7 @@ async def test_cancelled_in_the_very_pass_that_completes(osd):
                 assert await task == b"a" * 512
             except asyncio.CancelledError:
                 cancelled += 1
+        assert cancelled
         assert image.in_flight == 0
         assert await image.read(0, 1) == b"a"
 

@@ -55,7 +55,7 @@ async def test_a_million_operations(ioctx, make_image):
         after = await run(1_000_000)
     assert after[1] == files
     assert after[2] <= running
-    # 900,000 operations more; eight bytes leaked by each would show.
+    # A million operations more; eight bytes leaked by each would show.
     assert after[0] - memory < 6 * MIB
 
 
