@@ -39,6 +39,7 @@ class ImageHandle(Handle):
         self._asking = False
         self._answer = 0
         self._layout = (1, 1, 1)
+        self._ceilings: list[int] = []
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ class ImageHandle(Handle):
         out = ffi.new("uint64_t *")
         code: int = rbd().rbd_get_size(self.pointer, out)
         if code >= 0:
-            self.size = out[0]
+            self.size = min([out[0], *self._ceilings])
             self.lib.aiorbd_image_set_known(self.image, generation)
         return code
 
@@ -122,14 +123,22 @@ class ImageHandle(Handle):
             await self._wait_until(lambda: not self._asking, None)
             self.raise_for(self._answer, "rbd_get_size")
 
-    def shrinks_to(self, size: int) -> None:
-        """A resize begins: librbd clips from now on, and tells of the change when it is through."""
-        self.size = min(self.size, size)
+    async def resize(self, size: int, *, allow_shrink: bool, progress: Callable[[int, int], object] | None) -> None:
+        """Resize. What librbd is shrinking to counts as the size from the start: it clips from then on."""
+        self.check()
+        await checkpoint_if_cancelled()
 
-    def changed(self) -> None:
-        """A resize ended, somehow: the next operation asks for the size."""
-        if self.image is not None:
-            self.lib.aiorbd_image_changed(self.image)
+        def call(callback: Any, argument: Any) -> None:
+            self._ceilings.append(size)
+            self.size = min(self.size, size)
+            try:
+                code = rbd().rbd_resize2(self.pointer, size, allow_shrink, callback, argument)
+            finally:
+                self._ceilings.remove(size)
+                self.lib.aiorbd_image_changed(self.image)
+            self.raise_for(code, "rbd_resize2")
+
+        await self.bridge.call_with_progress(self, call, progress)
 
     def _answered(self, code: int) -> None:
         """On the loop."""

@@ -135,11 +135,7 @@ class Image(Resource):
         handle.check()
         if not 0 <= size < 1 << 63:
             raise invalid(f"size {size} is out of range", "rbd_resize2", handle.target)
-        handle.shrinks_to(size)
-        try:
-            await handle.call_with_progress("rbd_resize2", size, allow_shrink, progress=progress)
-        finally:
-            handle.changed()
+        await handle.resize(size, allow_shrink=allow_shrink, progress=progress)
 
     # -- reading -------------------------------------------------------------------------------
 

@@ -67,6 +67,27 @@ async def test_closing_the_cluster_closes_what_was_opened_from_it(aiorbd_cluster
     assert (await witness.export(name))[:4] == b"kept"
 
 
+async def test_an_opening_is_entered_once(ioctx, make_image):
+    opening = ioctx.open_image(await make_image())
+    async with opening:
+        with pytest.raises(aiorbd.UsageError, match="entered before"):
+            async with opening:
+                pass
+
+
+async def test_closing_goes_on_when_no_thread_could_be_started(ioctx, make_image, monkeypatch):
+    image = await ioctx.open_image(await make_image())
+
+    def submit(_job, *, urgent):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(image._handle.bridge._workers, "submit", submit)
+    with pytest.raises(aiorbd.CloseTimeout):
+        await image.close(timeout=0.1)
+    monkeypatch.undo()
+    await image.close(timeout=10)
+
+
 async def test_closing_a_parent_refuses_new_children(cluster, make_image):
     name = await make_image()
     ioctx = await cluster.open_ioctx("rbd")

@@ -1,6 +1,7 @@
 """Connecting, pools and commands."""
 
 import json
+import threading
 
 import anyio
 import pytest
@@ -48,6 +49,21 @@ async def test_conf_overrides_the_file(aiorbd_cluster):
     with pytest.raises(aiorbd.Timeout):
         async with aiorbd.connect(aiorbd_cluster.conffile, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=1):
             pass
+
+
+async def test_sixteen_hung_calls_hold_up_no_close(aiorbd_cluster, make_image, monkeypatch):
+    """What the library needs itself gets a thread, whatever the user's calls do with theirs."""
+    hung = threading.Event()
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        image = await ioctx.open_image(await make_image())
+        async with anyio.create_task_group() as tasks:
+            for _ in range(40):
+                tasks.start_soon(ioctx._handle.run, hung.wait)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(5):
+                assert await image.size() == 16 << 20
+                await image.close()
+            hung.set()
 
 
 async def test_many_connections_at_once(aiorbd_cluster):

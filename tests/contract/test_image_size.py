@@ -1,5 +1,6 @@
 """Sizes: told, changed, changed by others, and what lies beyond them."""
 
+import anyio
 import pytest
 
 import aiorbd
@@ -83,6 +84,56 @@ async def test_shrunk_by_another_client(image, witness):
         with pytest.raises(aiorbd.PastEndOfImage, match="4194304 bytes"):
             await call()
     assert await image.size() == 4 * MIB
+
+
+async def test_writes_while_the_size_is_asked_for(ioctx, make_image, witness):
+    """One writer finds the image changed and asks; those that come meanwhile must not use the old size."""
+    name = await make_image()
+    outcomes = []
+
+    async def write(offset):
+        try:
+            await image.write(b"x" * 4096, offset)
+            outcomes.append(offset + 4096 <= 4 * MIB)
+        except aiorbd.PastEndOfImage:
+            outcomes.append(offset + 4096 > 4 * MIB)
+
+    async with ioctx.open_image(name) as image:
+        await witness.rbd("resize", "--no-progress", "--allow-shrink", name, "--size", "4M")
+        async with anyio.create_task_group() as tasks:
+            for number in range(256):
+                tasks.start_soon(write, number * 64 * 1024 + 100)
+    assert outcomes == [True] * 256
+    assert len(await witness.export(name)) == 4 * MIB
+
+
+async def test_a_shrink_of_ones_own_counts_from_its_start(ioctx, make_image):
+    """librbd clips, and reports success, as soon as it has begun to shrink."""
+    async with ioctx.open_image(await make_image(1 << 40)) as image:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(image.resize, 4 * MIB)
+            while await image.size() != 4 * MIB:
+                assert image.in_flight
+            assert image.in_flight, "the resize is over too soon to test anything"
+            with pytest.raises(aiorbd.PastEndOfImage):
+                await image.write(bytes(MIB), 4 * MIB - 10)
+        assert await image.size() == 4 * MIB
+
+
+async def test_a_shrink_that_is_refused_changes_nothing(ioctx, make_image):
+    async with ioctx.open_image(await make_image()) as image:
+        with pytest.raises(aiorbd.InvalidArgument):
+            await image.resize(MIB, allow_shrink=False)
+        await image.write(b"x", 16 * MIB - 1)
+
+
+async def test_many_questions_for_the_size_take_one_thread(ioctx, make_image):
+    async with ioctx.open_image(await make_image()) as image:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(64):
+                tasks.start_soon(image.size)
+            await anyio.wait_all_tasks_blocked()
+            assert image.in_flight <= 1
 
 
 BEYOND = [(16 * MIB, 1), (16 * MIB - 1, 2), (1 << 62, 1), (0, 16 * MIB + 1), (16 * MIB + 1, 0), ((1 << 64) - 1, 1)]

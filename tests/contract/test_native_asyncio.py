@@ -1,6 +1,7 @@
 """What belongs to asyncio alone: tasks, groups, timeouts, gather; on its own loop and on uvloop."""
 
 import asyncio
+import contextlib
 import time
 from contextlib import asynccontextmanager
 
@@ -115,6 +116,62 @@ async def test_cancelled_in_the_very_pass_that_completes(osd):
         assert cancelled
         assert image.in_flight == 0
         assert await image.read(0, 1) == b"a"
+
+
+async def test_an_interrupt_while_c_has_the_operation(osd):
+    """A signal handler that raises just after the C call: librbd has the buffer, so the table keeps it."""
+    async with opened(osd) as image:
+        lib = image._lib
+
+        class Interrupted:
+            def __getattr__(self, name):
+                return getattr(lib, name)
+
+            def aiorbd_read(self, *arguments):
+                assert lib.aiorbd_read(*arguments) == 0
+                raise KeyboardInterrupt
+
+        osd.pause()
+        image._lib = Interrupted()
+        buffer = bytearray(65536)
+        with pytest.raises(KeyboardInterrupt):
+            await image.read_into(buffer, 0)
+        image._lib = lib
+        assert image.in_flight == 1
+        with pytest.raises(BufferError):
+            buffer.append(0)
+        osd.resume()
+        await image.drain(timeout=20)
+        assert buffer == b"a" * 65536
+
+
+async def test_an_interrupt_while_completions_are_handed_out(osd):
+    """The rest of the batch comes with the next pass."""
+    async with opened(osd) as image:
+        bridge = image._handle.bridge
+        wake = bridge.loop.wake
+        interrupts = []
+
+        def interrupted(parked):
+            wake(parked)
+            if len(interrupts) < 3:
+                interrupts.append(parked)
+                raise KeyboardInterrupt
+
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        bridge.loop.wake = interrupted
+        drain = bridge._drain
+
+        def guarded():
+            with contextlib.suppress(KeyboardInterrupt):  # the loop would end
+                drain()
+
+        bridge.loop.detach()
+        bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), guarded)
+        parts = await asyncio.gather(*(image.read(0, 512) for _ in range(64)))
+        assert len(interrupts) == 3
+        assert parts == [b"a" * 512] * 64
+        assert image.in_flight == 0
 
 
 async def test_a_native_cancel_of_a_close_leaves_it_running(osd):
