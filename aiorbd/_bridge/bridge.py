@@ -177,8 +177,11 @@ class Bridge:
         if self.forked:  # a child that runs its parent's loop must not take its parent's records
             return
         count = self._lib.aiorbd_bridge_drain(self._queue, self._records, BATCH)
-        records = iter(self._rest + self._view[: 2 * count].tolist())
-        self._rest = []
+        batch = self._view[: 2 * count].tolist()
+        if self._rest:
+            batch[:0] = self._rest
+            self._rest = []
+        records = iter(batch)
         operations = self._operations
         wake = self.loop.wake
         try:

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=64)
     parser.add_argument("--block", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--threads", type=int, help="librados_thread_count; default: what aiorbd chooses")
+    parser.add_argument("--threads", type=int, help="librados_thread_count")
     options = parser.parse_args()
     if options.backend == "trio":
         result = anyio.run(measure, options, backend="trio")

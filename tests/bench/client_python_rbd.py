@@ -65,8 +65,10 @@ def main():
     parser.add_argument("--depth", type=int, default=64)
     parser.add_argument("--block", type=int, default=4096)
     parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--threads", type=int, help="librados_thread_count")
     options = parser.parse_args()
-    with rados.Rados(conffile=options.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+    conf = {"librados_thread_count": str(options.threads)} if options.threads else {}
+    with rados.Rados(conffile=options.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
         with rbd.Image(ioctx, options.image) as image:
             image.flush()
             print(json.dumps(asyncio.run(measure(image, options))))
