@@ -22,6 +22,16 @@ int fake_pending_count;
 void (*fake_update_callback)(void *);
 void *fake_update_argument;
 char fake_opened[256];
+uint64_t fake_offset, fake_length; /* of the last call, with the flags it was given */
+int fake_flags, fake_zero_flags;
+
+static void note(uint64_t offset, uint64_t length, int flags, int zero_flags)
+{
+    fake_offset = offset;
+    fake_length = length;
+    fake_flags = flags;
+    fake_zero_flags = zero_flags;
+}
 
 int rbd_aio_create_completion(void *argument, void (*callback)(void *, void *), void **out)
 {
@@ -95,11 +105,13 @@ int rbd_aio_close(void *image, void *c) { return submit(c, 0); }
 int rbd_aio_flush(void *image, void *c) { return submit(c, 0); }
 int rbd_aio_read2(void *image, uint64_t off, size_t len, char *buf, void *c, int flags)
 {
+    note(off, len, flags, 0);
     memset(buf, 'r', len);
     return submit(c, (ssize_t)len);
 }
 int rbd_aio_write2(void *image, uint64_t off, size_t len, const char *buf, void *c, int flags)
 {
+    note(off, len, flags, 0);
     return submit(c, 0);
 }
 static size_t total(const struct iovec *iov, int count)
@@ -111,26 +123,35 @@ static size_t total(const struct iovec *iov, int count)
 }
 int rbd_aio_readv(void *image, const struct iovec *iov, int count, uint64_t off, void *c)
 {
+    note(off, total(iov, count), 0, 0);
     for (int i = 0; i < count; i++)
         memset(iov[i].iov_base, '0' + i, iov[i].iov_len);
     return submit(c, (ssize_t)total(iov, count));
 }
 int rbd_aio_writev(void *image, const struct iovec *iov, int count, uint64_t off, void *c)
 {
+    note(off, total(iov, count), 0, 0);
     return submit(c, (ssize_t)total(iov, count));
 }
-int rbd_aio_discard(void *image, uint64_t off, uint64_t len, void *c) { return submit(c, 0); }
+int rbd_aio_discard(void *image, uint64_t off, uint64_t len, void *c)
+{
+    note(off, len, 0, 0);
+    return submit(c, 0);
+}
 int rbd_aio_write_zeroes(void *image, uint64_t off, size_t len, void *c, int zero, int flags)
 {
+    note(off, len, flags, zero);
     return submit(c, zero);
 }
 int rbd_aio_writesame(void *image, uint64_t off, size_t len, const char *buf, size_t n, void *c, int flags)
 {
+    note(off, len, flags, 0);
     return submit(c, (ssize_t)n);
 }
 ssize_t rbd_aio_compare_and_write(void *image, uint64_t off, size_t len, const char *cmp, const char *buf,
                                   void *c, uint64_t *mismatch, int flags)
 {
+    note(off, len, flags, 0);
     *mismatch = 7;
     return submit(c, -EILSEQ);
 }

@@ -126,6 +126,27 @@ def test_arguments_reach_librbd(run):
     )
 
 
+def test_offsets_lengths_and_flags_reach_librbd(run):
+    run(
+        """
+        def seen():
+            numbers = [ctypes.c_uint64.in_dll(fake, "fake_" + name).value for name in ("offset", "length")]
+            return *numbers, setting("flags").value, setting("zero_flags").value
+
+        big = 1 << 62
+        assert lib.aiorbd_read(image, 1, big, 64, buffer, 5) == 0 and seen() == (big, 64, 5, 0)
+        assert lib.aiorbd_write(image, 1, big, 63, buffer, 6) == 0 and seen() == (big, 63, 6, 0)
+        assert lib.aiorbd_readv(image, 1, 11, *vectors) == 0 and seen() == (11, 8, 0, 0)
+        assert lib.aiorbd_writev(image, 1, 12, *vectors) == 0 and seen() == (12, 8, 0, 0)
+        assert lib.aiorbd_discard(image, 1, 13, big) == 0 and seen() == (13, big, 0, 0)
+        assert lib.aiorbd_write_zeroes(image, 1, 14, 62, 1, 7) == 0 and seen() == (14, 62, 7, 1)
+        assert lib.aiorbd_write_same(image, 1, 15, 64, buffer, 8, 9) == 0 and seen() == (15, 64, 9, 0)
+        assert lib.aiorbd_compare_and_write(image, 1, 16, 61, buffer, other, mismatch, 10) == 0
+        assert seen() == (16, 61, 10, 0)
+        """
+    )
+
+
 def test_a_refused_submit_leaves_nothing(run):
     run(
         """

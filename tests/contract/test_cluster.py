@@ -5,7 +5,7 @@ import threading
 
 import anyio
 import pytest
-from conftest import new_name
+from conftest import descriptors, new_name
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -229,6 +229,33 @@ async def test_an_unreachable_monitor(timeout):
         await aiorbd.connect(None, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=timeout)
     assert anyio.current_time() - start < timeout + 0.5
     assert isinstance(caught.value, TimeoutError)
+
+
+async def test_failures_leak_nothing(aiorbd_cluster, cluster, ioctx):
+    attempts = [
+        lambda: aiorbd.connect("/no/such/ceph.conf"),
+        lambda: aiorbd.connect(aiorbd_cluster.conffile, conf={"no_such_option": "1"}),
+        lambda: aiorbd.connect(None, timeout=1),
+        lambda: cluster.open_ioctx("no-such-pool"),
+        lambda: ioctx.open_image("no-such-image"),
+        lambda: ioctx.open_image("no-such-image", snapshot="nowhen"),
+    ]
+
+    async def fail():
+        for attempt in attempts:
+            with pytest.raises(aiorbd.Error):
+                await attempt()
+
+    await fail()
+    before = descriptors()
+    for _ in range(10):
+        await fail()
+    # What was given up is released by the loop's next passes.
+    with anyio.fail_after(5):
+        while descriptors() > before:
+            await anyio.sleep(0.01)
+    assert cluster._handle._children == {ioctx._handle}
+    assert ioctx._handle._children == set()
 
 
 async def test_numbers_that_are_none(cluster, image):

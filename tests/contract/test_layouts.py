@@ -4,6 +4,7 @@ import random
 
 import anyio
 import pytest
+from conftest import new_name
 
 import aiorbd
 
@@ -114,6 +115,24 @@ async def test_options_arrive(make_image, witness):
     journal = (await witness.rbd("journal", "info", "--image", name)).decode()
     assert "order: 23" in journal
     assert "splay_width: 2" in journal
+
+
+@pytest.mark.usefixtures("data_pool")
+async def test_a_journal_in_another_pool(make_image, witness):
+    name = await make_image(features_set=aiorbd.Feature.JOURNALING, journal_pool="rbd-data", image_format=2)
+    assert (await witness.info(name))["format"] == 2
+    assert b"object_pool: rbd-data" in await witness.rbd("journal", "info", "--image", name)
+
+
+async def test_a_mirrored_image(cluster, aiorbd_cluster, witness):
+    pool = new_name("pool")
+    await cluster.create_pool(pool)
+    await witness.rbd("pool", "init", pool)
+    await witness.rbd("mirror", "pool", "enable", pool, "image")
+    async with cluster.open_ioctx(pool) as ioctx:
+        await ioctx.create_image("mirrored", MIB, mirror_image_mode=aiorbd.MirrorImageMode.SNAPSHOT)
+        info = await witness.info(f"{pool}/mirrored")
+        assert info["mirroring"]["mode"] == "snapshot"
 
 
 async def test_features_beside_the_default_ones(make_image, witness):
