@@ -27,6 +27,14 @@ async def _in_thread(function: Callable[..., T], *arguments: Any, **options: Any
     return await to_thread.run_sync(partial(function, *arguments, **options))
 
 
+def _state(task: Path) -> str:
+    """Return the state of a thread, "T" for stopped; of one that just ended, that too."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "T"
+
+
 def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subprocess.Popen[str]", dict[str, int]]:
     """Start a supervisor and wait until its cluster is ready; return it and the daemons' process ids."""
     supervisor = subprocess.Popen(
@@ -144,7 +152,11 @@ class DevCluster:
 
     def pause(self, daemon: str = "osd.0") -> None:
         """Stop a daemon in its tracks: to its clients the cluster is dead."""
-        os.kill(self._pids[daemon], signal.SIGSTOP)
+        pid = self._pids[daemon]
+        os.kill(pid, signal.SIGSTOP)
+        # The kernel stops one thread after the other: until the last, a request might be answered.
+        while any("T" not in _state(task) for task in Path(f"/proc/{pid}/task").iterdir()):
+            time.sleep(0.001)
 
     def resume(self, daemon: str = "osd.0") -> None:
         """Let a paused daemon go on."""

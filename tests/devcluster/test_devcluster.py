@@ -190,10 +190,12 @@ async def image(ceph):
 
 async def test_pause_and_resume(ceph, image):
     ceph.pause()
-    with anyio.move_on_after(0.2) as scope:
-        await image.read(0, 4)
+    try:
+        with anyio.move_on_after(0.2) as scope:
+            await image.read(0, 4)
+    finally:
+        ceph.resume()
     assert scope.cancelled_caught
-    ceph.resume()
     assert await image.read(0, 4) == b"kept"
 
 
