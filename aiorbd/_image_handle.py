@@ -38,6 +38,7 @@ class ImageHandle(Handle):
         self._refreshing = anyio.Lock()
         self._asking = False
         self._answer = 0
+        self._asked = (0, 0)
         self._layout = (1, 1, 1)
         self._ceilings: list[int] = []
 
@@ -76,6 +77,7 @@ class ImageHandle(Handle):
         """On a worker thread: what must be known before the first read."""
         self.raise_for(self.lib.aiorbd_image_watch(self.image), "rbd_update_watch")
         self.raise_for(self._ask_size(), "rbd_get_size")
+        self._learn_size()
         info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
         self.raise_for(rbd().rbd_stat(self.pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
         self.raise_for(rbd().rbd_get_stripe_unit(self.pointer, unit), "rbd_get_stripe_unit")
@@ -93,14 +95,23 @@ class ImageHandle(Handle):
     # -- size ----------------------------------------------------------------------------------
 
     def _ask_size(self) -> int:
-        """On a worker thread. The answer is kept here, not by a task that waits: that one may be gone."""
+        """On a worker thread. The answer is kept here, not by a task that waits: that one may be gone.
+
+        It counts once the loop's thread says so: between the check of a range and its submit no other
+        size may come to be known, or C would take what was checked against the old one.
+        """
         generation = self.lib.aiorbd_image_generation(self.image)
         out = ffi.new("uint64_t *")
         code: int = rbd().rbd_get_size(self.pointer, out)
         if code >= 0:
-            self.size = min([out[0], *self._ceilings])
-            self.lib.aiorbd_image_set_known(self.image, generation)
+            self._asked = (generation, out[0])
         return code
+
+    def _learn_size(self) -> None:
+        """On the loop, or before anybody reads or writes."""
+        generation, size = self._asked
+        self.size = min([size, *self._ceilings])
+        self.lib.aiorbd_image_set_known(self.image, generation)
 
     async def refresh(self, *, if_stale: bool = False) -> None:
         """Ask librbd for the size: free unless somebody changed the image, then a round trip.
@@ -117,7 +128,7 @@ class ImageHandle(Handle):
             self._asking = True
             try:
                 self.bridge.start_background(self, self._ask_size, self._answered)
-            except BaseException:
+            except RuntimeError:  # no thread can be started
                 self._asking = False
                 raise
             await self._wait_until(lambda: not self._asking, None)
@@ -144,6 +155,8 @@ class ImageHandle(Handle):
         """On the loop."""
         self._asking = False
         self._answer = code
+        if code >= 0:
+            self._learn_size()
         self._wake_waiters()
 
     # -- ranges --------------------------------------------------------------------------------

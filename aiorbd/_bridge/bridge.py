@@ -157,7 +157,7 @@ class Bridge:
         self._listeners[token] = job.report
         try:
             self.start(job)
-        except BaseException:
+        except RuntimeError:  # refused; after anything else a thread may have it, and C the slot
             release()
             raise
         await self.wait(job)
