@@ -3,19 +3,43 @@
 General layout
 --------------
 
-``errors``, ``enums``, ``models``: the vocabulary. ``_native`` is the only importer of the compiled
+``enums``, ``errors``, ``models``: the vocabulary. ``_native`` is the only importer of the compiled
 modules (their source lies in ``ffi/``), ``_marshal`` and ``options`` put values into C's shape.
-``_bridge`` turns completions into tasks that go on: the operation table, the event loops' adapters,
-the worker threads. ``_handle`` is how everything opens and closes. ``cluster``, ``ioctx`` and
-``image`` are what users see; ``testing`` starts a real cluster for tests. Imports go in this order
-only.
+``_bridge`` turns completions into tasks that go on: the operation table, the event loops' adapters, the
+worker threads, the streams. ``_lifecycle`` is how everything opens and closes, ``_handle`` how every call of C
+is made. What users see comes last: ``image`` with a module for each topic (``snapshots``, ``diff``,
+``copying``, ``facts``, ``watch``, ``file``, ``locks``, ``metadata``), ``ioctx`` with its own (``trash``,
+``namespaces``, ``objects``), ``cluster``. ``testing`` starts a real cluster for tests. Imports go in this
+order only.
 """
 
-from importlib.metadata import version as _version
+from importlib.metadata import version as _installed_version
 
+from aiorbd._bridge.progress import Progress
 from aiorbd._resource import Opening
 from aiorbd.cluster import Cluster, connect
-from aiorbd.enums import Feature, ImageOption, MirrorImageMode, OpFlag
+from aiorbd.cluster_log import ClusterLog
+from aiorbd.diff import Diff
+from aiorbd.enums import (
+    FEATURE_NAMES,
+    FEATURES_DEFAULT,
+    FEATURES_INCOMPATIBLE,
+    FEATURES_MUTABLE,
+    FEATURES_RW_INCOMPATIBLE,
+    FEATURES_SINGLE_CLIENT,
+    Feature,
+    ImageFlag,
+    ImageOption,
+    LockMode,
+    MirrorImageMode,
+    OperationFeature,
+    OpFlag,
+    PoolStatOption,
+    SnapshotCreateFlag,
+    SnapshotNamespaceType,
+    SnapshotRemoveFlag,
+    TrashImageSource,
+)
 from aiorbd.errors import (
     ArgumentOutOfRange,
     ClosedError,
@@ -36,6 +60,13 @@ from aiorbd.errors import (
     InvalidArgument,
     KeyringNotFound,
     LibraryNotFoundError,
+    LockBusy,
+    LockExists,
+    LockNotFound,
+    MetadataNotFound,
+    NamespaceBusy,
+    NamespaceExists,
+    NamespaceNotFound,
     NoSpace,
     NotSupportedError,
     ObjectExists,
@@ -48,38 +79,82 @@ from aiorbd.errors import (
     PoolNotFound,
     RbdError,
     ReadOnlyImage,
+    SnapshotBusy,
+    SnapshotExists,
     SnapshotNotFound,
     Timeout,
     UsageError,
     WrongLoopError,
 )
+from aiorbd.file import BlockingImageFile, ImageFile
 from aiorbd.image import Image
 from aiorbd.ioctx import IoCtx
-from aiorbd.models import CommandResult, ImageInfo, ImageSpec
+from aiorbd.library import rados_version, version
+from aiorbd.locks import Locks
+from aiorbd.metadata import Metadata
+from aiorbd.models import (
+    CommandResult,
+    Extent,
+    ImageInfo,
+    ImageSpec,
+    LinkedImage,
+    Locker,
+    Lockers,
+    LogEntry,
+    NotifyReply,
+    NotifyResult,
+    ObjectStat,
+    Parent,
+    PoolStats,
+    TrashEntry,
+    Version,
+    Watcher,
+)
+from aiorbd.namespaces import Namespaces
+from aiorbd.object_watch import Notification, ObjectWatch
+from aiorbd.objects import Objects
+from aiorbd.options import ImageKeywords, ImageOptions
+from aiorbd.snapshots import Snapshot
+from aiorbd.trash import Trash
+from aiorbd.watch import Updates
 
-__version__ = _version("aiorbd")
+__version__ = _installed_version("aiorbd")
 
 __all__ = [
+    "FEATURES_DEFAULT",
+    "FEATURES_INCOMPATIBLE",
+    "FEATURES_MUTABLE",
+    "FEATURES_RW_INCOMPATIBLE",
+    "FEATURES_SINGLE_CLIENT",
+    "FEATURE_NAMES",
     "ArgumentOutOfRange",
+    "BlockingImageFile",
     "CloseTimeout",
     "ClosedError",
     "Cluster",
+    "ClusterLog",
     "CommandResult",
     "CompareMismatch",
     "ConfigFileNotFound",
     "ConnectionShutdown",
+    "Diff",
     "DiskQuotaExceeded",
     "Error",
+    "Extent",
     "Feature",
     "ForkedError",
     "FunctionNotSupported",
     "Image",
     "ImageBusy",
     "ImageExists",
+    "ImageFile",
+    "ImageFlag",
     "ImageHasSnapshots",
     "ImageInfo",
+    "ImageKeywords",
     "ImageNotFound",
     "ImageOption",
+    "ImageOptions",
     "ImageSpec",
     "IncompleteReadError",
     "InterruptedOrTimeoutError",
@@ -87,25 +162,65 @@ __all__ = [
     "IoCtx",
     "KeyringNotFound",
     "LibraryNotFoundError",
+    "LinkedImage",
+    "LockBusy",
+    "LockExists",
+    "LockMode",
+    "LockNotFound",
+    "Locker",
+    "Lockers",
+    "Locks",
+    "LogEntry",
+    "Metadata",
+    "MetadataNotFound",
     "MirrorImageMode",
+    "NamespaceBusy",
+    "NamespaceExists",
+    "NamespaceNotFound",
+    "Namespaces",
     "NoSpace",
     "NotSupportedError",
+    "Notification",
+    "NotifyReply",
+    "NotifyResult",
     "ObjectExists",
     "ObjectNotFound",
+    "ObjectStat",
+    "ObjectWatch",
+    "Objects",
     "OpFlag",
     "Opening",
     "OperationCanceled",
+    "OperationFeature",
     "OperationNotSupported",
+    "Parent",
     "PastEndOfImage",
     "PermissionError",
     "PoolExists",
     "PoolNotFound",
+    "PoolStatOption",
+    "PoolStats",
+    "Progress",
     "RbdError",
     "ReadOnlyImage",
+    "Snapshot",
+    "SnapshotBusy",
+    "SnapshotCreateFlag",
+    "SnapshotExists",
+    "SnapshotNamespaceType",
     "SnapshotNotFound",
+    "SnapshotRemoveFlag",
     "Timeout",
+    "Trash",
+    "TrashEntry",
+    "TrashImageSource",
+    "Updates",
     "UsageError",
+    "Version",
+    "Watcher",
     "WrongLoopError",
     "__version__",
     "connect",
+    "rados_version",
+    "version",
 ]

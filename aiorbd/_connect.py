@@ -8,7 +8,7 @@ from typing import Any
 
 from aiorbd._marshal import decode
 from aiorbd._native import ffi, rados
-from aiorbd.errors import ConfigFileNotFound, InvalidArgument, RbdError, error_for
+from aiorbd.errors import ConfigFileNotFound, InvalidArgument, RbdError, Target, error_for
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Request:
     conf: dict[str, str]
 
     @property
-    def target(self) -> str:
+    def target(self) -> Target:
         """Name the connection in errors before it has an fsid."""
-        return f"client.{self.client_id} of cluster {self.cluster_name!r}"
+        return Target("cluster", f"client.{self.client_id} of cluster {self.cluster_name!r}")
 
 
 def connect(request: Request) -> tuple[Any, str, int]:
@@ -32,7 +32,7 @@ def connect(request: Request) -> tuple[Any, str, int]:
     pointer = ffi.new("rados_t *")
     code = lib.rados_create2(pointer, request.cluster_name.encode(), f"client.{request.client_id}".encode(), 0)
     if code < 0:
-        raise error_for(code, "rados_create2", request.target, subject="cluster")
+        raise error_for(code, "rados_create2", request.target)
     cluster = pointer[0]
     try:
         _configure(cluster, request)
@@ -42,7 +42,7 @@ def connect(request: Request) -> tuple[Any, str, int]:
         buffer = ffi.new("char[]", 64)
         code = lib.rados_cluster_fsid(cluster, buffer, len(buffer))
         if code < 0:
-            raise error_for(code, "rados_cluster_fsid", request.target, subject="cluster")
+            raise error_for(code, "rados_cluster_fsid", request.target)
         return cluster, decode(buffer), lib.rados_get_instance_id(cluster)
     except BaseException:
         lib.rados_shutdown(cluster)
@@ -59,14 +59,18 @@ def _configure(cluster: Any, request: Request) -> None:
         # Without any file in the usual places, what `conf` says may be enough.
         if code < 0 and (path or code != -errno.ENOENT):
             raise error_for(
-                code, "rados_conf_read_file", repr(path) if path else request.target, message="unreadable configuration"
+                code,
+                "rados_conf_read_file",
+                Target("other", repr(path)) if path else request.target,
+                "unreadable configuration",
             )
     for name, value in request.conf.items():
         code = lib.rados_conf_set(cluster, name.encode(), str(value).encode())
         if code == -errno.ENOENT:
             raise InvalidArgument(errno.EINVAL, "no such option", "rados_conf_set", f"option {name!r}")
         if code < 0:
-            raise error_for(code, "rados_conf_set", f"option {name!r}", message="the option does not take this value")
+            target = Target("other", f"option {name!r}")
+            raise error_for(code, "rados_conf_set", target, "the option does not take this value")
 
 
 def _usual_places(request: Request) -> list[str]:
@@ -91,15 +95,15 @@ def _why_not(cluster: Any, code: int, request: Request) -> RbdError:
         message = "no monitor address: neither the configuration file nor conf has 'mon_host'"
         if request.conffile == "":
             message += f"; looked for a file at {', '.join(_usual_places(request))}"
-        return error_for(code, "rados_connect", request.target, subject="cluster", message=message)
+        return error_for(code, "rados_connect", request.target, message)
     if code == -errno.ENOENT:
         searched = conf_get(cluster, "keyring")
         message = f"no keyring with a key for client.{request.client_id} in {searched}"
-        return error_for(code, "rados_connect", request.target, subject="keyring", message=message)
-    target = f"{request.target} at {monitors}"
+        return error_for(code, "rados_connect", Target("keyring", str(request.target)), message)
+    target = Target("cluster", f"{request.target} at {monitors}")
     if code in (-errno.EACCES, -errno.EPERM):
         message = f"the monitors do not know client.{request.client_id}, or do not accept its key"
-        return error_for(code, "rados_connect", target, message=message)
+        return error_for(code, "rados_connect", target, message)
     if code == -errno.ETIMEDOUT:
-        return error_for(code, "rados_connect", target, message="the monitors did not answer in time")
+        return error_for(code, "rados_connect", target, "the monitors did not answer in time")
     return error_for(code, "rados_connect", target)

@@ -1,37 +1,57 @@
 """The native side of an open image: opening, its size, submitting, closing."""
 
 import errno
+import logging
+import os
+import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aiorbd import _native
 from aiorbd._bridge.operation import Operation, Step
+from aiorbd._bridge.progress import Progress
+from aiorbd._bridge.source import Source
 from aiorbd._handle import Handle
 from aiorbd._marshal import encode_name, grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
-from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, SnapshotNotFound, Subject, error_for
+from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, SnapshotNotFound, Target, error_for
 
 if TYPE_CHECKING:
-    from aiorbd.ioctx import IoCtxHandle
+    from aiorbd._ioctx_handle import IoCtxHandle
+
+logger = logging.getLogger("aiorbd")
 
 #: Bytes that one read or write may move: librbd counts some of them in 32 bits.
 LARGEST_IO: Final = (1 << 31) - 1
 
 
+class Layout(NamedTuple):
+    """What never changes of an image, in bytes."""
+
+    object_size: int
+    stripe_unit: int
+    stripe_count: int
+    block_name_prefix: str
+    data_pool_id: int
+
+
 class ImageHandle(Handle):
     """An ``rbd_image_t`` with the bridge's view of it."""
 
-    subject: ClassVar[Subject] = "image"
-
-    def __init__(self, ioctx: "IoCtxHandle", target: str) -> None:
-        super().__init__(ioctx.bridge, ioctx, target)
+    def __init__(self, ioctx: "IoCtxHandle", spec: str) -> None:
+        super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
+        #: The pool's own, for what is done in the image's pool.
+        self.ioctx: IoCtxHandle = ioctx
         self.lib: Any = _native.bridge()
         #: Where librbd puts the image when the open is done, whoever waits for it by then.
         self.opened: Any = bridge_ffi.new("void **")
-        self.image: Any = None
+        self.native: Any = None
+        self._token = 0
+        #: Who wants to hear of changes.
+        self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
         #: Bytes, as far as is known: see `refresh`.
         self.size: int = 0
         self.image_id: str = ""
@@ -39,50 +59,51 @@ class ImageHandle(Handle):
         self._asking = False
         self._answer = 0
         self._asked = (0, 0)
-        self._layout = (1, 1, 1)
+        self.layout: Layout = Layout(1, 1, 1, "", -1)
+        #: The snapshot that is read; None for the image as it is now.
+        self.snapshot: str | None = None
         self._ceilings: list[int] = []
 
     # -- opening -------------------------------------------------------------------------------
 
     async def open(self, ioctx: "IoCtxHandle", name: bytes, snapshot: bytes, *, by_id: bool, read_only: bool) -> str:
         """Open, start to listen for header changes, and ask for the size; return the name."""
-        operation = Operation(self, self.opened)
         function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
-        code = self.bridge.submit(
-            operation,
-            self.lib.aiorbd_open,
-            self.bridge.queue,
-            ioctx.pointer,
-            name,
-            by_id,
-            snapshot or bridge_ffi.NULL,
-            read_only,
-            self.opened,
-        )
-        if not code:
-            await self.bridge.wait(operation)
-            code = operation.value or 0
-        self.raise_for(code, function)
+        arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
+        await self.submit(function, self.lib.aiorbd_open, self.bridge.queue, *arguments, keep=self.opened)
+        self.check()  # closing may have begun: then it is `shut` that has the image
         self.take(self.opened[0])
-        self._make_image()
+        self._make_native()
         return await self.run(self._look)
 
-    def _make_image(self) -> None:
-        self.image = self.lib.aiorbd_image_new(self.bridge.queue, self.opened[0], -self.bridge.new_token())
-        if not self.image:
-            self.image = None
-            raise MemoryError
+    def _make_native(self) -> None:
+        if self.native is None:
+            self._token = self.bridge.listen(self._updated)
+            native = self.lib.aiorbd_image_new(self.bridge.queue, self.opened[0], self._token)
+            if not native:
+                self.bridge.unlisten(self._token)
+                raise MemoryError
+            self.native = native
+
+    def _updated(self) -> None:
+        """On the loop: librbd told of changes of the header, one or more."""
+        for source in tuple(self.watchers):
+            source.tell()
 
     def _look(self) -> str:
         """On a worker thread: what must be known before the first read."""
-        self.raise_for(self.lib.aiorbd_image_watch(self.image), "rbd_update_watch")
+        self.raise_for(self.lib.aiorbd_image_watch(self.native), "rbd_update_watch")
         self.raise_for(self._ask_size(), "rbd_get_size")
         self._learn_size()
         info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
         self.raise_for(rbd().rbd_stat(self.pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
         self.raise_for(rbd().rbd_get_stripe_unit(self.pointer, unit), "rbd_get_stripe_unit")
         self.raise_for(rbd().rbd_get_stripe_count(self.pointer, count), "rbd_get_stripe_count")
-        self._layout = (info.obj_size, unit[0], count[0])
+        prefix = grow_string(
+            lambda buffer, size: rbd().rbd_get_block_name_prefix(self.pointer, buffer, size),
+            lambda code: self.raise_for(code, "rbd_get_block_name_prefix"),
+        )
+        self.layout = Layout(info.obj_size, unit[0], count[0], prefix, rbd().rbd_get_data_pool_id(self.pointer))
         self.image_id = grow_string(
             lambda buffer, size: rbd().rbd_get_id(self.pointer, buffer, size),
             lambda code: self.raise_for(code, "rbd_get_id"),
@@ -100,7 +121,7 @@ class ImageHandle(Handle):
         It counts once the loop's thread says so: between the check of a range and its submit no other
         size may come to be known, or C would take what was checked against the old one.
         """
-        generation = self.lib.aiorbd_image_generation(self.image)
+        generation = self.lib.aiorbd_image_generation(self.native)
         out = ffi.new("uint64_t *")
         code: int = rbd().rbd_get_size(self.pointer, out)
         if code >= 0:
@@ -111,7 +132,7 @@ class ImageHandle(Handle):
         """On the loop, or before anybody reads or writes."""
         generation, size = self._asked
         self.size = min([size, *self._ceilings])
-        self.lib.aiorbd_image_set_known(self.image, generation)
+        self.lib.aiorbd_image_set_known(self.native, generation)
 
     async def refresh(self, *, if_stale: bool = False) -> None:
         """Ask librbd for the size: free unless somebody changed the image, then a round trip.
@@ -120,36 +141,66 @@ class ImageHandle(Handle):
         would hold a thread. A question that was there before is waited for, and then asked again: its
         answer may be older than what the caller knows.
         """
+        self.check()
         async with self._refreshing:
             await self._wait_until(lambda: not self._asking, None)
             self.check()
-            if if_stale and not self.lib.aiorbd_image_is_stale(self.image):
+            if if_stale and not self.lib.aiorbd_image_is_stale(self.native):
                 return
-            self._asking = True
-            try:
-                self.bridge.start_background(self, self._ask_size, self._answered)
-            except RuntimeError:  # no thread can be started
-                self._asking = False
-                raise
-            await self._wait_until(lambda: not self._asking, None)
-            self.raise_for(self._answer, "rbd_get_size")
+            self.raise_for(await self._ask(self._ask_size), "rbd_get_size")
 
-    async def resize(self, size: int, *, allow_shrink: bool, progress: Callable[[int, int], object] | None) -> None:
-        """Resize. What librbd is shrinking to counts as the size from the start: it clips from then on."""
+    async def known_size(self) -> int:
+        """Return the size; ask only when somebody changed the image since."""
+        self.check()
+        if self.lib.aiorbd_image_is_stale(self.native):
+            await self.refresh(if_stale=True)
+        return self.size
+
+    async def _ask(self, function: Callable[[], int]) -> int:
+        """Run what asks for the size, or switches to another one, as the only such thing."""
+        self._asking = True
+        try:
+            self.bridge.start_background(self, function, self._answered)
+        except RuntimeError:  # no thread can be started
+            self._asking = False
+            raise
+        await self._wait_until(lambda: not self._asking, None)
+        return self._answer
+
+    async def switch(self, function: str, *arguments: Any, on: Target | None = None) -> None:
+        """Call what makes another size valid: no size is known until it is done, whoever still waits."""
         self.check()
         await checkpoint_if_cancelled()
+        c_function = getattr(rbd(), function)
+        failed = 0
 
-        def call(callback: Any, argument: Any) -> None:
+        def call() -> int:
+            nonlocal failed
+            failed = min(c_function(self.pointer, *arguments), 0)
+            self.lib.aiorbd_image_changed(self.native)
+            return failed or self._ask_size()
+
+        async with self._refreshing:
+            await self._wait_until(lambda: not self._asking, None)
+            self.check()
+            self.lib.aiorbd_image_changed(self.native)
+            code = await self._ask(call)
+        self.raise_for(code, function if failed else "rbd_get_size", on if failed else None)
+
+    async def call_that_shrinks(
+        self, function: str, size: int, *arguments: Any, progress: Progress | None, on: Target | None = None
+    ) -> None:
+        """Call what may end with a smaller size, which counts from the start: librbd clips from then on."""
+
+        def begin() -> None:
             self._ceilings.append(size)
             self.size = min(self.size, size)
-            try:
-                code = rbd().rbd_resize2(self.pointer, size, allow_shrink, callback, argument)
-            finally:
-                self._ceilings.remove(size)
-                self.lib.aiorbd_image_changed(self.image)
-            self.raise_for(code, "rbd_resize2")
 
-        await self.bridge.call_with_progress(self, call, progress)
+        def ended() -> None:
+            self._ceilings.remove(size)
+            self.lib.aiorbd_image_changed(self.native)
+
+        await self.call_with_progress(function, *arguments, progress=progress, on=on, begin=begin, ended=ended)
 
     def _answered(self, code: int) -> None:
         """On the loop."""
@@ -161,7 +212,7 @@ class ImageHandle(Handle):
 
     # -- ranges --------------------------------------------------------------------------------
 
-    async def has_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
+    async def check_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
         """Tell whether there is anything to do; raise when the range is no range of the image."""
         if 0 <= offset <= offset + length <= self.size and 0 < length <= (largest or length):
             return True
@@ -208,7 +259,7 @@ class ImageHandle(Handle):
         entry = Operation(self, keep)
         while True:
             try:
-                code = bridge.submit(entry, submit, self.image, *arguments)
+                code = bridge.submit(entry, submit, self.native, *arguments)
             except OverflowError as error:  # of flags: offset and length are known to fit
                 raise invalid(str(error), operation, self.describe(offset, length)) from None
             if not code:
@@ -235,13 +286,13 @@ class ImageHandle(Handle):
         librbd counts the equal bytes of a compare_and_write and reports them as if they were counted
         from the object's start, translated to an offset of the image. This takes that back.
         """
-        object_size, unit, count = self._layout
+        object_size, unit, count, *_ = self.layout
         return offset // unit // count % (object_size // unit) * unit + offset % unit
 
     def _fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
-        raise error_for(code, operation, self.describe(offset, length), subject="image")
+        raise error_for(code, operation, Target("image", self.describe(offset, length)))
 
-    async def modify(
+    async def change(
         self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
     ) -> int:
         """Like `io`, for what changes the image: not begun when the task is cancelled already."""
@@ -255,19 +306,21 @@ class ImageHandle(Handle):
         if not self.opened[0]:
             self.closed()
             return
-        if self.image is None:  # cancelled while it opened
-            self._make_image()
-        self.bridge.start_background(self, lambda: self.lib.aiorbd_image_unwatch(self.image), self._unwatched)
+        if self.native is None:  # cancelled while it opened
+            self._make_native()
+        self.bridge.start_background(self, lambda: self.lib.aiorbd_image_unwatch(self.native), self._unwatched)
 
     def _unwatched(self, _code: int) -> None:
-        code = self.bridge.submit(Step(self, self._gone), self.lib.aiorbd_close, self.image)
-        if code:
-            self._gone(code)
+        code = self.bridge.submit(Step(self, self._gone), self.lib.aiorbd_close, self.native)
+        if code:  # no memory: the image is still open, and the next call of `close` tries again
+            self.shut_failed()
+            logger.error("closing %s: librbd did not take it: %s", self.target, os.strerror(-code))
 
     def _gone(self, code: int) -> None:
         """On the loop: librbd has freed the image, also when it reports an error."""
-        self.lib.aiorbd_image_release(self.image)
-        self.image = None
+        self.bridge.unlisten(self._token)
+        self.lib.aiorbd_image_release(self.native)
+        self.native = None
         self.opened[0] = bridge_ffi.NULL
         self.closed(code, "rbd_aio_close")
 
@@ -282,8 +335,8 @@ async def open_handle(
     which = image_id if image_id is not None else name or ""
     encoded = encode_name(which, "image id" if by_id else "image name", "rbd_aio_open")
     encoded_snapshot = encode_name(snapshot, "snapshot name", "rbd_aio_open") if snapshot is not None else b""
-    label = f"{ioctx.name}/{'id:' if by_id else ''}{which}"
-    handle = ImageHandle(ioctx, f"image {label + ('@' + snapshot if snapshot else '')!r}")
+    at = f"@{snapshot}" if snapshot else ""
+    handle = ImageHandle(ioctx, f"{ioctx.name}/{'id:' if by_id else ''}{which}{at}")
     try:
         found = await handle.open(
             ioctx, encoded, encoded_snapshot, by_id=by_id, read_only=read_only or snapshot is not None
@@ -294,10 +347,10 @@ async def open_handle(
             # Image or snapshot? The image alone tells, with its own error when it is not there either.
             image, _ = await open_handle(ioctx, name, image_id, None, read_only=True)
             image.begin_close()
-            raise SnapshotNotFound(errno.ENOENT, "no such snapshot", error.operation, handle.target) from None
+            raise SnapshotNotFound(errno.ENOENT, "no such snapshot", error.operation, str(handle.target)) from None
         raise
     except BaseException:
         handle.begin_close()
         raise
-    handle.target = f"image {ioctx.name + '/' + found + ('@' + snapshot if snapshot else '')!r}"
+    handle.target = Target("image", f"image {ioctx.name + '/' + found + at!r}")
     return handle, found

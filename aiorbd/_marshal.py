@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from aiorbd._native import bridge_ffi, ffi
@@ -14,9 +15,16 @@ T = TypeVar("T")
 LARGEST = 1 << 26
 
 
-def invalid(message: str, operation: str, target: str) -> InvalidArgument:
+def invalid(message: str, operation: str, target: object) -> InvalidArgument:
     """Make the error for an argument that must not reach C."""
-    return InvalidArgument(errno.EINVAL, message, operation, target)
+    return InvalidArgument(errno.EINVAL, message, operation, str(target))
+
+
+def number(value: int, what: str, operation: str, target: object, bits: int = 63) -> int:
+    """Return an integer that C can take, or raise. What librbd counts in 64 bits, it often uses as signed."""
+    if not 0 <= value < 1 << bits:
+        raise invalid(f"{what} {value} is out of range", operation, target)
+    return value
 
 
 def encode_name(name: str, what: str, operation: str) -> bytes:
@@ -42,6 +50,27 @@ def encode_new_name(name: str, what: str, operation: str) -> bytes:
 def decode(text: Any) -> str:
     """Decode a ``char *`` that ends with NUL."""
     return os.fsdecode(ffi.string(text))
+
+
+def split(buffer: Any, length: int) -> list[str]:
+    """Decode strings that stand one after the other, each with its NUL."""
+    text = bytes(ffi.buffer(buffer, length))
+    return [os.fsdecode(part) for part in text.split(b"\0")[:-1]]
+
+
+def utc(seconds: int, nanoseconds: int = 0) -> datetime:
+    """Return a time of C's as an aware datetime, to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
+
+
+def take_buffer(pointer: Any, length: Any, free: Callable[[Any], object]) -> bytes:
+    """Copy and free a buffer that C allocated for us; both are out-parameters."""
+    if not pointer[0]:
+        return b""
+    try:
+        return bytes(ffi.buffer(pointer[0], length[0]))
+    finally:
+        free(pointer[0])
 
 
 def grow_string(call: Callable[[Any, int], int], check: Callable[[int], int], first: int = 256) -> str:
@@ -78,17 +107,17 @@ def grow(call: Callable[[int], tuple[int, T]], first: int) -> T:
     raise MemoryError(f"a result of more than {LARGEST} entries")
 
 
-def readable(data: Any, what: str, operation: str, target: str) -> Any:
+def readable(data: Any, what: str, operation: str, target: object) -> Any:
     """Return a C view of a buffer that C reads; it keeps the buffer exported."""
     return _view(data, what, operation, target, writable=False)
 
 
-def writable(buffer: Any, what: str, operation: str, target: str) -> Any:
+def writable(buffer: Any, what: str, operation: str, target: object) -> Any:
     """Return a C view of a buffer that C writes to; it keeps the buffer exported."""
     return _view(buffer, what, operation, target, writable=True)
 
 
-def _view(buffer: Any, what: str, operation: str, target: str, *, writable: bool) -> Any:
+def _view(buffer: Any, what: str, operation: str, target: object, *, writable: bool) -> Any:
     try:
         return bridge_ffi.from_buffer("char[]", buffer, require_writable=writable)
     except (BufferError, ValueError) as error:

@@ -71,9 +71,9 @@ def library_of(function: str) -> Library:
 
 @cache
 def bridge() -> Any:
-    """Return the compiled bridge, bound to librbd."""
-    rbd()  # a missing library is explained in one place
-    message = _compiled.lib.aiorbd_load(_PATHS["librbd"].encode())
+    """Return the compiled bridge, bound to librbd and librados."""
+    rados(), rbd()  # a missing library is explained in one place
+    message = _compiled.lib.aiorbd_load(_PATHS["librbd"].encode(), _PATHS["librados"].encode())
     if message:
         raise _not_found("librbd", _PATHS["librbd"], bridge_ffi.string(message).decode())
     return _compiled.lib

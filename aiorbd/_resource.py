@@ -5,7 +5,8 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from aiorbd._handle import Handle, State
+from aiorbd._handle import Handle
+from aiorbd._lifecycle import State
 from aiorbd.errors import UsageError
 
 
@@ -62,6 +63,20 @@ class Resource:
         handle: Handle | None = getattr(self, "_handle", None)
         if handle is not None and handle.state is State.OPEN and not handle.bridge.forked:
             warnings.warn(f"{self!r} was never closed: use 'async with' or 'await ….close()'", ResourceWarning, 2, self)
+
+
+H = TypeVar("H", bound=Handle)
+
+
+class Topic(Generic[H]):
+    """A part of what can be done with something open: ``image.locks``, ``ioctx.trash``."""
+
+    def __init__(self, handle: H) -> None:
+        """Private."""
+        self._handle: H = handle
+
+    def __repr__(self) -> str:
+        return f"<aiorbd.{type(self).__name__} of {self._handle.target}>"
 
 
 R = TypeVar("R", bound=Resource)

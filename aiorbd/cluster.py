@@ -1,11 +1,10 @@
 """A connection to a Ceph cluster."""
 
 import errno
-import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Final
 
 import anyio
 from anyio import to_thread
@@ -14,12 +13,13 @@ from aiorbd import _connect, _native
 from aiorbd._bridge.bridge import Bridge
 from aiorbd._bridge.current import current_loop
 from aiorbd._handle import Handle
-from aiorbd._marshal import encode_name, encode_new_name, grow, grow_string, invalid
+from aiorbd._marshal import encode_name, encode_new_name, grow, invalid, number
 from aiorbd._native import ffi, rados
-from aiorbd._resource import Opening, Resource
-from aiorbd.errors import PoolNotFound, Subject, Timeout, error_for
+from aiorbd._resource import Opening
+from aiorbd.cluster_log import ClusterLog, LogLevel, open_log
+from aiorbd.commands import ClusterCommands
+from aiorbd.errors import PoolNotFound, Target, Timeout
 from aiorbd.ioctx import IoCtx, open_ioctx
-from aiorbd.models import CommandResult
 
 #: Seconds `connect` waits for the monitors.
 CONNECT_TIMEOUT: Final = 30.0
@@ -30,8 +30,6 @@ CLOSE_TIMEOUT: Final = 10.0
 
 class ClusterHandle(Handle):
     """A ``rados_t``; None until it is connected."""
-
-    subject: ClassVar[Subject] = "cluster"
 
     def shut(self) -> None:
         """Disconnect on a worker thread; the bridge goes last."""
@@ -49,7 +47,7 @@ class ClusterHandle(Handle):
         self.bridge.release()
 
 
-class Cluster(Resource):
+class Cluster(ClusterCommands):
     """A connection to a Ceph cluster, made by `connect`.
 
     It belongs to the event loop that connected it. Use it as an async context manager, or call
@@ -88,7 +86,7 @@ class Cluster(Resource):
         Implements: rados_pool_create
         """
         encoded = encode_new_name(name, "pool name", "rados_pool_create")
-        await self._handle.call("rados_pool_create", encoded, subject="pool", target=f"pool {name!r}")
+        await self._handle.call("rados_pool_create", encoded, on=Target("pool", f"pool {name!r}"))
 
     async def delete_pool(self, name: str) -> None:
         """Delete a pool and all that is in it. When cancelled, the outcome is unknown.
@@ -100,7 +98,7 @@ class Cluster(Resource):
         Implements: rados_pool_delete
         """
         encoded = encode_name(name, "pool name", "rados_pool_delete")
-        await self._handle.call("rados_pool_delete", encoded, subject="pool", target=f"pool {name!r}")
+        await self._handle.call("rados_pool_delete", encoded, on=Target("pool", f"pool {name!r}"))
 
     async def list_pools(self) -> list[str]:
         """Return the names of all pools.
@@ -126,7 +124,7 @@ class Cluster(Resource):
         Implements: rados_pool_lookup
         """
         encoded = encode_name(name, "pool name", "rados_pool_lookup")
-        return await self._handle.call("rados_pool_lookup", encoded, subject="pool", target=f"pool {name!r}")
+        return await self._handle.call("rados_pool_lookup", encoded, on=Target("pool", f"pool {name!r}"))
 
     async def pool_reverse_lookup(self, pool_id: int) -> str:
         """Return the name of a pool.
@@ -136,16 +134,9 @@ class Cluster(Resource):
 
         Implements: rados_pool_reverse_lookup
         """
-        handle = self._handle
-        target = f"pool id {pool_id}"
-        if not 0 <= pool_id < 1 << 63:
-            raise invalid("out of range", "rados_pool_reverse_lookup", target)
-        return await handle.run(
-            lambda: grow_string(
-                lambda buffer, size: rados().rados_pool_reverse_lookup(handle.pointer, pool_id, buffer, size),
-                lambda code: handle.raise_for(code, "rados_pool_reverse_lookup", subject="pool", target=target),
-            )
-        )
+        on = Target("pool", f"pool id {pool_id}")
+        number(pool_id, "pool id", "rados_pool_reverse_lookup", on)
+        return await self._handle.get_string("rados_pool_reverse_lookup", pool_id, on=on)
 
     async def pool_exists(self, name: str) -> bool:
         """Tell whether there is a pool of that name.
@@ -170,52 +161,21 @@ class Cluster(Resource):
         """
         return Opening(lambda: open_ioctx(self._handle, self._close_timeout, pool, namespace))
 
-    # -- commands ------------------------------------------------------------------------------
+    def monitor_log(self, level: LogLevel = "info") -> Opening[ClusterLog]:
+        """Listen to the cluster's log. Await the result, or use it with ``async with``.
 
-    async def mon_command(self, command: str | Mapping[str, Any], inbuf: bytes = b"") -> CommandResult:
-        """Send a command to the monitors, as the ``ceph`` tool does. When cancelled, the outcome is unknown.
+        A connection has one such listener at a time.
 
         Args:
-            command: JSON text, or a mapping that becomes it, like ``{"prefix": "osd pool ls", "format": "json"}``.
-            inbuf: Data that goes with it.
+            level: What is worth telling.
 
         Raises:
-            RbdError: The monitors refused; the message is theirs.
+            InvalidArgument: There is no such level.
+            UsageError: One is open already.
 
-        Implements: rados_mon_command
+        Implements: rados_monitor_log2
         """
-        handle = self._handle
-        text = command if isinstance(command, str) else json.dumps(command)
-        target = f"monitor command {_prefix(text)!r}"
-
-        def call() -> CommandResult:
-            line = ffi.new("char[]", text.encode())
-            lines = ffi.new("const char *[]", [line])
-            output, output_length = ffi.new("char **"), ffi.new("size_t *")
-            status, status_length = ffi.new("char **"), ffi.new("size_t *")
-            code = rados().rados_mon_command(
-                handle.pointer, lines, 1, inbuf, len(inbuf), output, output_length, status, status_length
-            )
-            try:
-                data = bytes(ffi.buffer(output[0], output_length[0])) if output[0] else b""
-                message = bytes(ffi.buffer(status[0], status_length[0])).decode(errors="replace") if status[0] else ""
-            finally:
-                for buffer in (output[0], status[0]):
-                    if buffer:
-                        rados().rados_buffer_free(buffer)
-            if code < 0:
-                raise error_for(code, "rados_mon_command", target, message=message or None)
-            return CommandResult(data, message)
-
-        return await handle.run(call)
-
-
-def _prefix(command: str) -> str:
-    """What a command is called, for errors; its arguments may be secret."""
-    try:
-        return str(json.loads(command).get("prefix", "?"))
-    except (ValueError, AttributeError):
-        return "?"
+        return Opening(lambda: open_log(self._handle, level, self._close_timeout))
 
 
 def connect(
@@ -288,11 +248,11 @@ async def _open_cluster(
         if isinstance(error, Timeout):
             raise
         raise Timeout(
-            errno.ETIMEDOUT, f"the monitors did not answer within {timeout} s", "rados_connect", request.target
+            errno.ETIMEDOUT, f"the monitors did not answer within {timeout} s", "rados_connect", str(request.target)
         ) from None
     except BaseException:
         # Cancelled: the thread goes on, and what it connects is shut down when it is done.
         handle.begin_close()
         raise
-    handle.target = f"cluster {fsid}"
+    handle.target = Target("cluster", f"cluster {fsid}")
     return Cluster(handle, fsid, instance_id, close_timeout)

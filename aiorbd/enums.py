@@ -1,6 +1,8 @@
 """Ceph's integers by name. A test compares each value with the C headers."""
 
+from collections.abc import Iterable
 from enum import IntEnum, IntFlag
+from typing import Final, Self
 
 
 class OpFlag(IntFlag):
@@ -18,7 +20,7 @@ class OpFlag(IntFlag):
 
 
 class Feature(IntFlag):
-    """Features of an image (``RBD_FEATURE_...``)."""
+    """Features of an image (``RBD_FEATURE_...``). Bits that have no name here are kept."""
 
     LAYERING = 1 << 0
     STRIPINGV2 = 1 << 1
@@ -32,6 +34,69 @@ class Feature(IntFlag):
     MIGRATING = 1 << 9
     NON_PRIMARY = 1 << 10
     DIRTY_CACHE = 1 << 11
+
+    def names(self) -> list[str]:
+        """Return the names that the ``rbd`` tool shows, like ``exclusive-lock``; unknown bits have none."""
+        return [name for feature, name in FEATURE_NAMES.items() if feature in self]
+
+    @classmethod
+    def from_names(cls, names: Iterable[str]) -> Self:
+        """Return the features with these names.
+
+        Raises:
+            ValueError: There is no feature of that name.
+        """
+        by_name = {name: feature for feature, name in FEATURE_NAMES.items()}
+        features = cls(0)
+        for name in names:
+            if name not in by_name:
+                raise ValueError(f"no such feature: {name!r}; known are {', '.join(by_name)}")
+            features |= by_name[name]
+        return features
+
+
+#: What the ``rbd`` tool and its configuration call each feature (``RBD_FEATURE_NAME_...``).
+FEATURE_NAMES: Final = {
+    Feature.LAYERING: "layering",
+    Feature.STRIPINGV2: "striping",
+    Feature.EXCLUSIVE_LOCK: "exclusive-lock",
+    Feature.OBJECT_MAP: "object-map",
+    Feature.FAST_DIFF: "fast-diff",
+    Feature.DEEP_FLATTEN: "deep-flatten",
+    Feature.JOURNALING: "journaling",
+    Feature.DATA_POOL: "data-pool",
+    Feature.OPERATIONS: "operations",
+    Feature.MIGRATING: "migrating",
+    Feature.NON_PRIMARY: "non-primary",
+    Feature.DIRTY_CACHE: "dirty-cache",
+}
+
+#: What new images have, if nobody says otherwise (``RBD_FEATURES_...``).
+FEATURES_DEFAULT: Final = Feature(61)
+#: Whoever does not know one of them cannot open the image.
+FEATURES_INCOMPATIBLE: Final = Feature(2179)
+#: Whoever does not know one of them cannot write to the image.
+FEATURES_RW_INCOMPATIBLE: Final = Feature(4095)
+#: Can be switched on and off on an existing image.
+FEATURES_MUTABLE: Final = Feature(3164)
+#: Make sense with one writer at a time only.
+FEATURES_SINGLE_CLIENT: Final = Feature(2140)
+
+
+class OperationFeature(IntFlag):
+    """What uses an image (``RBD_OPERATION_FEATURE_...``)."""
+
+    CLONE_PARENT = 1 << 0
+    CLONE_CHILD = 1 << 1
+    GROUP = 1 << 2
+    SNAP_TRASH = 1 << 3
+
+
+class ImageFlag(IntFlag):
+    """What is out of date about an image (``RBD_FLAG_...``)."""
+
+    OBJECT_MAP_INVALID = 1 << 0
+    FAST_DIFF_INVALID = 1 << 1
 
 
 class ImageOption(IntEnum):
@@ -58,3 +123,58 @@ class MirrorImageMode(IntEnum):
 
     JOURNAL = 0
     SNAPSHOT = 1
+
+
+class SnapshotNamespaceType(IntEnum):
+    """Whose a snapshot is (``RBD_SNAP_NAMESPACE_TYPE_...``)."""
+
+    USER = 0
+    GROUP = 1
+    TRASH = 2
+    MIRROR = 3
+
+
+class SnapshotCreateFlag(IntFlag):
+    """How a snapshot is taken (``RBD_SNAP_CREATE_...``)."""
+
+    SKIP_QUIESCE = 1 << 0
+    IGNORE_QUIESCE_ERROR = 1 << 1
+
+
+class SnapshotRemoveFlag(IntFlag):
+    """What is done to remove a snapshot that is in use (``RBD_SNAP_REMOVE_...``)."""
+
+    UNPROTECT = 1 << 0
+    FLATTEN = 1 << 1
+    FORCE = UNPROTECT | FLATTEN
+
+
+class LockMode(IntEnum):
+    """Who may hold the managed lock of an image (``RBD_LOCK_MODE_...``)."""
+
+    EXCLUSIVE = 0
+    SHARED = 1
+    EXCLUSIVE_TRANSIENT = 2
+
+
+class TrashImageSource(IntEnum):
+    """Who moved an image to the trash (``RBD_TRASH_IMAGE_SOURCE_...``)."""
+
+    USER = 0
+    MIRRORING = 1
+    MIGRATION = 2
+    REMOVING = 3
+    USER_PARENT = 4
+
+
+class PoolStatOption(IntEnum):
+    """The figures of `PoolStats` (``RBD_POOL_STAT_OPTION_...``)."""
+
+    IMAGES = 0
+    IMAGE_PROVISIONED_BYTES = 1
+    IMAGE_MAX_PROVISIONED_BYTES = 2
+    IMAGE_SNAPSHOTS = 3
+    TRASH_IMAGES = 4
+    TRASH_PROVISIONED_BYTES = 5
+    TRASH_MAX_PROVISIONED_BYTES = 6
+    TRASH_SNAPSHOTS = 7

@@ -7,10 +7,24 @@ are `OSError`s too and carry an errno), and misuse that never reached Ceph (:cla
 import builtins
 import errno as _errno
 import os
+from dataclasses import dataclass
 from typing import Any, Literal
 
 #: What a C function was looking for: decides which class an errno becomes.
-Subject = Literal["image", "pool", "cluster", "keyring", "snapshot", "object"]
+Subject = Literal[
+    "image", "pool", "cluster", "keyring", "snapshot", "namespace", "lock", "key", "object", "parent", "other"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a call is about: its kind, and how errors name it."""
+
+    kind: Subject
+    label: str
+
+    def __str__(self) -> str:
+        return self.label
 
 
 class Error(Exception):
@@ -99,6 +113,18 @@ class PoolNotFound(ObjectNotFound):
     """There is no such pool, or no such namespace in it, or no such pool for data or journal."""
 
 
+class NamespaceNotFound(ObjectNotFound):
+    """The pool has no such namespace."""
+
+
+class LockNotFound(ObjectNotFound):
+    """Nobody holds such a lock."""
+
+
+class MetadataNotFound(ObjectNotFound, KeyError):
+    """There is no such key in the metadata."""
+
+
 class ConfigFileNotFound(ObjectNotFound):
     """The configuration file is not there."""
 
@@ -119,6 +145,18 @@ class PoolExists(ObjectExists):
     """A pool of that name is there already."""
 
 
+class SnapshotExists(ObjectExists):
+    """The image has a snapshot of that name already."""
+
+
+class NamespaceExists(ObjectExists):
+    """The pool has a namespace of that name already."""
+
+
+class LockExists(ObjectExists):
+    """This client holds that lock already."""
+
+
 class PermissionError(RbdError, builtins.PermissionError):  # noqa: A001 - the name in Python's `rbd` module
     """The key is wrong, or its capabilities do not allow this."""
 
@@ -129,6 +167,18 @@ class ReadOnlyImage(RbdError):
 
 class ImageBusy(RbdError):
     """The image is in use: watchers, a lock, or another operation on it."""
+
+
+class SnapshotBusy(RbdError):
+    """The snapshot is protected, or has clones."""
+
+
+class NamespaceBusy(RbdError):
+    """The namespace is not empty."""
+
+
+class LockBusy(RbdError):
+    """Somebody else holds the lock."""
 
 
 class ImageHasSnapshots(RbdError):
@@ -222,6 +272,7 @@ _BY_ERRNO: dict[int, type[RbdError]] = {
     _errno.ECANCELED: OperationCanceled,
     _errno.EINTR: InterruptedOrTimeoutError,
     _errno.EILSEQ: CompareMismatch,
+    _errno.EROFS: ReadOnlyImage,
 }
 
 _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
@@ -229,26 +280,60 @@ _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
     (_errno.ENOENT, "pool"): PoolNotFound,
     (_errno.ENOENT, "keyring"): KeyringNotFound,
     (_errno.ENOENT, "snapshot"): SnapshotNotFound,
+    (_errno.ENOENT, "namespace"): NamespaceNotFound,
+    (_errno.ENOENT, "lock"): LockNotFound,
+    (_errno.ENOENT, "key"): MetadataNotFound,
     (_errno.EEXIST, "image"): ImageExists,
-    (_errno.EROFS, "image"): ReadOnlyImage,
-    (_errno.EBUSY, "image"): ImageBusy,
-    (_errno.ENOTEMPTY, "image"): ImageHasSnapshots,
     (_errno.EEXIST, "pool"): PoolExists,
+    (_errno.EEXIST, "snapshot"): SnapshotExists,
+    (_errno.EEXIST, "namespace"): NamespaceExists,
+    (_errno.EEXIST, "lock"): LockExists,
+    (_errno.EBUSY, "image"): ImageBusy,
+    (_errno.EBUSY, "snapshot"): SnapshotBusy,
+    (_errno.EBUSY, "namespace"): NamespaceBusy,
+    (_errno.EBUSY, "lock"): LockBusy,
+    (_errno.ENOTEMPTY, "image"): ImageHasSnapshots,
 }
 
+#: Where the kind of the target would mislead.
+_BY_OPERATION: dict[tuple[str, int], type[RbdError]] = {
+    ("rbd_create4", _errno.ENOENT): PoolNotFound,
+}
 
 #: Where the C library's own text would mislead.
 _MESSAGES = {
     _errno.EILSEQ: "other data found, nothing written",
     _errno.ESHUTDOWN: "the client was blocklisted or its connection shut down: connect anew",
-    _errno.ENOTEMPTY: "not empty: the image has snapshots",
+    _errno.EROFS: "open for reading only",
+}
+
+#: What an errno means when it comes from one function.
+_EXPLAINED = {
+    ("rbd_create4", _errno.ENOENT): "no such namespace, data pool or journal pool",
+    ("rbd_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
+    ("rbd_trash_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
+    ("rbd_trash_remove_with_progress", _errno.EPERM): "its time to stay in the trash is not over; force removes it",
+    ("rbd_snap_remove2", _errno.EBUSY): "the snapshot is protected",
+    ("rbd_snap_remove_by_id", _errno.EBUSY): "the snapshot is protected",
+    ("rbd_snap_protect", _errno.EBUSY): "the snapshot is protected already",
+    ("rbd_snap_unprotect", _errno.EBUSY): "the snapshot has clones",
+    ("rbd_snap_unprotect", _errno.EINVAL): "the snapshot is not protected",
+    ("rbd_flatten_with_progress", _errno.EINVAL): "the image has no parent",
+    ("rbd_namespace_remove", _errno.EBUSY): "the namespace has images, perhaps in its trash",
+    ("rbd_lock_exclusive", _errno.EBUSY): "somebody else holds a lock",
+    ("rbd_lock_exclusive", _errno.EEXIST): "this client holds that lock already",
+    ("rbd_lock_shared", _errno.EBUSY): "somebody else holds an exclusive lock, or shares one with another tag",
+    ("rbd_lock_shared", _errno.EEXIST): "this client holds that lock already",
 }
 
 
-def error_for(
-    code: int, operation: str, target: str, *, subject: Subject = "object", message: str | None = None
-) -> RbdError:
+def error_for(code: int, operation: str, target: Target, message: str | None = None) -> RbdError:
     """Make the exception for a negative return value of a C function."""
     number = -code
-    cls = _BY_SUBJECT.get((number, subject)) or _BY_ERRNO.get(number, RbdError)
-    return cls(number, message or _MESSAGES.get(number), operation, target)
+    cls = (
+        _BY_OPERATION.get((operation, number))
+        or _BY_SUBJECT.get((number, target.kind))
+        or _BY_ERRNO.get(number, RbdError)
+    )
+    text = message or _EXPLAINED.get((operation, number)) or _MESSAGES.get(number)
+    return cls(number, text, operation, str(target))

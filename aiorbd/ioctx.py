@@ -1,42 +1,32 @@
 """A pool, or a namespace of it, and the images there."""
 
-import errno
-from collections.abc import AsyncIterator, Callable
-from typing import Any, ClassVar
+from collections.abc import AsyncIterator
+from typing import Any, Unpack
 
+from aiorbd._bridge.progress import Progress
 from aiorbd._handle import Handle
-from aiorbd._marshal import decode, encode_name, encode_new_name, grow, grow_string, invalid
+from aiorbd._ioctx_handle import IoCtxHandle, clone_snapshot
+from aiorbd._marshal import decode, encode_name, encode_new_name, grow_string, number
 from aiorbd._native import ffi, rados, rbd
 from aiorbd._resource import Opening, Resource
-from aiorbd.enums import Feature, ImageOption, MirrorImageMode
-from aiorbd.errors import PoolNotFound, Subject
+from aiorbd.enums import PoolStatOption
+from aiorbd.errors import Target
 from aiorbd.image import Image, open_image
-from aiorbd.models import ImageSpec
-from aiorbd.options import image_options
+from aiorbd.metadata import Metadata
+from aiorbd.models import ImageSpec, PoolStats
+from aiorbd.namespaces import Namespaces
+from aiorbd.objects import Objects
+from aiorbd.options import ImageKeywords, ImageOptions, for_c
+from aiorbd.trash import Trash
 
 
-class IoCtxHandle(Handle):
-    """A ``rados_ioctx_t``."""
-
-    subject: ClassVar[Subject] = "pool"
-
-    #: ``pool`` or ``pool/namespace``, for the names of images in errors.
-    name: str = ""
-
-    def shut(self) -> None:
-        """Destroy it: librados only drops a reference."""
-        if self.pointer is not None:
-            rados().rados_ioctx_destroy(self.pointer)
-        self.closed()
-
-
-async def open_ioctx(cluster: Any, close_timeout: float, pool: str | int, namespace: str) -> "IoCtx":
+async def open_ioctx(cluster: Handle, close_timeout: float, pool: str | int, namespace: str) -> "IoCtx":
     """Open an I/O context: see `Cluster.open_ioctx`."""
     encoded = encode_name(namespace, "namespace", "rados_ioctx_set_namespace") if namespace else b""
-    if isinstance(pool, int) and not 0 <= pool < 1 << 63:
-        raise invalid(f"pool id {pool} is out of range", "rados_ioctx_create2", f"pool {pool}")
+    if isinstance(pool, int):
+        number(pool, "pool id", "rados_ioctx_create2", f"pool {pool}")
     name = encode_name(pool, "pool name", "rados_ioctx_create") if isinstance(pool, str) else b""
-    handle = IoCtxHandle(cluster.bridge, cluster, f"pool {pool!r}")
+    handle = IoCtxHandle(cluster, Target("pool", f"pool {pool!r}"))
 
     def call() -> str:
         pointer = ffi.new("rados_ioctx_t *")
@@ -58,7 +48,7 @@ async def open_ioctx(cluster: Any, close_timeout: float, pool: str | int, namesp
         handle.begin_close()
         raise
     handle.name = f"{pool_name}/{namespace}" if namespace else pool_name
-    handle.target = f"pool {pool_name!r}" + (f" namespace {namespace!r}" if namespace else "")
+    handle.target = Target("pool", f"pool {pool_name!r}" + (f" namespace {namespace!r}" if namespace else ""))
     return IoCtx(handle, pool_name, namespace, close_timeout)
 
 
@@ -86,46 +76,38 @@ class IoCtx(Resource):
         """The namespace; empty for the default one."""
         return self._namespace
 
-    def _image(self, name: str) -> str:
-        return f"image {self._handle.name + '/' + name!r}"
+    @property
+    def trash(self) -> Trash:
+        """Its trash."""
+        return Trash(self._handle)
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """The pool's namespaces."""
+        return Namespaces(self._handle)
+
+    @property
+    def metadata(self) -> Metadata:
+        """The pool's metadata."""
+        return Metadata(self._handle, "rbd_pool_metadata")
+
+    @property
+    def objects(self) -> Objects:
+        """The RADOS objects here."""
+        return Objects(self._handle, self._close_timeout)
 
     # -- images --------------------------------------------------------------------------------
 
     async def create_image(
-        self,
-        name: str,
-        size: int,
-        *,
-        order: int | None = None,
-        features: Feature | int | None = None,
-        features_set: Feature | int | None = None,
-        features_clear: Feature | int | None = None,
-        stripe_unit: int | None = None,
-        stripe_count: int | None = None,
-        data_pool: str | None = None,
-        journal_order: int | None = None,
-        journal_splay_width: int | None = None,
-        journal_pool: str | None = None,
-        mirror_image_mode: MirrorImageMode | int | None = None,
-        image_format: int | None = None,
+        self, name: str, size: int, options: ImageOptions | None = None, **keywords: Unpack[ImageKeywords]
     ) -> None:
-        """Create an image. What is None is chosen by the cluster. When cancelled, the outcome is unknown.
+        """Create an image. What is not given is chosen by the cluster. When cancelled, the outcome is unknown.
 
         Args:
             name: The image's name, without ``@`` and ``/``.
             size: Bytes.
-            order: Objects are ``1 << order`` bytes, 12 to 25 (4 KiB to 32 MiB); usually 22.
-            features: All features of the image.
-            features_set: Features to have beside the cluster's default ones.
-            features_clear: Features not to have of the cluster's default ones.
-            stripe_unit: Bytes of a stripe unit; needs `stripe_count`.
-            stripe_count: Objects that a stripe spans.
-            data_pool: The pool that holds the data when it is not this one.
-            journal_order: Like `order`, for the journal's objects.
-            journal_splay_width: Active objects of the journal.
-            journal_pool: The pool that holds the journal.
-            mirror_image_mode: Enable mirroring of the new image in this mode.
-            image_format: 2; 1 is obsolete.
+            options: Options of the image.
+            **keywords: Options too, like ``order=22``: see `ImageKeywords`.
 
         Raises:
             ImageExists: There is an image of that name.
@@ -137,39 +119,40 @@ class IoCtx(Resource):
         """
         handle = self._handle
         handle.check()
-        encoded = encode_new_name(name, "image name", "rbd_create4")
-        target = self._image(name)
-        if not 0 <= size < 1 << 63:
-            raise invalid(f"size {size} is out of range", "rbd_create4", target)
-        values = {
-            ImageOption.ORDER: order,
-            ImageOption.FEATURES: features,
-            ImageOption.FEATURES_SET: features_set,
-            ImageOption.FEATURES_CLEAR: features_clear,
-            ImageOption.STRIPE_UNIT: stripe_unit,
-            ImageOption.STRIPE_COUNT: stripe_count,
-            ImageOption.DATA_POOL: data_pool,
-            ImageOption.JOURNAL_ORDER: journal_order,
-            ImageOption.JOURNAL_SPLAY_WIDTH: journal_splay_width,
-            ImageOption.JOURNAL_POOL: journal_pool,
-            ImageOption.MIRROR_IMAGE_MODE: mirror_image_mode,
-            ImageOption.FORMAT: image_format,
-        }
-        for option, value in values.items():
-            if isinstance(value, int) and not 0 <= value < 1 << 64:
-                raise invalid(f"{option.name.lower()} {value} is out of range", "rbd_create4", target)
+        encoded, on = encode_new_name(name, "image name", "rbd_create4"), handle.image(name)
+        number(size, "size", "rbd_create4", on)
+        await handle.call("rbd_create4", encoded, size, for_c(options, keywords, "create_image"), on=on)
 
-        def call() -> None:
-            with image_options(values) as options:
-                code = rbd().rbd_create4(handle.pointer, encoded, size, options)
-            if code == -errno.ENOENT:
-                message = "no such namespace, data pool or journal pool"
-                raise PoolNotFound(errno.ENOENT, message, "rbd_create4", target)
-            handle.raise_for(code, "rbd_create4", subject="image", target=target)
+    async def clone_image(
+        self,
+        parent_name: str,
+        parent_snapshot: str,
+        ioctx: "IoCtx",
+        name: str,
+        options: ImageOptions | None = None,
+        **keywords: Unpack[ImageKeywords],
+    ) -> None:
+        """Make a clone of a snapshot of an image here. When cancelled, the outcome is unknown.
 
-        await handle.run(call)
+        Args:
+            parent_name: The image's name.
+            parent_snapshot: Its snapshot; it must be protected, unless `clone_format` is 2.
+            ioctx: Where the clone is made: this one, or another pool or namespace of the cluster.
+            name: The clone's name.
+            options: Options of the clone.
+            **keywords: Options too: see `ImageKeywords`.
 
-    async def remove_image(self, name: str, *, progress: Callable[[int, int], object] | None = None) -> None:
+        Raises:
+            ObjectNotFound: There is no such image or snapshot.
+            ImageExists: There is an image `name`.
+            InvalidArgument: The snapshot is not protected, or an option is not acceptable.
+
+        Implements: rbd_clone3
+        """
+        options_for_c = for_c(options, keywords, "clone_image")
+        await clone_snapshot(self._handle, parent_name, parent_snapshot, ioctx._handle, name, options_for_c)
+
+    async def remove_image(self, name: str, *, progress: Progress | None = None) -> None:
         """Remove an image.
 
         When cancelled, librbd is asked to stop; how much of the image is left is unknown, and calling
@@ -186,10 +169,9 @@ class IoCtx(Resource):
 
         Implements: rbd_remove_with_progress
         """
-        encoded = encode_name(name, "image name", "rbd_remove_with_progress")
-        await self._handle.call_with_progress(
-            "rbd_remove_with_progress", encoded, progress=progress, subject="image", target=self._image(name)
-        )
+        function = "rbd_remove_with_progress"
+        encoded = encode_name(name, "image name", function)
+        await self._handle.call_with_progress(function, encoded, progress=progress, on=self._handle.image(name))
 
     async def rename_image(self, name: str, new_name: str) -> None:
         """Rename an image. When cancelled, the outcome is unknown.
@@ -203,8 +185,8 @@ class IoCtx(Resource):
         """
         source = encode_name(name, "image name", "rbd_rename")
         destination = encode_new_name(new_name, "new image name", "rbd_rename")
-        target = f"{self._image(name)}, new name {new_name!r}"
-        await self._handle.call("rbd_rename", source, destination, subject="image", target=target)
+        on = Target("image", f"{self._handle.image(name)}, new name {new_name!r}")
+        await self._handle.call("rbd_rename", source, destination, on=on)
 
     async def list_images(self) -> list[str]:
         """Return the names of all images.
@@ -218,20 +200,8 @@ class IoCtx(Resource):
 
         Implements: rbd_list2
         """
-        handle = self._handle
-
-        def read(size: int) -> tuple[int, list[ImageSpec]]:
-            specs, count = ffi.new("rbd_image_spec_t[]", size), ffi.new("size_t *", size)
-            code = rbd().rbd_list2(handle.pointer, specs, count)
-            if code == -errno.ERANGE:
-                return code, []
-            handle.raise_for(code, "rbd_list2")
-            try:
-                return code, [ImageSpec(decode(spec.id), decode(spec.name)) for spec in specs[0 : count[0]]]
-            finally:
-                rbd().rbd_image_spec_list_cleanup(specs, count[0])
-
-        for spec in await handle.run(lambda: grow(read, 256)):
+        cleanup = rbd().rbd_image_spec_list_cleanup
+        async for spec in self._handle.listing("rbd_list2", "rbd_image_spec_t", cleanup, _spec):
             yield spec
 
     def open_image(
@@ -259,3 +229,45 @@ class IoCtx(Resource):
         return Opening(
             lambda: open_image(self._handle, self._close_timeout, name, image_id, snapshot, read_only=read_only)
         )
+
+    # -- the pool ------------------------------------------------------------------------------
+
+    async def pool_init(self, force: bool = False) -> None:
+        """Prepare a new pool for images. When cancelled, the outcome is unknown.
+
+        Args:
+            force: Although it is used for something else already.
+
+        Raises:
+            PermissionError: It is used for something else.
+
+        Implements: rbd_pool_init
+        """
+        await self._handle.call("rbd_pool_init", force)
+
+    async def pool_stats_get(self) -> PoolStats:
+        """Return what the images of the pool come to.
+
+        Implements: rbd_pool_stats_create, rbd_pool_stats_option_add_uint64, rbd_pool_stats_get,
+        rbd_pool_stats_destroy
+        """
+        handle = self._handle
+
+        def call() -> PoolStats:
+            pointer = ffi.new("rbd_pool_stats_t *")
+            values = ffi.new("uint64_t[]", len(PoolStatOption))
+            rbd().rbd_pool_stats_create(pointer)
+            try:
+                for option in PoolStatOption:
+                    code = rbd().rbd_pool_stats_option_add_uint64(pointer[0], option, values + option)
+                    handle.raise_for(code, "rbd_pool_stats_option_add_uint64")
+                handle.raise_for(rbd().rbd_pool_stats_get(handle.pointer, pointer[0]), "rbd_pool_stats_get")
+            finally:
+                rbd().rbd_pool_stats_destroy(pointer[0])
+            return PoolStats(*values)
+
+        return await handle.run(call)
+
+
+def _spec(item: Any) -> ImageSpec:
+    return ImageSpec(decode(item.id), decode(item.name))

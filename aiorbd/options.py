@@ -1,37 +1,192 @@
-"""Options for making an image, as C wants them."""
+"""Options for making an image: created, cloned, copied."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, Final, TypedDict
 
-from aiorbd._marshal import encode_name
+from aiorbd._marshal import encode_name, grow_string, invalid, number
 from aiorbd._native import ffi, rbd
-from aiorbd.enums import ImageOption
-from aiorbd.errors import error_for
+from aiorbd.enums import Feature, ImageOption, MirrorImageMode
+from aiorbd.errors import Target, error_for
+
+#: The options whose values are strings; those of all others are integers.
+STRINGS: Final = frozenset({ImageOption.JOURNAL_POOL, ImageOption.DATA_POOL})
 
 
-@contextmanager
-def image_options(values: Mapping[ImageOption, int | str | None]) -> Iterator[Any]:
-    """Give an ``rbd_image_options_t`` with what is not None set.
+class ImageKeywords(TypedDict, total=False):
+    """The options as keyword arguments. None means that librbd, or the image that is copied, decides.
 
-    Implements: rbd_image_options_create, rbd_image_options_set_string,
-    rbd_image_options_set_uint64, rbd_image_options_destroy
+    Attributes:
+        order: Objects are ``1 << order`` bytes, 12 to 25 (4 KiB to 32 MiB); usually 22.
+        features: All features of the image.
+        features_set: Features to have beside the cluster's default ones.
+        features_clear: Features not to have of the cluster's default ones.
+        stripe_unit: Bytes of a stripe unit; needs `stripe_count`.
+        stripe_count: Objects that a stripe spans.
+        data_pool: The pool that holds the data when it is not the image's own.
+        journal_order: Like `order`, for the journal's objects.
+        journal_splay_width: Active objects of the journal.
+        journal_pool: The pool that holds the journal.
+        mirror_image_mode: Enable mirroring of the new image in this mode.
+        image_format: 2; 1 is obsolete.
+        clone_format: 1: the parent's snapshot must be protected; 2: it may even go to the trash.
+        flatten: For a deep copy: leave the copy without a parent.
     """
-    pointer = ffi.new("rbd_image_options_t *")
-    rbd().rbd_image_options_create(pointer)
-    try:
-        for option, value in values.items():
-            if value is None:
-                continue
-            target = f"image option {option.name.lower()}"
-            if isinstance(value, str):
-                operation = "rbd_image_options_set_string"
-                code = rbd().rbd_image_options_set_string(pointer[0], option, encode_name(value, target, operation))
-            else:
-                operation = "rbd_image_options_set_uint64"
-                code = rbd().rbd_image_options_set_uint64(pointer[0], option, value)
+
+    order: int | None
+    features: Feature | int | None
+    features_set: Feature | int | None
+    features_clear: Feature | int | None
+    stripe_unit: int | None
+    stripe_count: int | None
+    data_pool: str | None
+    journal_order: int | None
+    journal_splay_width: int | None
+    journal_pool: str | None
+    mirror_image_mode: MirrorImageMode | int | None
+    image_format: int | None
+    clone_format: int | None
+    flatten: bool | None
+
+
+_BY_KEYWORD: Final = {
+    "image_format" if option is ImageOption.FORMAT else option.name.lower(): option for option in ImageOption
+}
+
+
+class ImageOptions(MutableMapping[ImageOption, int | str]):
+    """A set of options, as librbd keeps it: a mapping from `ImageOption` to int or str.
+
+    ``option in options`` tells whether one is set, ``del options[option]`` unsets it, `clear` unsets all.
+    Every function that takes options takes this, the keywords of `ImageKeywords`, or both; a keyword goes
+    first. It is used as it is when the function is called: later changes have no effect.
+
+    Implements: rbd_image_options_create, rbd_image_options_destroy
+    """
+
+    def __init__(self, values: Mapping[ImageOption, int | str] | None = None) -> None:
+        pointer = ffi.new("rbd_image_options_t *")
+        rbd().rbd_image_options_create(pointer)
+        #: The ``rbd_image_options_t``, for C.
+        self._pointer: Any = ffi.gc(pointer[0], rbd().rbd_image_options_destroy)
+        for option, value in (values or {}).items():
+            self[option] = value
+
+    def __setitem__(self, option: ImageOption, value: int | str) -> None:
+        """Set an option.
+
+        Raises:
+            InvalidArgument: The value is out of range, or no option has that number.
+            TypeError: The option takes the other type.
+
+        Implements: rbd_image_options_set_string, rbd_image_options_set_uint64
+        """
+        option = _known(option)
+        target = Target("other", f"image option {option.name.lower()}")
+        wanted = str if option in STRINGS else int
+        if not isinstance(value, wanted):
+            raise TypeError(f"{target} must be {wanted.__name__}, not {type(value).__name__}")
+        if isinstance(value, str):
+            operation = "rbd_image_options_set_string"
+            encoded = encode_name(value, str(target), operation)
+            code = rbd().rbd_image_options_set_string(self._pointer, option, encoded)
+        else:
+            operation = "rbd_image_options_set_uint64"
+            checked = number(value, "value", operation, target, bits=64)
+            code = rbd().rbd_image_options_set_uint64(self._pointer, option, checked)
+        if code < 0:
+            raise error_for(code, operation, target)
+
+    def __getitem__(self, option: ImageOption) -> int | str:
+        """Return an option's value.
+
+        Raises:
+            KeyError: It is not set.
+
+        Implements: rbd_image_options_get_string, rbd_image_options_get_uint64
+        """
+        if option not in self:
+            raise KeyError(option)
+        target = Target("other", f"image option {ImageOption(option).name.lower()}")
+
+        def check(code: int, operation: str) -> int:
             if code < 0:
                 raise error_for(code, operation, target)
-        yield pointer[0]
-    finally:
-        rbd().rbd_image_options_destroy(pointer[0])
+            return code
+
+        if option in STRINGS:
+            operation = "rbd_image_options_get_string"
+            return grow_string(
+                lambda buffer, size: rbd().rbd_image_options_get_string(self._pointer, option, buffer, size),
+                lambda code: check(code, operation),
+                4096,  # librbd does not say -ERANGE here
+            )
+        out = ffi.new("uint64_t *")
+        operation = "rbd_image_options_get_uint64"
+        check(rbd().rbd_image_options_get_uint64(self._pointer, option, out), operation)
+        return int(out[0])
+
+    def __delitem__(self, option: ImageOption) -> None:
+        """Unset an option.
+
+        Raises:
+            KeyError: It is not set.
+
+        Implements: rbd_image_options_unset
+        """
+        if option not in self:
+            raise KeyError(option)
+        rbd().rbd_image_options_unset(self._pointer, option)
+
+    def __contains__(self, option: object) -> bool:
+        """Tell whether an option is set.
+
+        Implements: rbd_image_options_is_set
+        """
+        if not isinstance(option, int) or option not in _NUMBERS:
+            return False
+        out = ffi.new("bool *")
+        return rbd().rbd_image_options_is_set(self._pointer, option, out) >= 0 and bool(out[0])
+
+    def __iter__(self) -> Iterator[ImageOption]:
+        return (option for option in ImageOption if option in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"ImageOptions({dict(self)!r})"
+
+    def clear(self) -> None:
+        """Unset all options.
+
+        Implements: rbd_image_options_clear
+        """
+        rbd().rbd_image_options_clear(self._pointer)
+
+    def is_empty(self) -> bool:
+        """Tell whether no option is set.
+
+        Implements: rbd_image_options_is_empty
+        """
+        return bool(rbd().rbd_image_options_is_empty(self._pointer))
+
+
+_NUMBERS: Final = frozenset(ImageOption)
+
+
+def _known(option: int) -> ImageOption:
+    try:
+        return ImageOption(option)
+    except ValueError:
+        raise invalid("no such image option", "rbd_image_options_set_uint64", f"image option {option!r}") from None
+
+
+def for_c(options: "ImageOptions | None", keywords: Mapping[str, Any], caller: str) -> Any:
+    """Return a fresh ``rbd_image_options_t`` of what a caller was given, freed with the last reference."""
+    merged = ImageOptions(options)
+    for keyword, value in keywords.items():
+        if keyword not in _BY_KEYWORD:
+            raise TypeError(f"{caller}() got an unexpected keyword argument {keyword!r}")
+        if value is not None:
+            merged[_BY_KEYWORD[keyword]] = value
+    return merged._pointer

@@ -45,7 +45,7 @@ def compile_bridge(directory: Path) -> Path:
         '#include "bridge.h"',
         sources=[str(path) for path in sorted((HERE / "bridge").glob("*.c"))],
         include_dirs=[str(HERE / "bridge")],
-        libraries=["dl"],
+        libraries=["dl", "pthread"],
         define_macros=[("_GNU_SOURCE", None)],
         extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"],
         py_limited_api=True,

@@ -13,7 +13,7 @@ import uvloop
 import aiorbd
 from aiorbd.testing import DevCluster
 
-pytest_plugins = ("fix_witness",)
+pytest_plugins = ("fix_witness", "fix_faults")
 
 
 def _eager_loop() -> asyncio.AbstractEventLoop:

@@ -9,16 +9,16 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiorbd import _native
 from aiorbd._bridge.loops import Loop
-from aiorbd._bridge.operation import BackgroundJob, Job, Operation, ProgressJob
+from aiorbd._bridge.operation import BackgroundJob, Job, Operation
 from aiorbd._bridge.threads import Workers
 
 if TYPE_CHECKING:
-    from aiorbd._handle import Handle
+    from aiorbd._lifecycle import Lifecycle
 
 T = TypeVar("T")
 
@@ -45,11 +45,10 @@ class Bridge:
         if not self._queue:
             number = _native.bridge_ffi.errno
             raise OSError(number, f"cannot make the completion queue's eventfd: {os.strerror(number)}")
-        self._records = _native.bridge_ffi.new("int64_t[]", 2 * BATCH)
+        self._records = _native.bridge_ffi.new("int64_t[]", 1 + 2 * BATCH)
         self._view = memoryview(_native.bridge_ffi.buffer(self._records)).cast("B").cast("q")
         self._tokens = itertools.count(1)
         self._operations: dict[int, Operation] = {}
-        # Sources of many records have negative tokens.
         self._listeners: dict[int, Callable[[], None]] = {}
         self._workers = Workers(WORKERS, self._job_done)
         self._rest: list[int] = []
@@ -62,9 +61,15 @@ class Bridge:
         """The C side, for calls that take it."""
         return self._queue
 
-    def new_token(self) -> int:
-        """Return a number nobody had before."""
-        return next(self._tokens)
+    def listen(self, listener: Callable[[], None]) -> int:
+        """Return a token for a source of many records; `listener` is called on the loop at each."""
+        token = -next(self._tokens)
+        self._listeners[token] = listener
+        return token
+
+    def unlisten(self, token: int) -> None:
+        """Forget a listener. Records that are still queued go nowhere."""
+        del self._listeners[token]
 
     def submit(self, operation: Operation, function: Callable[..., int], first: Any, *arguments: Any) -> int:
         """Call one of the bridge's submitting functions; return 0 when librbd took it."""
@@ -73,10 +78,12 @@ class Bridge:
         operation.owner.in_flight += 1
         try:
             code = function(first, token, *arguments)
-        except (TypeError, OverflowError):  # an argument that does not fit its C type
-            self._forget(token)
+        except BaseException:
+            # An argument that does not fit its C type, or a signal handler, which may have come after C
+            # took the operation: then it stays in the table.
+            if self._lib.aiorbd_bridge_submitted(self._queue) != token:
+                self._forget(token)
             raise
-        # What a signal handler raises here comes after C took the operation: it stays in the table.
         if code:
             self._forget(token)
         return code
@@ -102,6 +109,7 @@ class Bridge:
             self._workers.submit(job, urgent=urgent)
         except RuntimeError:  # no thread can be started
             self._forget(token)
+            job.let_go()
             raise
 
     async def call(self, job: Job[T]) -> T:
@@ -115,57 +123,9 @@ class Bridge:
         finally:
             del job  # its error's traceback would hold this frame, and the frame the error
 
-    def start_background(self, owner: "Handle", function: Callable[[], int], then: Callable[[int], None]) -> None:
+    def start_background(self, owner: "Lifecycle", function: Callable[[], int], then: Callable[[int], None]) -> None:
         """Run a function on a worker thread, first of all, and go on with `then` on the loop."""
         self.start(BackgroundJob(owner, function, then), urgent=True)
-
-    async def call_with_progress(
-        self,
-        owner: "Handle",
-        function: Callable[[Any, Any], T],
-        progress: Callable[[int, int], object] | None,
-    ) -> T:
-        """Run a function on a worker thread that hands a progress callback and its argument to C.
-
-        `progress` is called on the loop. A cancellation, or an error in `progress`, makes the C
-        callback return -ECANCELED from then on.
-        """
-        lib, ffi = self._lib, _native.ffi
-        token = -next(self._tokens)
-        slot = lib.aiorbd_progress_new(self._queue, token)
-        if not slot:
-            raise MemoryError
-        numbers = _native.bridge_ffi.new("uint64_t[2]")
-        callback = ffi.cast("librbd_progress_fn_t", lib.aiorbd_progress_callback())
-
-        def read() -> tuple[int, int]:
-            lib.aiorbd_progress_read(slot, numbers)
-            return numbers[0], numbers[1]
-
-        def release() -> None:
-            del self._listeners[token]
-            lib.aiorbd_progress_release(slot)
-
-        job = ProgressJob(
-            owner,
-            lambda: function(callback, ffi.cast("void *", slot)),
-            progress,
-            read=read,
-            stop=lambda: lib.aiorbd_progress_stop(slot),
-            release=release,
-        )
-        self._listeners[token] = job.report
-        try:
-            self.start(job)
-        except RuntimeError:  # refused; after anything else a thread may have it, and C the slot
-            release()
-            raise
-        await self.wait(job)
-        if job.failure is not None:
-            raise job.failure
-        if job.error is not None:
-            raise job.error
-        return job.result
 
     def _job_done(self, job: Job[Any]) -> None:
         """On a worker thread: send the news the way librbd's completions go."""
@@ -173,25 +133,31 @@ class Bridge:
             time.sleep(0.1)  # out of memory: whoever waits for this job must hear of it
 
     def _drain(self) -> None:
-        """Take what was completed, at most one batch; the eventfd stays readable for the rest."""
+        """Take what was completed, at most one batch; the eventfd stays readable for the rest.
+
+        What a signal handler raises in here goes to the loop, and the next pass takes up what is left:
+        the number of records stands beside them until they are in `_rest`, and between taking an
+        operation from the table and counting it as done nothing is called.
+        """
         if self.forked:  # a child that runs its parent's loop must not take its parent's records
             return
-        count = self._lib.aiorbd_bridge_drain(self._queue, self._records, BATCH)
-        batch = self._view[: 2 * count].tolist()
-        if self._rest:
-            batch[:0] = self._rest
-            self._rest = []
-        records = iter(batch)
-        operations = self._operations
-        wake = self.loop.wake
+        view, operations, wake = self._view, self._operations, self.loop.wake
+        records: Iterator[int] | None = None
+        operation: Operation | None = None
         try:
+            if not view[0]:
+                self._lib.aiorbd_bridge_drain(self._queue, self._records, BATCH)
+            self._rest += view[1 : 1 + 2 * view[0]].tolist()
+            view[0] = 0
+            records = iter(self._rest)
             for token, value in zip(records, records, strict=True):
                 try:
                     if token < 0:
                         if (listener := self._listeners.get(token)) is not None:
                             listener()
                         continue
-                    operation = operations.pop(token)
+                    operation = operations[token]
+                    del operations[token]
                     operation.value = value
                     owner = operation.owner
                     owner.in_flight -= 1
@@ -204,8 +170,12 @@ class Bridge:
                 except Exception:
                     # A defect of ours: the rest of the batch must not pay for it.
                     logger.exception("handling completion %d failed", token)
-        except BaseException:  # KeyboardInterrupt: the rest of the batch is for the next pass
-            self._rest = list(records)
+            self._rest = []
+        except BaseException:
+            if records is not None:
+                self._rest = list(records)
+            if operation is not None and operation.waiter is not None:
+                wake(operation)
             self._lib.aiorbd_bridge_post(self._queue, -next(self._tokens), 0)
             raise
         if self._release_due:

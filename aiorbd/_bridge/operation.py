@@ -1,12 +1,12 @@
-"""What the operation table holds: one entry for each call that librbd or a worker thread has."""
+"""What the operation table holds: one entry for each call that librbd, librados or a worker thread has."""
 
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from aiorbd._handle import Handle
+    from aiorbd._lifecycle import Lifecycle
 
 T = TypeVar("T")
 
@@ -29,8 +29,8 @@ class Operation:
     #: Whether `settle` has anything to do; spares the hot path a call.
     settles: bool = False
 
-    def __init__(self, owner: "Handle", keep: object = None) -> None:
-        self.owner: Handle = owner
+    def __init__(self, owner: "Lifecycle", keep: object = None) -> None:
+        self.owner: Lifecycle = owner
         self.keep: object = keep
         self.waiter: Any = None
         self.value: int | None = None
@@ -51,7 +51,7 @@ class Step(Operation):
     __slots__ = ("_then",)
     settles: bool = True
 
-    def __init__(self, owner: "Handle", then: Callable[[int], None], keep: object = None) -> None:
+    def __init__(self, owner: "Lifecycle", then: Callable[[int], None], keep: object = None) -> None:
         super().__init__(owner, keep)
         self._then = then
 
@@ -61,34 +61,53 @@ class Step(Operation):
 
 
 class Job(Operation, Generic[T]):
-    """A function that blocks, for a worker thread."""
+    """A function that blocks, for a worker thread.
 
-    __slots__ = ("_function", "error", "result", "token")
+    `also` are handles that C uses as well: they count it as in flight, and so stay open until it is over.
+    """
 
-    def __init__(self, owner: "Handle", function: Callable[[], T]) -> None:
+    __slots__ = ("_also", "_function", "error", "result", "token")
+    settles: bool = True
+
+    def __init__(self, owner: "Lifecycle", function: Callable[[], T], also: "Iterable[Lifecycle]" = ()) -> None:
         super().__init__(owner)
         self._function = function
+        self._also = tuple(also)
+        for handle in self._also:
+            handle.check()
+        for handle in self._also:
+            handle.in_flight += 1
         self.token: int = 0
         self.result: T
         self.error: BaseException | None = None
 
-    def run(self) -> None:
-        """On the worker thread. What was abandoned while it queued is not begun."""
-        if self.abandoned:
-            return
-        try:
-            self.result = self._function()
-        except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
-            self.error = error
+    def run(self) -> bool:
+        """On the worker thread; return whether it is over. What was abandoned while it queued is not begun."""
+        if not self.abandoned:
+            try:
+                self.result = self._function()
+            except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
+                self.error = error
+        return True
+
+    def settle(self) -> None:
+        """Let the other handles go."""
+        self.let_go()
+
+    def let_go(self) -> None:
+        """On the loop: it is over, or was refused, and C uses nothing of it."""
+        for handle in self._also:
+            handle.in_flight -= 1
+            if not handle.in_flight:
+                handle.on_idle()
 
 
 class BackgroundJob(Job[int]):
     """A function that blocks and that nobody awaits: what it leads to is a function."""
 
     __slots__ = ("_then",)
-    settles: bool = True
 
-    def __init__(self, owner: "Handle", function: Callable[[], int], then: Callable[[int], None]) -> None:
+    def __init__(self, owner: "Lifecycle", function: Callable[[], int], then: Callable[[int], None]) -> None:
         super().__init__(owner, function)
         self._then = then
 
@@ -97,61 +116,3 @@ class BackgroundJob(Job[int]):
         if self.error is not None:  # a defect of ours; what waits for this must go on all the same
             logger.error("a background call failed", exc_info=self.error)
         self._then(self.result if self.error is None else -errno.EIO)
-
-
-class ProgressJob(Job[T]):
-    """A function that blocks, reports how far it is, and may be asked to stop.
-
-    `attach` gives it a slot of the bridge's; reports reach `report` on the loop.
-    """
-
-    __slots__ = ("_progress", "_release", "_seen", "_stop", "failure", "read")
-    settles: bool = True
-
-    def __init__(
-        self,
-        owner: "Handle",
-        function: Callable[[], T],
-        progress: Callable[[int, int], object] | None,
-        *,
-        read: Callable[[], tuple[int, int]],
-        stop: Callable[[], None],
-        release: Callable[[], None],
-    ) -> None:
-        super().__init__(owner, function)
-        self._progress = progress
-        self._seen = (-1, 0)
-        self.read: Callable[[], tuple[int, int]] = read
-        self._stop = stop
-        self._release = release
-        #: What the user's function raised: the call is stopped and this is raised in the end.
-        self.failure: BaseException | None = None
-
-    def report(self) -> None:
-        """On the loop: librbd said something since the last time."""
-        done, total = self.read()
-        if done > self._seen[0]:
-            self._tell(done, total)
-
-    def _tell(self, done: int, total: int) -> None:
-        self._seen = done, total
-        if self._progress is None or self.abandoned or self.failure is not None:
-            return
-        try:
-            self._progress(done, total)
-        except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
-            self.failure = error
-            self._stop()
-
-    def abandon(self) -> None:
-        """Ask librbd to stop, where it can."""
-        super().abandon()
-        if self.value is None:
-            self._stop()
-
-    def settle(self) -> None:
-        """Report the end, then give the slot back."""
-        done, total = self._seen
-        if self.error is None and 0 <= done < total:
-            self._tell(total, total)
-        self._release()

@@ -18,12 +18,15 @@
 typedef struct aiorbd_bridge aiorbd_bridge;
 typedef struct aiorbd_image aiorbd_image;
 typedef struct aiorbd_progress aiorbd_progress;
+typedef struct aiorbd_diff aiorbd_diff;
+typedef struct aiorbd_mailbox aiorbd_mailbox;
+typedef struct aiorbd_completion aiorbd_completion;
 
 /*
- * Find librbd's functions. Thread: any, with the GIL's order (once, before all else). Returns NULL,
- * or the dynamic linker's message, which stays valid.
+ * Find the libraries' functions. Thread: any, with the GIL's order (once, before all else). Returns
+ * NULL, or the dynamic linker's message, which stays valid.
  */
-const char *aiorbd_load(const char *librbd);
+const char *aiorbd_load(const char *librbd, const char *librados);
 
 /*
  * The queue. A record is two integers: the token somebody chose, and a value. The creator owns one
@@ -33,9 +36,12 @@ const char *aiorbd_load(const char *librbd);
 aiorbd_bridge *aiorbd_bridge_new(void);                /* any; NULL with errno set */
 void aiorbd_bridge_release(aiorbd_bridge *bridge);     /* any; the creator's reference */
 int aiorbd_bridge_fd(const aiorbd_bridge *bridge);     /* any; readable when there are records */
-/* Loop. Empty the eventfd, then copy up to `max` records out, oldest first, as token, value, token,
- * value, ... Signals itself again when more are left. Returns how many records. */
+/* Loop. Empty the eventfd, then copy up to `max` records out, oldest first: how many, then token,
+ * value, token, value, ... Signals itself again when more are left. The number stands in the array, and
+ * is returned, so that whoever is interrupted at the return still finds it. */
 int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max);
+/* Loop. The token that was submitted last, if it was not refused: for who was interrupted there. */
+int64_t aiorbd_bridge_submitted(const aiorbd_bridge *bridge);
 int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* any; -ENOMEM */
 
 /*
@@ -92,5 +98,46 @@ void *aiorbd_progress_callback(void);  /* any; a librbd_progress_fn_t */
 void aiorbd_progress_read(aiorbd_progress *slot, uint64_t *done_total); /* any; two numbers */
 void aiorbd_progress_stop(aiorbd_progress *slot);    /* any; the next report returns -ECANCELED */
 void aiorbd_progress_release(aiorbd_progress *slot); /* any; after the blocking call returned */
+
+/*
+ * Extents of a diff that a worker thread walks. The function behind aiorbd_diff_callback() waits when
+ * `capacity` of them are not taken yet; records with `token` say that there are some.
+ */
+aiorbd_diff *aiorbd_diff_new(aiorbd_bridge *bridge, int64_t token, unsigned capacity); /* any */
+void *aiorbd_diff_callback(void); /* any; for rbd_diff_iterate2() */
+/* Loop. Up to `max` extents as offset, length, whether there is data. Returns how many. */
+int aiorbd_diff_take(aiorbd_diff *diff, uint64_t *extents, int max);
+void aiorbd_diff_stop(aiorbd_diff *diff);    /* any; the next extent returns -ECANCELED */
+void aiorbd_diff_release(aiorbd_diff *diff); /* any; after the walk ended */
+
+/*
+ * Messages of librados's, copied; at most `room` of them wait, more are lost and counted. Records with
+ * `token` say that there is news. A notification has the notify id, the watch's cookie and the
+ * notifier's id as its numbers, and the payload as its data; a line of the log has seconds, nanoseconds
+ * and sequence, and channel, who, name, level and text, each with its NUL.
+ */
+enum { AIORBD_MESSAGE_NUMBERS = 3 };
+
+aiorbd_mailbox *aiorbd_mailbox_new(aiorbd_bridge *bridge, int64_t token, int room); /* any */
+void *aiorbd_mailbox_notify_callback(void); /* any; a rados_watchcb2_t */
+void *aiorbd_mailbox_error_callback(void);  /* any; a rados_watcherrcb_t */
+void *aiorbd_mailbox_log_callback(void);    /* any; a rados_log_callback2_t */
+/* Loop. Take the oldest message; its data is valid until the next call. Returns the data's length,
+ * or -1 when there is no message. */
+int64_t aiorbd_mailbox_take(aiorbd_mailbox *mailbox, uint64_t *numbers, const char **data);
+int aiorbd_mailbox_error(aiorbd_mailbox *mailbox);     /* any; of the watch, an errno or 0 */
+uint64_t aiorbd_mailbox_lost(aiorbd_mailbox *mailbox); /* any */
+void aiorbd_mailbox_release(aiorbd_mailbox *mailbox);  /* any; after librados's last call */
+
+/*
+ * A completion for one of librados's rados_aio_ functions. The holder begins it, which gives the
+ * rados_completion_t, and submits; when librados refuses, the holder says so. Either way one record
+ * with `token` comes. The pointer, with which the operation can be cancelled, is valid until the
+ * holder releases.
+ */
+aiorbd_completion *aiorbd_completion_new(aiorbd_bridge *bridge, int64_t token); /* any; NULL */
+void *aiorbd_completion_begin(aiorbd_completion *completion);                   /* any, once */
+void aiorbd_completion_refused(aiorbd_completion *completion, int code);        /* any */
+void aiorbd_completion_release(aiorbd_completion *completion);                  /* any; the holder's */
 
 #endif

@@ -10,6 +10,8 @@ void aiorbd_event_release(struct aiorbd_event *event)
     aiorbd_bridge *bridge = event->bridge;
     if (atomic_fetch_sub_explicit(&event->references, 1, memory_order_acq_rel) != 1)
         return;
+    if (event->dispose != NULL)
+        event->dispose(event);
     free(event);
     aiorbd_bridge_release(bridge);
 }
@@ -19,7 +21,8 @@ void aiorbd_event_release(struct aiorbd_event *event)
 static void event_taken(struct aiorbd_node *node)
 {
     struct aiorbd_event *event = (struct aiorbd_event *)node;
-    atomic_store_explicit(&event->queued, false, memory_order_release);
+    /* An exchange, so that it reads what the raise before it wrote: what that told of is seen then. */
+    atomic_exchange_explicit(&event->queued, false, memory_order_acq_rel);
     aiorbd_event_release(event);
 }
 
@@ -144,10 +147,7 @@ static int on_progress(uint64_t done, uint64_t total, void *argument)
 void *aiorbd_progress_callback(void)
 {
     int (*function)(uint64_t, uint64_t, void *) = on_progress;
-    void *address;
-    _Static_assert(sizeof address == sizeof function, "function pointers fit object pointers");
-    __builtin_memcpy(&address, &function, sizeof address);
-    return address;
+    return AIORBD_ADDRESS(function);
 }
 
 /* Any thread. */

@@ -22,6 +22,44 @@ struct aiorbd_node {
 };
 
 /*
+ * A list that any thread pushes to, without a lock, and one thread empties, oldest first.
+ */
+struct aiorbd_list {
+    _Atomic(struct aiorbd_node *) head; /* newest first */
+    struct aiorbd_node *ready;          /* oldest first; the emptying thread only */
+};
+
+/* Any thread. Returns whether the list was empty before. */
+static inline bool aiorbd_list_push(struct aiorbd_list *list, struct aiorbd_node *node)
+{
+    struct aiorbd_node *old = atomic_load_explicit(&list->head, memory_order_relaxed);
+    do {
+        node->next = old;
+    } while (!atomic_compare_exchange_weak_explicit(&list->head, &old, node, memory_order_release,
+                                                    memory_order_relaxed));
+    return old == NULL;
+}
+
+/* The emptying thread. Returns NULL when there is nothing. */
+static inline struct aiorbd_node *aiorbd_list_pop(struct aiorbd_list *list)
+{
+    struct aiorbd_node *node;
+    if (list->ready == NULL) {
+        node = atomic_exchange_explicit(&list->head, NULL, memory_order_acquire);
+        while (node != NULL) {
+            struct aiorbd_node *next = node->next;
+            node->next = list->ready;
+            list->ready = node;
+            node = next;
+        }
+    }
+    node = list->ready;
+    if (node != NULL)
+        list->ready = node->next;
+    return node;
+}
+
+/*
  * A source of many records that never allocates: while its one record is queued, further news are
  * told by the same record. It lives until its owner and the queue have both let go.
  */
@@ -30,9 +68,21 @@ struct aiorbd_event {
     aiorbd_bridge *bridge;
     atomic_bool queued;
     atomic_int references;
+    void (*dispose)(struct aiorbd_event *event); /* frees what the source owns; may be NULL */
 };
 
+/* A function's address as C's callers in Python take it. ISO C converts none to an object pointer:
+ * copy the bits. */
+#define AIORBD_ADDRESS(function)                                                                   \
+    (__extension__({                                                                               \
+        void *address_;                                                                            \
+        _Static_assert(sizeof address_ == sizeof(function), "function pointers fit object pointers"); \
+        __builtin_memcpy(&address_, &(function), sizeof address_);                                 \
+        address_;                                                                                  \
+    }))
+
 void aiorbd_bridge_hold(aiorbd_bridge *bridge);
+void aiorbd_bridge_set_submitted(aiorbd_bridge *bridge, int64_t token);
 /* Link the node in and wake the loop. The caller must hold a reference until this returned: the
  * drain may be done with the node before the eventfd is written. */
 void aiorbd_bridge_push(aiorbd_bridge *bridge, struct aiorbd_node *node);

@@ -1,4 +1,4 @@
-/* The completion queue: a lock-free list that many threads push to and one drains. */
+/* The completion queue: a list that many threads push to and one drains, and the eventfd that says so. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -7,10 +7,10 @@
 #include "internal.h"
 
 struct aiorbd_bridge {
-    _Atomic(struct aiorbd_node *) head; /* newest first */
-    struct aiorbd_node *ready;          /* oldest first; the loop's thread only */
+    struct aiorbd_list records;
     atomic_int references;
     int fd;
+    int64_t submitted; /* the submitting thread's: see aiorbd_bridge_submitted() */
 };
 
 /* Any thread. */
@@ -24,7 +24,6 @@ aiorbd_bridge *aiorbd_bridge_new(void)
         free(bridge);
         return NULL;
     }
-    atomic_init(&bridge->head, NULL);
     atomic_init(&bridge->references, 1);
     return bridge;
 }
@@ -55,26 +54,9 @@ static void signal_loop(const aiorbd_bridge *bridge)
 /* Any thread. */
 void aiorbd_bridge_push(aiorbd_bridge *bridge, struct aiorbd_node *node)
 {
-    struct aiorbd_node *old = atomic_load_explicit(&bridge->head, memory_order_relaxed);
-    do {
-        node->next = old;
-    } while (!atomic_compare_exchange_weak_explicit(&bridge->head, &old, node, memory_order_release,
-                                                    memory_order_relaxed));
-    /* `node` may be gone by now. Whoever found the list empty signals for everyone after it. */
-    if (old == NULL)
+    /* `node` may be gone after the push. Whoever found the list empty signals for everyone after it. */
+    if (aiorbd_list_push(&bridge->records, node))
         signal_loop(bridge);
-}
-
-/* The loop's thread, or the last holder's. Moves what was pushed to `ready`, oldest first. */
-static void take_pushed(aiorbd_bridge *bridge)
-{
-    struct aiorbd_node *node = atomic_exchange_explicit(&bridge->head, NULL, memory_order_acquire);
-    while (node != NULL) {
-        struct aiorbd_node *next = node->next;
-        node->next = bridge->ready;
-        bridge->ready = node;
-        node = next;
-    }
 }
 
 /* The loop's thread. The eventfd is read first: a push after that signals anew, so that nothing is
@@ -85,38 +67,46 @@ int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max)
     ssize_t got;
     int taken = 0;
 
+    records[0] = 0;
     do {
         got = read(bridge->fd, &count, sizeof count);
     } while (got < 0 && errno == EINTR);
 
     while (taken < max) {
-        if (bridge->ready == NULL)
-            take_pushed(bridge);
-        struct aiorbd_node *node = bridge->ready;
+        struct aiorbd_node *node = aiorbd_list_pop(&bridge->records);
         if (node == NULL)
-            return taken;
-        bridge->ready = node->next;
-        records[2 * taken] = node->token;
-        records[2 * taken + 1] = node->value;
-        taken++;
+            break;
+        records[1 + 2 * taken] = node->token;
+        records[2 + 2 * taken] = node->value;
+        records[0] = ++taken;
         node->taken(node);
     }
-    if (bridge->ready != NULL || atomic_load_explicit(&bridge->head, memory_order_relaxed) != NULL)
+    if (bridge->records.ready != NULL ||
+        atomic_load_explicit(&bridge->records.head, memory_order_relaxed) != NULL)
         signal_loop(bridge);
     return taken;
+}
+
+/* The submitter's thread. */
+void aiorbd_bridge_set_submitted(aiorbd_bridge *bridge, int64_t token)
+{
+    bridge->submitted = token;
+}
+
+/* The submitter's thread. */
+int64_t aiorbd_bridge_submitted(const aiorbd_bridge *bridge)
+{
+    return bridge->submitted;
 }
 
 /* Any thread: the owner's, or librbd's when an operation outlived the owner. */
 void aiorbd_bridge_release(aiorbd_bridge *bridge)
 {
+    struct aiorbd_node *node;
     if (atomic_fetch_sub_explicit(&bridge->references, 1, memory_order_acq_rel) != 1)
         return;
-    take_pushed(bridge);
-    while (bridge->ready != NULL) {
-        struct aiorbd_node *node = bridge->ready;
-        bridge->ready = node->next;
+    while ((node = aiorbd_list_pop(&bridge->records)) != NULL)
         node->taken(node);
-    }
     close(bridge->fd);
     free(bridge);
 }

@@ -55,6 +55,7 @@ static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t t
         return code;
     }
     aiorbd_bridge_hold(bridge);
+    aiorbd_bridge_set_submitted(bridge, token);
     submission->operation = operation;
     return 0;
 }
@@ -64,6 +65,7 @@ static int end(const struct submission *submission, ssize_t code)
 {
     if (code >= 0)
         return 0;
+    aiorbd_bridge_set_submitted(submission->operation->bridge, 0);
     aiorbd_librbd.rbd_aio_release(submission->completion);
     aiorbd_bridge_release(submission->operation->bridge);
     free(submission->operation);

@@ -1,7 +1,7 @@
 /*
- * The few functions of librbd that the bridge calls itself, found at run time so that neither a
+ * The few functions of librbd and librados that the bridge calls itself, found at run time so that neither a
  * header nor a library of Ceph's is needed to build. A test compiles this list together with the
- * installed <rbd/librbd.h>. All of them are in every librbd since 16.2.
+ * installed headers. All of them are in every release since 16.2.
  */
 #ifndef AIORBD_SYMBOLS_H
 #define AIORBD_SYMBOLS_H
@@ -11,7 +11,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#define AIORBD_SYMBOLS(X)                                                                          \
+#define AIORBD_LIBRBD_SYMBOLS(X)                                                                          \
     X(int, rbd_aio_create_completion, (void *, void (*)(void *, void *), void **))                 \
     X(void, rbd_aio_release, (void *))                                                             \
     X(ssize_t, rbd_aio_get_return_value, (void *))                                                 \
@@ -33,12 +33,19 @@
     X(int, rbd_update_watch, (void *, uint64_t *, void (*)(void *), void *))                       \
     X(int, rbd_update_unwatch, (void *, uint64_t))
 
-struct aiorbd_symbols {
-#define AIORBD_MEMBER(result, name, arguments) result(*name) arguments;
-    AIORBD_SYMBOLS(AIORBD_MEMBER)
-#undef AIORBD_MEMBER
-};
+#define AIORBD_LIBRADOS_SYMBOLS(X)                                                                 \
+    X(int, rados_aio_create_completion2, (void *, void (*)(void *, void *), void **))              \
+    X(void, rados_aio_release, (void *))                                                           \
+    X(int, rados_aio_get_return_value, (void *))
 
-extern struct aiorbd_symbols aiorbd_librbd;
+#define AIORBD_MEMBER(result, name, arguments) result(*name) arguments;
+extern struct aiorbd_librbd {
+    AIORBD_LIBRBD_SYMBOLS(AIORBD_MEMBER)
+} aiorbd_librbd;
+
+extern struct aiorbd_librados {
+    AIORBD_LIBRADOS_SYMBOLS(AIORBD_MEMBER)
+} aiorbd_librados;
+#undef AIORBD_MEMBER
 
 #endif

@@ -1,5 +1,16 @@
 /* Snapshots and their namespaces. */
 
+enum {
+  RBD_SNAP_CREATE_SKIP_QUIESCE = 1,
+  RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR = 2
+};
+
+enum {
+  RBD_SNAP_REMOVE_UNPROTECT = 1,
+  RBD_SNAP_REMOVE_FLATTEN = 2,
+  RBD_SNAP_REMOVE_FORCE = 3
+};
+
 typedef struct {
   uint64_t id;
   uint64_t size;

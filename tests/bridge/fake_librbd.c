@@ -1,4 +1,4 @@
-/* Stands for librbd where a real one cannot be made to misbehave: refuses, completes early, counts. */
+/* Stands for librbd and librados where a real one cannot be made to misbehave: refuses, completes early, counts. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -170,3 +170,11 @@ int rbd_update_unwatch(void *image, uint64_t handle)
     return handle == 11 ? 0 : -EINVAL;
 }
 void fake_update(void) { fake_update_callback(fake_update_argument); }
+
+/* librados's completions. */
+int rados_aio_create_completion2(void *argument, void (*callback)(void *, void *), void **out)
+{
+    return rbd_aio_create_completion(argument, callback, out);
+}
+void rados_aio_release(void *c) { rbd_aio_release(c); }
+int rados_aio_get_return_value(void *c) { return (int)rbd_aio_get_return_value(c); }

@@ -18,7 +18,7 @@ PREAMBLE = """
     ffi, lib = _compiled.ffi, _compiled.lib
 
     path = sys.argv[1]
-    assert lib.aiorbd_load(path.encode()) == ffi.NULL
+    assert lib.aiorbd_load(path.encode(), path.encode()) == ffi.NULL
     fake = ctypes.CDLL(path)
     fake.fake_complete.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
     pending = (ctypes.c_void_p * (1 << 16)).in_dll(fake, "fake_pending")
@@ -30,9 +30,10 @@ PREAMBLE = """
         return bool(select.select([lib.aiorbd_bridge_fd(bridge)], [], [], 0)[0])
 
     def drain(bridge, most=64):
-        records = ffi.new("int64_t[]", 2 * most)
+        records = ffi.new("int64_t[]", 1 + 2 * most)
         count = lib.aiorbd_bridge_drain(bridge, records, most)
-        return [(records[2 * index], records[2 * index + 1]) for index in range(count)]
+        assert count == records[0]
+        return [(records[2 * index + 1], records[2 * index + 2]) for index in range(count)]
 
     bridge = lib.aiorbd_bridge_new()
     image = lib.aiorbd_image_new(bridge, ffi.cast("void *", 1), -5)
@@ -288,6 +289,155 @@ def test_progress(run):
     )
 
 
+def test_a_completion_of_librados(run):
+    run(
+        """
+        completion = lib.aiorbd_completion_new(bridge, 7)
+        pointer = lib.aiorbd_completion_begin(completion)
+        fake.fake_complete(int(ffi.cast("uintptr_t", pointer)), 42)
+        lib.aiorbd_completion_release(completion)  # the holder first, then the record
+        assert setting("released").value == 0
+        assert drain(bridge) == [(7, 42)]
+        assert setting("released").value == 1
+
+        completion = lib.aiorbd_completion_new(bridge, 8)
+        pointer = lib.aiorbd_completion_begin(completion)
+        fake.fake_complete(int(ffi.cast("uintptr_t", pointer)), -5)
+        assert drain(bridge) == [(8, -5)]
+        assert setting("released").value == 1  # it may still be cancelled, without effect
+        lib.aiorbd_completion_release(completion)
+        assert setting("released").value == 2
+
+        completion = lib.aiorbd_completion_new(bridge, 9)
+        lib.aiorbd_completion_begin(completion)
+        lib.aiorbd_completion_refused(completion, -errno.EINVAL)
+        lib.aiorbd_completion_release(completion)
+        assert drain(bridge) == [(9, -errno.EINVAL)]
+        lib.aiorbd_completion_release(lib.aiorbd_completion_new(bridge, 10))  # never begun
+        assert setting("released").value == setting("created").value == 4
+        setting("refuse_create").value = -errno.ENOMEM
+        assert lib.aiorbd_completion_new(bridge, 11) == ffi.NULL
+        """
+    )
+
+
+DIFF = """
+        report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)(
+            int(ffi.cast("uintptr_t", lib.aiorbd_diff_callback())))
+        diff = lib.aiorbd_diff_new(bridge, -9, 8)
+        address = int(ffi.cast("uintptr_t", diff))
+        numbers = ffi.new("uint64_t[]", 3 * 100)
+        codes = []
+
+        def take(most=100):
+            count = lib.aiorbd_diff_take(diff, numbers, most)
+            return [tuple(numbers[3 * i : 3 * i + 3]) for i in range(count)]
+
+        def walk(count):
+            for number in range(count):
+                codes.append(report(number * 10, 5, number % 2, address))
+                if codes[-1]:
+                    break
+
+        def start(count):
+            thread = threading.Thread(target=walk, args=(count,))
+            thread.start()
+            return thread
+
+        def wait_for(count):
+            while len(codes) < count:
+                time.sleep(0.001)
+            time.sleep(0.02)
+            assert len(codes) == count
+"""
+
+
+def test_extents_of_a_diff_are_bounded(run):
+    run(
+        DIFF
+        + """
+        import time
+        thread = start(30)
+        wait_for(8)  # the ring is full: the walk waits
+        assert drain(bridge) == [(-9, 0)]
+        assert take(3) == [(0, 5, 0), (10, 5, 1), (20, 5, 0)]
+        wait_for(8)  # not for each single one
+        assert take(2) == [(30, 5, 1), (40, 5, 0)]
+        wait_for(13)
+        assert drain(bridge) == [(-9, 0)]
+        seen = 5
+        while seen < 30:
+            for extent in take():
+                assert extent == (seen * 10, 5, seen % 2)
+                seen += 1
+        thread.join()
+        assert codes == [0] * 30 and take() == []
+        lib.aiorbd_diff_release(diff)
+        """
+    )
+
+
+def test_a_diff_is_stopped_while_it_waits(run):
+    run(
+        DIFF
+        + """
+        import time
+        thread = start(30)
+        wait_for(8)
+        lib.aiorbd_diff_stop(diff)
+        thread.join(10)
+        assert codes == [0] * 8 + [-errno.ECANCELED]
+        lib.aiorbd_diff_release(diff)  # with extents, and while its record is queued
+        assert drain(bridge) == [(-9, 0)]
+        """
+    )
+
+
+def test_messages(run):
+    run(
+        r"""
+        def function(name, *types):
+            return ctypes.CFUNCTYPE(None, ctypes.c_void_p, *types)(
+                int(ffi.cast("uintptr_t", getattr(lib, f"aiorbd_mailbox_{name}_callback")())))
+
+        u64 = ctypes.c_uint64
+        notify = function("notify", u64, u64, u64, ctypes.c_char_p, ctypes.c_size_t)
+        error = function("error", u64, ctypes.c_int)
+        log = function("log", *[ctypes.c_char_p] * 4, u64, u64, u64, ctypes.c_char_p, ctypes.c_char_p)
+        box = lib.aiorbd_mailbox_new(bridge, -9, 3)
+        address = int(ffi.cast("uintptr_t", box))
+        numbers, data = ffi.new("uint64_t[]", lib.AIORBD_MESSAGE_NUMBERS), ffi.new("const char **")
+
+        def take():
+            length = lib.aiorbd_mailbox_take(box, numbers, data)
+            return None if length < 0 else (list(numbers), ffi.buffer(data[0], length)[:])
+
+        assert take() is None
+        notify(address, 1, 2, 3, b"a\0b", 3)
+        notify(address, 4, 5, 6, None, 0)
+        assert drain(bridge) == [(-9, 0)]
+        assert take() == ([1, 2, 3], b"a\0b")
+        log(address, b"line", b"cluster", b"mon.a", None, 7, 8, 9, b"INF", b"text")
+        notify(address, 10, 10, 10, b"fits", 4)
+        for number in range(5):
+            notify(address, number, 0, 0, b"too many", 8)
+        assert lib.aiorbd_mailbox_lost(box) == 5
+        assert take() == ([4, 5, 6], b"")
+        assert take() == ([7, 8, 9], b"cluster\0mon.a\0\0INF\0text\0")
+        assert take() == ([10, 10, 10], b"fits")
+        assert take() is None
+        assert lib.aiorbd_mailbox_error(box) == 0
+        drain(bridge)
+        error(address, 5, -errno.ENOTCONN)
+        assert drain(bridge) == [(-9, 0)]
+        assert lib.aiorbd_mailbox_error(box) == errno.ENOTCONN
+        notify(address, 1, 2, 3, b"left", 4)
+        lib.aiorbd_mailbox_release(box)  # with a message, and while its record is queued
+        assert drain(bridge) == [(-9, 0)]
+        """
+    )
+
+
 def test_no_wake_up_is_lost_between_threads(run):
     run(
         """
@@ -318,9 +468,13 @@ def test_no_wake_up_is_lost_between_threads(run):
 def test_a_library_that_is_not_there():
     program = """
 from aiorbd import _compiled
-message = _compiled.lib.aiorbd_load(b"/no/such/librbd.so.1")
+message = _compiled.lib.aiorbd_load(b"/no/such/librbd.so.1", b"librados.so.2")
 assert b"/no/such/librbd.so.1" in _compiled.ffi.string(message)
-message = _compiled.lib.aiorbd_load(b"libc.so.6")
+message = _compiled.lib.aiorbd_load(b"libc.so.6", b"libc.so.6")
 assert b"rbd_aio_create_completion" in _compiled.ffi.string(message)
+message = _compiled.lib.aiorbd_load(b"librbd.so.1", b"libc.so.6")
+assert b"rados_aio_create_completion2" in _compiled.ffi.string(message)
+message = _compiled.lib.aiorbd_load(b"librbd.so.1", b"/no/such/librados.so.2")
+assert b"/no/such/librados.so.2" in _compiled.ffi.string(message)
 """
     subprocess.run([sys.executable, "-c", program], check=True)

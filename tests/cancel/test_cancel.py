@@ -7,40 +7,18 @@ import weakref
 import anyio
 import pytest
 from conftest import new_name
+from fix_faults import opened
 from fix_lag import measured_lag
 
 import aiorbd
-from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def own_cluster():
-    """A cluster that may be paused without anybody else noticing."""
-    cluster = DevCluster()
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
-
-
-@pytest.fixture
-def osd(own_cluster):
-    """The cluster; its OSD runs again when the test is over."""
-    yield own_cluster
-    own_cluster.resume()
-
-
 @pytest.fixture
 async def image(osd):
-    name = new_name()
-    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        await ioctx.create_image(name, 64 << 20)
-        async with ioctx.open_image(name) as image:
-            await image.write(b"a" * (1 << 20), 0)
-            await image.flush()
-            yield image
-            osd.resume()  # before the image is closed
+    async with opened(osd, 64 << 20) as image:
+        yield image
 
 
 async def write_and_flush(image):

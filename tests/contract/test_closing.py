@@ -1,5 +1,6 @@
 """Opening, closing, forgetting: who may still call what."""
 
+import contextlib
 import errno
 import gc
 import os
@@ -8,6 +9,7 @@ import warnings
 
 import anyio
 import pytest
+from conftest import descriptors
 
 import aiorbd
 
@@ -118,6 +120,60 @@ async def test_an_image_opened_while_its_pool_closes(cluster, make_image):
     assert len(outcome) == 1
 
 
+@pytest.mark.parametrize("passes", range(6))
+async def test_nothing_is_left_when_a_cluster_closes_during_an_open(aiorbd_cluster, make_image, passes):
+    """At whatever moment: one native image, given back once, and the eventfd closed."""
+    name = await make_image()
+
+    kept = []  # what is forgotten before the cluster closes would rightly be complained of
+
+    async def open_late(ioctx):
+        kept.append(ioctx)
+        with contextlib.suppress(aiorbd.ClosedError):
+            kept.append(await ioctx.open_image(name))
+
+    async def once():
+        async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(open_late, await cluster.open_ioctx("rbd"))
+                await anyio.sleep(0.002 * passes)
+                await cluster.close(timeout=10)
+
+    await once()
+    before = descriptors()
+    for _ in range(3):
+        await once()
+    with anyio.move_on_after(2):  # librados closes its own a moment later
+        while descriptors() > before:
+            await anyio.sleep(0.01)
+    assert descriptors() <= before
+
+
+async def test_an_image_whose_close_was_refused_closes_with_its_cluster(aiorbd_cluster, make_image):
+    cluster = await aiorbd.connect(aiorbd_cluster.conffile)
+    ioctx = await cluster.open_ioctx("rbd")
+    image = await ioctx.open_image(await make_image())
+    lib = image._handle.lib
+    refusals = []
+
+    class Refusing:
+        def __getattr__(self, name):
+            return getattr(lib, name)
+
+        def aiorbd_close(self, *_arguments):
+            refusals.append(1)
+            return -errno.ENOMEM
+
+    image._handle.lib = Refusing()
+    with pytest.raises(aiorbd.CloseTimeout):
+        await image.close(timeout=0.2)
+    assert "closing" in repr(image)
+    image._handle.lib = lib
+    await cluster.close(timeout=10)
+    assert refusals == [1]
+    assert "closed" in repr(image)
+
+
 async def test_an_error_in_the_block_is_not_replaced(ioctx, make_image):
     with pytest.raises(LookupError, match="mine"):
         async with ioctx.open_image(await make_image()):
@@ -160,6 +216,7 @@ async def test_another_loop_is_refused(image, ioctx, cluster):
             lambda: image.read(0, 1),
             lambda: image.write(b"x", 0),
             image.flush,
+            image.size,
             image.close,
             image.drain,
             ioctx.list_images,
@@ -174,7 +231,7 @@ async def test_another_loop_is_refused(image, ioctx, cluster):
 
     for backend in ("asyncio", "trio"):
         await anyio.to_thread.run_sync(lambda backend=backend: anyio.run(elsewhere, backend=backend))
-    assert len(errors) == 18
+    assert len(errors) == 20
     assert "belongs to the event loop that connected it" in errors[0]
     assert await image.read(0, 1) == b"\0"
 

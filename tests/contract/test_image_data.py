@@ -172,7 +172,7 @@ async def test_op_flags_are_taken(image, flag):
 
 async def test_read_returns_the_buffer_that_librbd_filled(image, monkeypatch):
     """No copy: what `read` returns lies where C wrote."""
-    from aiorbd import image as module
+    from aiorbd import _image_data as module
 
     views = []
     original = module.bridge_ffi

@@ -99,13 +99,12 @@ async def test_names_nobody_should_make(ioctx, make_image, bad):
 async def test_names_others_made_can_be_opened(ioctx):
     """librbd takes them, so they exist: made here through the C function itself."""
     from aiorbd._native import rbd
-    from aiorbd.options import image_options
+    from aiorbd.options import for_c
 
     for bad in (new_name("a@b"), new_name("a/b")):
 
         def create(name=bad):
-            with image_options({}) as options:
-                return rbd().rbd_create4(ioctx._handle.pointer, name.encode(), MIB, options)
+            return rbd().rbd_create4(ioctx._handle.pointer, name.encode(), MIB, for_c(None, {}, "create"))
 
         assert await ioctx._handle.run(create) == 0
         async with ioctx.open_image(bad) as image:

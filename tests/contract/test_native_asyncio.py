@@ -3,37 +3,13 @@
 import asyncio
 import contextlib
 import time
-from contextlib import asynccontextmanager
 
 import pytest
-from conftest import new_name
+from fix_faults import opened
 
 import aiorbd
-from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest.fixture(scope="module")
-def osd():
-    cluster = DevCluster()
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
-
-
-@asynccontextmanager
-async def opened(osd):
-    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        name = new_name()
-        await ioctx.create_image(name, 16 << 20)
-        async with ioctx.open_image(name) as image:
-            await image.write(b"a" * 65536, 0)
-            await image.flush()
-            try:
-                yield image
-            finally:
-                osd.resume()
 
 
 async def test_gather(osd):
@@ -121,7 +97,7 @@ async def test_cancelled_in_the_very_pass_that_completes(osd):
 async def test_an_interrupt_while_c_has_the_operation(osd):
     """A signal handler that raises just after the C call: librbd has the buffer, so the table keeps it."""
     async with opened(osd) as image:
-        lib = image._lib
+        lib = image._handle.lib
 
         class Interrupted:
             def __getattr__(self, name):
@@ -132,17 +108,71 @@ async def test_an_interrupt_while_c_has_the_operation(osd):
                 raise KeyboardInterrupt
 
         osd.pause()
-        image._lib = Interrupted()
+        image._handle.lib = Interrupted()
         buffer = bytearray(65536)
         with pytest.raises(KeyboardInterrupt):
             await image.read_into(buffer, 0)
-        image._lib = lib
+        image._handle.lib = lib
         assert image.in_flight == 1
         with pytest.raises(BufferError):
             buffer.append(0)
         osd.resume()
         await image.drain(timeout=20)
         assert buffer == b"a" * 65536
+
+
+async def test_an_interrupt_when_librbd_refused(osd):
+    """Nothing is in flight then."""
+    async with opened(osd) as image:
+        lib = image._handle.lib
+
+        class Interrupted:
+            def __getattr__(self, name):
+                return getattr(lib, name)
+
+            def aiorbd_read(self, *arguments):
+                lib.aiorbd_image_changed(image._handle.native)
+                assert lib.aiorbd_read(*arguments) == lib.AIORBD_STALE
+                raise KeyboardInterrupt
+
+        image._handle.lib = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            await image.read(0, 512)
+        image._handle.lib = lib
+        assert image.in_flight == 0
+        assert await image.read(0, 2) == b"aa"
+
+
+async def test_an_interrupt_just_after_the_drain(osd):
+    """The records that C has given out are still taken up."""
+    async with opened(osd) as image:
+        bridge = image._handle.bridge
+        lib = bridge._lib
+        interrupts = []
+
+        class Interrupted:
+            def __getattr__(self, name):
+                return getattr(lib, name)
+
+            def aiorbd_bridge_drain(self, *arguments):
+                if lib.aiorbd_bridge_drain(*arguments) and len(interrupts) < 3:
+                    interrupts.append(1)
+                    raise KeyboardInterrupt
+
+        drain = bridge._drain
+
+        def guarded():
+            with contextlib.suppress(KeyboardInterrupt):  # the loop would end
+                drain()
+
+        bridge._lib = Interrupted()
+        bridge.loop.detach()
+        bridge.loop.attach(lib.aiorbd_bridge_fd(bridge.queue), guarded)
+        parts = await asyncio.gather(*(image.read(0, 512) for _ in range(64)))
+        bridge._lib = lib
+        assert len(interrupts) == 3
+        assert parts == [b"a" * 512] * 64
+        assert image.in_flight == 0
 
 
 async def test_an_interrupt_while_completions_are_handed_out(osd):

@@ -10,8 +10,6 @@ import time
 import pytest
 from conftest import new_name
 
-from aiorbd.testing import DevCluster
-
 PREAMBLE = """
     import asyncio, os, sys, time
     import anyio, aiorbd
@@ -21,14 +19,6 @@ PREAMBLE = """
     def run(main):
         anyio.run(main, backend=BACKEND)
 """
-
-
-@pytest.fixture(scope="module")
-def osd():
-    cluster = DevCluster()
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
 
 
 @pytest.fixture(params=["asyncio", "trio"])

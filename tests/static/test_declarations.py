@@ -177,7 +177,8 @@ def test_the_bridge_declares_what_it_calls_as_the_headers_do():
 #include "symbols.h"
 #define CHECK(result, name, arguments) \\
     _Static_assert(__builtin_types_compatible_p(__typeof__(&name), result(*) arguments), #name);
-AIORBD_SYMBOLS(CHECK)
+AIORBD_LIBRBD_SYMBOLS(CHECK)
+AIORBD_LIBRADOS_SYMBOLS(CHECK)
 """
     compiles(with_headers(check), f"-I{ROOT}/ffi/bridge")
 

@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from enum import Enum
+from inspect import getattr_static, isfunction
 from pathlib import Path
 
 import pytest
@@ -20,17 +22,21 @@ MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "_decl
 
 #: Each module may import from those before it, and from its own line.
 STOREYS = [
-    {"errors", "enums", "models"},
+    {"enums", "errors"},
+    {"models"},
     {"_native"},
-    {"_marshal"},
+    {"_marshal", "library"},
     {"options"},
     {"_bridge.operation", "_bridge.loops"},
-    {"_bridge.loop_asyncio", "_bridge.loop_trio", "_bridge.threads"},
-    {"_bridge.bridge", "_bridge.current"},
-    {"_handle"},
+    {"_bridge.loop_asyncio", "_bridge.loop_trio", "_bridge.threads", "_bridge.progress", "_bridge.submission"},
+    {"_bridge.bridge", "_bridge.current", "_bridge.source"},
+    {"_lifecycle"},
+    {"_handle", "_mailbox"},
     {"_resource", "_connect"},
-    {"_image_handle"},
-    {"image"},
+    {"_ioctx_handle", "_image_handle"},
+    {"_image_data", "snapshots", "copying", "facts", "watch", "file", "locks", "metadata"},
+    {"diff", "trash", "namespaces", "object_watch", "cluster_log", "commands"},
+    {"image", "objects"},
     {"ioctx"},
     {"cluster"},
     {"__init__"},
@@ -102,42 +108,103 @@ def test_no_module_is_a_giant():
         assert len(path.read_text().splitlines()) <= 400, path
 
 
-@pytest.mark.parametrize(
-    ("enum", "prefix"),
-    [
-        (enums.OpFlag, "LIBRADOS_OP_FLAG_"),
-        (enums.Feature, "RBD_FEATURE_"),
-        (enums.ImageOption, "RBD_IMAGE_OPTION_"),
-        (enums.MirrorImageMode, "RBD_MIRROR_IMAGE_MODE_"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
-)
-def test_enums_have_ceph_s_values(enum, prefix):
-    for member in enum:
-        assert member.value == getattr(rbd()._library, prefix + member.name)
+ENUMS = {
+    enums.OpFlag: "LIBRADOS_OP_FLAG_",
+    enums.Feature: "RBD_FEATURE_",
+    enums.OperationFeature: "RBD_OPERATION_FEATURE_",
+    enums.ImageFlag: "RBD_FLAG_",
+    enums.ImageOption: "RBD_IMAGE_OPTION_",
+    enums.MirrorImageMode: "RBD_MIRROR_IMAGE_MODE_",
+    enums.SnapshotNamespaceType: "RBD_SNAP_NAMESPACE_TYPE_",
+    enums.SnapshotCreateFlag: "RBD_SNAP_CREATE_",
+    enums.SnapshotRemoveFlag: "RBD_SNAP_REMOVE_",
+    enums.LockMode: "RBD_LOCK_MODE_",
+    enums.TrashImageSource: "RBD_TRASH_IMAGE_SOURCE_",
+    enums.PoolStatOption: "RBD_POOL_STAT_OPTION_",
+}
+
+
+@pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
+def test_enums_have_ceph_s_values(enum):
+    for name, member in enum.__members__.items():
+        if (enum, name) != (enums.OpFlag, "NONE"):
+            assert member.value == getattr(rbd()._library, ENUMS[enum] + name)
 
 
 def test_every_enum_is_compared():
     mine = {value for value in vars(enums).values() if isinstance(value, type) and issubclass(value, Enum)}
-    assert {value for value in mine if value.__module__ == enums.__name__} == {
-        enums.OpFlag,
-        enums.Feature,
-        enums.ImageOption,
-        enums.MirrorImageMode,
-    }
+    assert {value for value in mine if value.__module__ == enums.__name__} == set(ENUMS)
+    assert {value.__name__ for value in ENUMS} <= set(aiorbd.__all__)
+
+
+def test_sets_and_names_of_features_are_ceph_s():
+    for name in ("DEFAULT", "INCOMPATIBLE", "RW_INCOMPATIBLE", "MUTABLE", "SINGLE_CLIENT"):
+        assert getattr(enums, f"FEATURES_{name}") == getattr(rbd()._library, f"RBD_FEATURES_{name}")
+    assert list(enums.FEATURE_NAMES) == list(enums.Feature)
+    header = Path("/usr/include/rbd/features.h").read_text()
+    names = dict(re.findall(r'#define RBD_FEATURE_NAME_(\w+)\s+"(.+)"', header))
+    assert {feature.name: name for feature, name in enums.FEATURE_NAMES.items()} == names
+
+
+def public_classes():
+    """The classes that do something: no exceptions, enums and results."""
+    for name in aiorbd.__all__:
+        value = getattr(aiorbd, name)
+        plain = isinstance(value, type) and not issubclass(value, (BaseException, Enum, dict, tuple))
+        if plain and not is_dataclass(value) and name != "ImageKeywords":
+            yield value
 
 
 def public_callables():
-    for cls in (aiorbd.Cluster, aiorbd.IoCtx, aiorbd.Image):
-        for name, value in vars(cls).items():
+    """(name, what it is) of every public function and method, inherited ones included."""
+    for cls in public_classes():
+        for name in dir(cls):
+            value = getattr_static(cls, name)
             function = value.fget if isinstance(value, property) else value
-            if not name.startswith("_") and callable(function):
+            mine = (getattr(function, "__module__", None) or "").startswith("aiorbd")
+            if mine and (not name.startswith("_") or "Implements:" in (function.__doc__ or "")):
                 yield f"{cls.__name__}.{name}", function
-    yield "connect", aiorbd.connect
+    for name in aiorbd.__all__:
+        if isfunction(getattr(aiorbd, name)):
+            yield name, getattr(aiorbd, name)
 
 
-#: What is not a call of Ceph's.
-OWN = {"IoCtx.pool", "IoCtx.namespace", "Image.snapshot", "Image.read_only"}
+#: What is not a call of Ceph's, but a fact of our own, a way to others, or a file's position.
+OWN = {
+    *(
+        f"{cls}.{name}"
+        for cls in ("Cluster", "IoCtx", "Image", "ObjectWatch", "ClusterLog")
+        for name in ("drain", "in_flight")
+    ),
+    "BlockingImageFile.readable",
+    "BlockingImageFile.seek",
+    "BlockingImageFile.seekable",
+    "BlockingImageFile.tell",
+    "BlockingImageFile.writable",
+    "ClusterLog.lost",
+    "Diff.aclose",
+    "Image.locks",
+    "Image.metadata",
+    "Image.read_only",
+    "Image.snapshot",
+    "ImageFile.aclose",
+    "ImageFile.closed",
+    "ImageFile.seek",
+    "ImageFile.tell",
+    "IoCtx.metadata",
+    "IoCtx.namespace",
+    "IoCtx.namespaces",
+    "IoCtx.objects",
+    "IoCtx.pool",
+    "IoCtx.trash",
+    "ObjectWatch.lost",
+    "Updates.aclose",
+    "Updates.wait",
+}
+
+
+def test_what_is_our_own_is_there():
+    assert set(dict(public_callables())) >= OWN
 
 
 @pytest.mark.parametrize("name", list(dict(public_callables())))
@@ -145,6 +212,7 @@ def test_docstrings_name_their_c_functions(name):
     documentation = dict(public_callables())[name].__doc__ or ""
     assert documentation, name
     if name in OWN:
+        assert "Implements:" not in documentation
         return
     _, found, rest = documentation.partition("Implements: ")
     assert found, f"{name} does not say which C function it implements"

@@ -1,0 +1,99 @@
+"""Long blocking calls that say how far they are, and that may be asked to stop."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from aiorbd import _native
+from aiorbd._bridge.operation import Job
+
+if TYPE_CHECKING:
+    from aiorbd._bridge.bridge import Bridge
+    from aiorbd._lifecycle import Lifecycle
+
+T = TypeVar("T")
+
+#: Called on the event loop with what is done and what there is to do.
+Progress: TypeAlias = Callable[[int, int], object]
+
+
+class ProgressJob(Job[T]):
+    """A function for a worker thread that hands a progress callback and its argument to C.
+
+    librbd's reports go to a slot of the bridge's, and from there to `progress` on the loop. A
+    cancellation, or an error in `progress`, makes the C callback return -ECANCELED from then on.
+    """
+
+    __slots__ = (
+        "_argument", "_bridge", "_callback", "_ended", "_numbers", "_progress", "_seen", "_slot", "_token", "failure",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: "Lifecycle",
+        function: Callable[[Any, Any], T],
+        progress: Progress | None,
+        ended: Callable[[], None] | None = None,
+        also: "Iterable[Lifecycle]" = (),
+    ) -> None:
+        """`ended` is called on the loop when librbd is done, whoever still waits."""
+        super().__init__(owner, lambda: function(self._callback, self._argument), also)
+        bridge: Bridge = owner.bridge
+        lib, ffi = _native.bridge(), _native.ffi
+        self._bridge = bridge
+        self._ended = ended
+        self._progress = progress
+        self._seen = (-1, 0)
+        self._numbers = _native.bridge_ffi.new("uint64_t[2]")
+        #: What the user's function raised: the call is stopped and this is raised in the end.
+        self.failure: BaseException | None = None
+        self._token = bridge.listen(self._report)
+        self._slot = lib.aiorbd_progress_new(bridge.queue, self._token)
+        if not self._slot:
+            super().let_go()
+            bridge.unlisten(self._token)
+            raise MemoryError
+        self._callback = ffi.cast("librbd_progress_fn_t", lib.aiorbd_progress_callback())
+        self._argument = ffi.cast("void *", self._slot)
+
+    def _report(self) -> None:
+        """On the loop: librbd said something since the last time."""
+        _native.bridge().aiorbd_progress_read(self._slot, self._numbers)
+        done, total = self._numbers
+        if done > self._seen[0]:
+            self._tell(done, total)
+
+    def _tell(self, done: int, total: int) -> None:
+        self._seen = done, total
+        if self._progress is None or self.abandoned or self.failure is not None:
+            return
+        try:
+            self._progress(done, total)
+        except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
+            self.failure = error
+            self._stop()
+
+    def _stop(self) -> None:
+        _native.bridge().aiorbd_progress_stop(self._slot)
+
+    def abandon(self) -> None:
+        """Ask librbd to stop, where it can."""
+        super().abandon()
+        if self.value is None:
+            self._stop()
+
+    def settle(self) -> None:
+        """Report the end, then give the slot back."""
+        done, total = self._seen
+        if self.error is None and 0 <= done < total:
+            self._tell(total, total)
+        if self.failure is not None:
+            self.error = self.failure
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give the slot back: C never had it, or is done with it."""
+        super().let_go()
+        self._bridge.unlisten(self._token)
+        _native.bridge().aiorbd_progress_release(self._slot)
+        if self._ended is not None:
+            self._ended()

@@ -1,0 +1,134 @@
+"""What arrives bit by bit: diff extents, updates of an image, notifications, lines of the log.
+
+A `Source` is the loop's side of one such thing: C's records and jobs tell it, one task waits for it. A
+`Stream` is what the user iterates over. Nothing but the user holds the stream, so that one that is
+forgotten is collected, which stops its source.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar
+
+from anyio.lowlevel import checkpoint
+
+from aiorbd._bridge.loops import Loop
+from aiorbd.errors import UsageError
+
+T = TypeVar("T")
+
+
+def _nothing() -> None:
+    """What is to be done to stop a source that needs nothing."""
+
+
+class Source:
+    """News for one waiting task, until it ends. On the loop, but for `stop`."""
+
+    def __init__(self, loop: Loop, *, endless: bool) -> None:
+        """What is not `endless` is incomplete when its handle closes before it has ended."""
+        self.waiter: Any = None
+        #: Tells C that nothing more is wanted. It must be safe to call twice, from any thread.
+        self.stop: Callable[[], object] = _nothing
+        self.endless: bool = endless
+        self.ended: bool = False
+        self.error: BaseException | None = None
+        self._loop = loop
+        self._news = False
+
+    def tell(self) -> None:
+        """There is something new."""
+        self._news = True
+        if self.waiter is not None:
+            self._loop.wake(self)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more will come."""
+        if not self.ended:
+            self.ended = True
+            self.error = error
+            self.tell()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Stop what fills it, and let whoever iterates come to an end."""
+        self.stop()
+        self.end(error)
+
+    async def wait(self) -> None:
+        """Wait until something is new since the last time, or it has ended."""
+        if self.waiter is not None:
+            raise UsageError("another task is waiting for the same thing")
+        try:
+            while not (self._news or self.ended):
+                await self._loop.park(self)
+        finally:
+            self.waiter = None
+        self._news = False
+
+
+class Stream(Generic[T]):
+    """An async iterator that C fills. Iterate over it in one task at a time.
+
+    Leaving the loop early, `aclose`, the end of an ``async with`` block around it, or forgetting it stops
+    what fills it.
+    """
+
+    def __init__(self, source: Source, check: Callable[[], None]) -> None:
+        """Private."""
+        self._source = source
+        self._check = check
+        self._batch: deque[T] = deque()
+        self._closed = False
+
+    def _take(self) -> list[T]:
+        """Take what has arrived, not more than is handled in a millisecond."""
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        """Before the first wait."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._batch and not self._closed:
+            return self._batch.popleft()
+        self._check()
+        await checkpoint()  # once a batch: others have their turn, and a cancellation is seen
+        source = self._source
+        if not self._closed:
+            self._begin()
+        while not self._closed:
+            ended = source.ended  # looked at first: what came before the end is not left behind
+            self._batch.extend(self._take())
+            if self._batch:
+                return self._batch.popleft()
+            if ended:
+                break
+            await source.wait()
+        self._closed = True
+        if source.error is not None:
+            error, source.error = source.error, None
+            raise error
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Stop. The object or image that it came from stays open."""
+        self._stop()
+        await checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._closed = True
+        self._batch.clear()
+        self._source.close()
+
+    def __del__(self) -> None:
+        # Perhaps on another thread, so the loop's side is left alone. A constructor that failed has no source.
+        source: Source | None = getattr(self, "_source", None)
+        if source is not None and not source.ended:
+            source.stop()

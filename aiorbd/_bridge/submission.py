@@ -1,0 +1,88 @@
+"""Asynchronous calls of librados's, which can be cancelled.
+
+They are submitted on a worker thread: librados bounds how many requests of a client are on their way, and
+whoever submits one more waits. The completion goes the way of all others.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aiorbd import _native
+from aiorbd._bridge.operation import Job
+
+if TYPE_CHECKING:
+    from aiorbd._lifecycle import Lifecycle
+
+
+class Submission(Job[int]):
+    """One call of a ``rados_aio_...`` function; `result` is what its completion says.
+
+    Args:
+        owner: The handle of the I/O context or cluster.
+        submit: Gets a ``rados_completion_t``, on the worker thread; returns librados's return value.
+        keep: Buffers and out-parameters.
+        cancel: Takes back what was submitted, by its completion; None when that is not possible.
+        ended: Called on the loop with the completion's value, whoever still waits.
+    """
+
+    __slots__ = ("_cancel", "_completion", "_ended", "_pointer", "_submit")
+
+    def __init__(
+        self,
+        owner: "Lifecycle",
+        submit: Callable[[Any], int],
+        keep: object = None,
+        *,
+        cancel: Callable[[Any], object] | None = None,
+        ended: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(owner, lambda: 0)
+        self.keep = keep
+        self._submit = submit
+        self._cancel = cancel
+        self._ended = ended
+        self._completion: Any = None
+        self._pointer: Any = None
+
+    def run(self) -> bool:
+        """On the worker thread: submit. It is over when the completion's record comes, except if not begun."""
+        if self.abandoned:
+            return True
+        lib = _native.bridge()
+        completion = lib.aiorbd_completion_new(self.owner.bridge.queue, self.token)
+        if not completion:
+            self.error = MemoryError()
+            return True
+        # The completion lives as long as this does: it may be cancelled until then.
+        self._completion = _native.bridge_ffi.gc(completion, lib.aiorbd_completion_release)
+        pointer = lib.aiorbd_completion_begin(completion)
+        try:
+            code = self._submit(pointer)
+        except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
+            self.error = error
+            code = -errno.EINVAL
+        if code < 0:
+            lib.aiorbd_completion_refused(completion, code)
+            return False
+        self._pointer = pointer
+        if self.abandoned:  # meanwhile: `abandon` did not see the pointer, or cancels too
+            self._take_back(pointer)
+        return False
+
+    def _take_back(self, pointer: Any) -> None:
+        if self._cancel is not None:
+            self._cancel(pointer)
+
+    def abandon(self) -> None:
+        """Cancel it, where librados can."""
+        super().abandon()
+        if self.value is None and self._pointer is not None:
+            self._take_back(self._pointer)
+
+    def settle(self) -> None:
+        """Keep what the completion says."""
+        super().settle()
+        self.result = self.value or 0
+        if self._ended is not None and self._completion is not None:
+            self._ended(self.result)

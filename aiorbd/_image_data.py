@@ -1,0 +1,257 @@
+"""Reading and writing an open image.
+
+How a read travels: `ImageData.read` makes the buffer and hands it to `ImageHandle.io`, which registers
+it in the operation table and makes one C call; librbd's thread queues the result; the loop takes it
+from there, `io` looks at the return value, and `read` returns the buffer itself.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from aiorbd._image_handle import LARGEST_IO, ImageHandle
+from aiorbd._marshal import invalid, readable, writable
+from aiorbd._native import bridge_ffi
+from aiorbd._resource import Resource
+from aiorbd.enums import OpFlag
+from aiorbd.errors import CompareMismatch
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class ImageData(Resource):
+    """The data of an open image: part of `Image`."""
+
+    _handle: ImageHandle
+
+    # -- reading -------------------------------------------------------------------------------
+
+    async def read(self, offset: int, length: int, *, op_flags: OpFlag | int = 0) -> bytes:
+        """Return `length` bytes from `offset`.
+
+        Raises:
+            PastEndOfImage: They do not all lie within the image.
+
+        Implements: rbd_aio_read2
+        """
+        handle = self._handle
+        handle.check()
+        # `check_range` without its call: this is the path that is walked most.
+        if not (0 <= offset <= offset + length <= handle.size and 0 < length <= LARGEST_IO):  # noqa: SIM102
+            if not await handle.unusual_range("rbd_aio_read2", offset, length):
+                return b""
+        # librbd fills the very object that is returned: nobody else has seen it yet.
+        data = bytes(length)
+        view = bridge_ffi.from_buffer(data)
+        got = await handle.io(
+            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, view, offset, length, view, op_flags
+        )
+        if got != length:
+            handle.incomplete("rbd_aio_read2", offset, length, got)
+        return data
+
+    async def read_into(self, buffer: "WriteableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
+        """Fill a writable buffer from `offset`, without a copy; return its length in bytes.
+
+        The buffer stays exported until librbd is done, also when the read is cancelled: its contents
+        are undefined until then.
+
+        Raises:
+            PastEndOfImage: The image ends before the buffer is full.
+            InvalidArgument: The buffer is read-only or not contiguous.
+
+        Implements: rbd_aio_read2
+        """
+        handle = self._handle
+        handle.check()
+        view = writable(buffer, "buffer", "rbd_aio_read2", handle.target)
+        length = len(view)
+        if not await handle.check_range("rbd_aio_read2", offset, length):
+            return 0
+        got = await handle.io(
+            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, view, offset, length, view, op_flags
+        )
+        if got != length:
+            handle.incomplete("rbd_aio_read2", offset, length, got)
+        return length
+
+    async def readv(self, buffers: "Sequence[WriteableBuffer]", offset: int) -> int:
+        """Fill several writable buffers one after the other from `offset`; return their bytes.
+
+        Raises:
+            PastEndOfImage: The image ends before the buffers are full.
+            InvalidArgument: A buffer is read-only or not contiguous.
+
+        Implements: rbd_aio_readv
+        """
+        handle = self._handle
+        handle.check()
+        views = [writable(buffer, "buffer", "rbd_aio_readv", handle.target) for buffer in buffers]
+        length = sum(map(len, views))
+        if not await handle.check_range("rbd_aio_readv", offset, length):
+            return 0
+        got = await handle.io("rbd_aio_readv", handle.lib.aiorbd_readv, offset, length, views, offset, *_vector(views))
+        if got != length:
+            handle.incomplete("rbd_aio_readv", offset, length, got)
+        return length
+
+    # -- writing -------------------------------------------------------------------------------
+
+    async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
+        """Write all of `data` at `offset`; return its length in bytes. When cancelled, the outcome is unknown.
+
+        Do not change the buffer before this returns, or after a cancellation before `drain` does.
+
+        Raises:
+            PastEndOfImage: It does not fit. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_write2
+        """
+        handle = self._handle
+        handle.check()
+        view = readable(data, "data", "rbd_aio_write2", handle.target)
+        length = len(view)
+        if await handle.check_range("rbd_aio_write2", offset, length):
+            await handle.change(
+                "rbd_aio_write2", handle.lib.aiorbd_write, offset, length, view, offset, length, view, op_flags
+            )
+        return length
+
+    async def writev(self, buffers: "Sequence[ReadableBuffer]", offset: int) -> int:
+        """Write several buffers one after the other at `offset`; return their bytes.
+
+        When cancelled, the outcome is unknown.
+
+        Raises:
+            PastEndOfImage: They do not fit. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_writev
+        """
+        handle = self._handle
+        handle.check()
+        views = [readable(buffer, "data", "rbd_aio_writev", handle.target) for buffer in buffers]
+        length = sum(map(len, views))
+        if await handle.check_range("rbd_aio_writev", offset, length):
+            await handle.change(
+                "rbd_aio_writev", handle.lib.aiorbd_writev, offset, length, views, offset, *_vector(views)
+            )
+        return length
+
+    async def write_same(self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = 0) -> int:
+        """Fill `length` bytes at `offset` with copies of `data`; return `length`.
+
+        When cancelled, the outcome is unknown.
+
+        Raises:
+            InvalidArgument: `data` is empty, or `length` no multiple of its length.
+            PastEndOfImage: It does not fit. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_writesame
+        """
+        handle = self._handle
+        handle.check()
+        view = readable(data, "data", "rbd_aio_writesame", handle.target)
+        if not len(view) or length % len(view):
+            message = f"length {length} is no multiple of the {len(view)} bytes of data"
+            raise invalid(message, "rbd_aio_writesame", handle.target)
+        if await handle.check_range("rbd_aio_writesame", offset, length):
+            arguments = offset, length, view, len(view), op_flags
+            await handle.change("rbd_aio_writesame", handle.lib.aiorbd_write_same, offset, length, view, *arguments)
+        return length
+
+    async def compare_and_write(
+        self, compare: "ReadableBuffer", data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0
+    ) -> int:
+        """Write `data` at `offset` if `compare` is there now, as one step; return its length in bytes.
+
+        When cancelled, the outcome is unknown.
+
+        Raises:
+            CompareMismatch: Something else is there; its `offset` says where. Nothing was written.
+            InvalidArgument: The lengths differ, or the bytes do not all lie in one object.
+            PastEndOfImage: They do not lie within the image.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_compare_and_write
+        """
+        operation = "rbd_aio_compare_and_write"
+        handle = self._handle
+        handle.check()
+        expected = readable(compare, "compare", operation, handle.target)
+        view = readable(data, "data", operation, handle.target)
+        length = len(view)
+        if len(expected) != length:
+            raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
+        if not await handle.check_range(operation, offset, length):
+            return 0
+        mismatch = bridge_ffi.new("uint64_t *")
+        arguments = offset, length, expected, view, mismatch, op_flags
+        try:
+            await handle.change(operation, handle.lib.aiorbd_compare_and_write, offset, length, arguments, *arguments)
+        except CompareMismatch as error:
+            error.offset = offset + handle.bytes_into_object(mismatch[0])
+            raise
+        return length
+
+    async def discard(self, offset: int, length: int) -> None:
+        """Give up a range. What is read there afterwards is zeroes or, for parts of objects, old data.
+
+        librbd frees whole multiples of ``rbd_discard_granularity_bytes`` (64 KiB) and may leave the
+        rest as it is: use `write_zeroes` where zeroes must be read. When cancelled, the outcome is
+        unknown.
+
+        Raises:
+            PastEndOfImage: The range does not lie within the image. Nothing was discarded.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_discard
+        """
+        handle = self._handle
+        handle.check()
+        if await handle.check_range("rbd_aio_discard", offset, length, largest=None):
+            await handle.change("rbd_aio_discard", handle.lib.aiorbd_discard, offset, length, None, offset, length)
+
+    async def write_zeroes(self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0) -> None:
+        """Make a range read as zeroes. When cancelled, the outcome is unknown.
+
+        Args:
+            offset: Where.
+            length: How much.
+            thick: Write zeroes and keep the space allocated, instead of freeing it.
+            op_flags: Hints for the OSDs.
+
+        Raises:
+            PastEndOfImage: The range does not lie within the image. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_write_zeroes
+        """
+        handle = self._handle
+        handle.check()
+        if await handle.check_range("rbd_aio_write_zeroes", offset, length, largest=None):
+            arguments = offset, length, int(thick), op_flags
+            await handle.change(
+                "rbd_aio_write_zeroes", handle.lib.aiorbd_write_zeroes, offset, length, None, *arguments
+            )
+
+    async def flush(self) -> None:
+        """Make every write that was completed before durable.
+
+        When cancelled, what is durable is unknown.
+
+        Implements: rbd_aio_flush
+        """
+        handle = self._handle
+        await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
+
+
+def _vector(views: list[Any]) -> tuple[Any, Any, int]:
+    """What C's vector functions take: addresses, lengths, and how many."""
+    return (
+        bridge_ffi.new("void *[]", views),
+        bridge_ffi.new("size_t[]", [len(view) for view in views]),
+        len(views),
+    )

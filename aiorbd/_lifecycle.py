@@ -1,0 +1,216 @@
+"""Open, closing, closed: the state that clusters, I/O contexts, images and watches share.
+
+Closing is a state, not a task: it begins at once and synchronously, goes on by itself as the last
+operation and the last child end, and whoever awaits it only waits. So it needs nobody, and a cancelled or
+overdue close still happens.
+"""
+
+import enum
+import errno
+import logging
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from aiorbd._bridge.source import Source
+from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Target, Timeout, WrongLoopError, error_for
+
+if TYPE_CHECKING:
+    from aiorbd._bridge.bridge import Bridge
+
+logger = logging.getLogger("aiorbd")
+
+
+class State(enum.Enum):
+    """Where a handle is in its life."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+_OPEN = State.OPEN
+
+
+class _Waiter:
+    """A task that waits for a handle's state."""
+
+    waiter: Any = None
+
+
+class Lifecycle:
+    """A native object, who uses it, and how it ends."""
+
+    def __init__(self, bridge: "Bridge", parent: "Lifecycle | None", target: Target) -> None:
+        if parent is not None:
+            parent.check()
+            parent._children.add(self)
+        self.bridge: Bridge = bridge
+        #: What it is, for errors.
+        self.target: Target = target
+        #: The C handle; None before it is open.
+        self.pointer: Any = None
+        self.state: State = State.OPEN
+        self.in_flight: int = 0
+        self._is_current = bridge.loop.is_current
+        self._parent = parent
+        self._children: set[Lifecycle] = set()
+        self._waiters: list[_Waiter] = []
+        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._shutting = False
+        self._shut_failed = False
+        self._overdue = False
+        self._close_error: RbdError | None = None
+
+    def take(self, pointer: Any) -> None:
+        """Keep the native object, which is open now: to be closed by `shut`. Any thread."""
+        self.pointer = pointer
+
+    def check(self) -> None:
+        """Refuse a call that must not reach C."""
+        if self.state is not _OPEN or self.bridge.forked or not self._is_current():
+            self.check_loop()
+            raise ClosedError(f"{self.target} is {self.state.value}")
+
+    def check_loop(self) -> None:
+        """Refuse a caller from another loop, another thread or a forked child."""
+        bridge = self.bridge
+        if bridge.forked:
+            raise ForkedError(f"{self.target} was opened before fork(); connect again in the child process")
+        if not bridge.loop.is_current():
+            raise WrongLoopError(f"{self.target} belongs to the event loop that connected it, which is not this one")
+
+    @property
+    def children(self) -> "frozenset[Lifecycle]":
+        """What was opened from here and is not closed yet."""
+        return frozenset(self._children)
+
+    def new_source(self, *, endless: bool) -> Source:
+        """Make a source of news that ends, at the latest, when this begins to close."""
+        source = Source(self.bridge.loop, endless=endless)
+        self._sources.add(source)
+        return source
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    async def _wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+        with anyio.move_on_after(timeout):
+            while not reached():
+                waiter = _Waiter()
+                self._waiters.append(waiter)
+                try:
+                    await self.bridge.loop.park(waiter)
+                finally:
+                    if waiter in self._waiters:
+                        self._waiters.remove(waiter)
+        return reached()
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            self.bridge.loop.wake(waiter)
+
+    def on_idle(self) -> None:
+        """On the loop: the last operation ended."""
+        if self._waiters:
+            self._wake_waiters()
+        self._advance()
+
+    async def drain(self, timeout: float | None) -> None:
+        """Wait until nothing is in flight."""
+        self.check_loop()
+        if not await self._wait_until(lambda: not self.in_flight, timeout):
+            message = f"{self.in_flight} operations still in flight after {timeout} s"
+            raise Timeout(errno.ETIMEDOUT, message, "drain", str(self.target))
+
+    # -- closing -------------------------------------------------------------------------------
+
+    def begin_close(self) -> None:
+        """Refuse new operations and close as soon as nothing is in flight."""
+        if self.state is State.OPEN:
+            self.state = State.CLOSING
+            for source in tuple(self._sources):
+                source.close(None if source.endless else ClosedError(f"{self.target} was closed meanwhile"))
+            for child in tuple(self._children):
+                child.begin_close()
+            self._advance()
+
+    def _advance(self) -> None:
+        if self.state is State.CLOSING and not (self._shutting or self.in_flight or self._children):
+            self._shutting = True
+            try:
+                self.shut()
+            except Exception:
+                self.shut_failed()
+                logger.exception("closing %s failed", self.target)
+
+    def shut_failed(self) -> None:
+        """No thread or no memory: the next call of `close` tries again, and nothing before."""
+        self._shut_failed = True
+
+    def _try_again(self) -> None:
+        """Take up what `shut` could not do the last time, here and below."""
+        for child in tuple(self._children):
+            child._try_again()
+        if self._shut_failed:
+            self._shut_failed = self._shutting = False
+        self._advance()
+
+    def shut(self) -> None:
+        """Start to close the native object; `closed` must follow, now or later."""
+        raise NotImplementedError
+
+    def closed(self, code: int = 0, operation: str = "") -> None:
+        """On the loop: the native object is gone, whatever C thought of it."""
+        self.state = State.CLOSED
+        self.pointer = None
+        if code < 0:
+            self._close_error = error_for(code, operation, self.target)
+            if self._overdue:  # nobody waits for it any more
+                logger.warning("closing in the background: %s", self._close_error)
+        self._wake_waiters()
+        if self._parent is not None:
+            self._parent._children.discard(self)
+            self._parent._advance()
+
+    def _is_stuck(self) -> bool:
+        return any(child._overdue or child._is_stuck() for child in self._children)
+
+    async def close(self, timeout: float | None) -> None:
+        """Close and wait for the end, at most `timeout` seconds."""
+        if self.state is State.CLOSED:
+            return
+        self.check_loop()
+        self.begin_close()
+        self._try_again()
+        if not await self._wait_until(lambda: self.state is State.CLOSED, timeout):
+            self._overdue = True
+            raise CloseTimeout(
+                errno.ETIMEDOUT,
+                f"not closed after {timeout} s: {self._held_up_by()}; it closes in the background when they end",
+                "close",
+                str(self.target),
+            )
+        if self._close_error is not None:
+            raise self._close_error
+
+    def _held_up_by(self) -> str:
+        operations = self.in_flight + sum(child.in_flight for child in self._children)
+        return f"{operations} operations in flight, {len(self._children)} handles still open"
+
+    async def leave(self, error: BaseException | None, timeout: float | None) -> None:
+        """Close at the end of ``async with``: within its bound, even when the task is cancelled.
+
+        What used up its time in an inner block is not waited for once more. An error that is on its
+        way out is not replaced by one of closing, but noted.
+        """
+        try:
+            with anyio.CancelScope(shield=True):
+                await self.close(0 if self._is_stuck() else timeout)
+        except RbdError as closing:
+            if error is None:
+                raise
+            error.add_note(f"then closing failed: {closing}")
+            logger.warning("closing after %s: %s", type(error).__name__, closing)

@@ -1,0 +1,94 @@
+"""The cluster's own log, as it is written."""
+
+import os
+from typing import Final, Literal
+
+from aiorbd._bridge.source import Source
+from aiorbd._handle import Handle
+from aiorbd._mailbox import Mailbox, Messages
+from aiorbd._marshal import invalid, utc
+from aiorbd._native import ffi, rados
+from aiorbd._resource import Resource
+from aiorbd.errors import Target, UsageError
+from aiorbd.models import LogEntry
+
+#: What is worth telling, least first.
+LogLevel = Literal["debug", "info", "sec", "warn", "error"]
+
+_LEVELS: Final = ("debug", "info", "sec", "warn", "error")
+
+#: Lines that may wait to be taken.
+ROOM: Final = 4096
+
+
+class LogHandle(Handle):
+    """The one log callback that a client has."""
+
+    def __init__(self, cluster: Handle, level: str) -> None:
+        super().__init__(cluster.bridge, cluster, Target("cluster", f"log of {cluster.target}"))
+        self.cluster: Handle = cluster
+        self.level: bytes = level.encode()
+        self.source: Source = self.new_source(endless=True)
+        self.mailbox: Mailbox = Mailbox(self, self.source, ROOM)
+
+    def listen(self) -> None:
+        """On a worker thread."""
+        callback = self.mailbox.function("log", "rados_log_callback2_t")
+        code = rados().rados_monitor_log2(self.cluster.pointer, self.level, callback, self.mailbox.argument)
+        self.raise_for(code, "rados_monitor_log2")
+        self.take(self.level)
+
+    def shut(self) -> None:
+        """Take the callback away: once librados has returned, none is running."""
+        if self.pointer is None:
+            self._gone(0)
+        else:
+            self.bridge.start_background(self, self._stop, self._gone)
+
+    def _stop(self) -> int:
+        code: int = rados().rados_monitor_log2(self.cluster.pointer, self.level, ffi.NULL, ffi.NULL)
+        return code
+
+    def _gone(self, code: int) -> None:
+        self.mailbox.release()
+        self.closed(code, "rados_monitor_log2")
+
+
+class ClusterLog(Resource):
+    """The cluster's log from now on, made by `Cluster.monitor_log`: iterate over it with ``async for``."""
+
+    _handle: LogHandle
+
+    def __init__(self, handle: LogHandle, close_timeout: float) -> None:
+        """Private: use `Cluster.monitor_log`."""
+        super().__init__(handle, close_timeout)
+        self._messages = Messages(handle.source, handle, handle.mailbox, _entry)
+
+    @property
+    def lost(self) -> int:
+        """How many lines nobody took in time, so that they were dropped."""
+        return self._handle.mailbox.lost
+
+    def __aiter__(self) -> Messages[LogEntry]:
+        return self._messages
+
+
+def _entry(numbers: list[int], data: bytes) -> LogEntry:
+    channel, who, name, level, message = (os.fsdecode(part) for part in data.split(b"\0")[:5])
+    seconds, nanoseconds, sequence = numbers
+    return LogEntry(utc(seconds, nanoseconds), channel, who, name, sequence, level, message)
+
+
+async def open_log(cluster: Handle, level: str, close_timeout: float) -> ClusterLog:
+    """Listen to the log: see `Cluster.monitor_log`."""
+    if level not in _LEVELS:
+        raise invalid(f"level {level!r} is none of {', '.join(_LEVELS)}", "rados_monitor_log2", cluster.target)
+    if any(isinstance(child, LogHandle) for child in cluster.children):
+        raise UsageError(f"the log of {cluster.target} is open already: a connection has one")
+    handle = LogHandle(cluster, level)
+    try:
+        await handle.run(handle.listen)
+    except BaseException:
+        handle.begin_close()
+        raise
+    return ClusterLog(handle, close_timeout)

@@ -1,0 +1,257 @@
+"""Clones and copies of an open image, and what makes it independent or smaller."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Unpack
+
+from aiorbd._bridge.progress import Progress
+from aiorbd._image_handle import ImageHandle
+from aiorbd._ioctx_handle import clone_snapshot
+from aiorbd._marshal import decode, encode_new_name, number
+from aiorbd._native import ffi, rbd
+from aiorbd._resource import Resource
+from aiorbd.enums import SnapshotNamespaceType
+from aiorbd.errors import ObjectNotFound
+from aiorbd.models import LinkedImage, Parent
+from aiorbd.options import ImageKeywords, ImageOptions, for_c
+
+if TYPE_CHECKING:
+    from aiorbd.image import Image
+    from aiorbd.ioctx import IoCtx
+    from aiorbd.snapshots import Snapshot
+
+
+class ImageCopies(Resource):
+    """Copies, clones, parents and children of an open image: part of `Image`."""
+
+    _handle: ImageHandle
+    _name: str
+
+    async def clone(
+        self,
+        snapshot: "str | Snapshot",
+        ioctx: "IoCtx",
+        name: str,
+        options: ImageOptions | None = None,
+        **keywords: Unpack[ImageKeywords],
+    ) -> None:
+        """Make a clone of one of this image's snapshots. When cancelled, the outcome is unknown.
+
+        Args:
+            snapshot: The snapshot; it must be protected, unless `clone_format` is 2.
+            ioctx: Where the clone is made: any pool and namespace of the same cluster.
+            name: The clone's name.
+            options: Options of the clone.
+            **keywords: Options too: see `ImageKeywords`.
+
+        Raises:
+            SnapshotNotFound: There is no such snapshot.
+            ImageExists: There is an image `name`.
+            InvalidArgument: The snapshot is not protected, or an option is not acceptable.
+
+        Implements: rbd_clone3
+        """
+        wanted = snapshot if isinstance(snapshot, str) else snapshot.name
+        parent = self._handle.ioctx
+        await clone_snapshot(parent, self._name, wanted, ioctx._handle, name, for_c(options, keywords, "clone"))
+
+    async def copy(
+        self,
+        ioctx: "IoCtx",
+        name: str,
+        options: ImageOptions | None = None,
+        *,
+        sparse_size: int = 0,
+        progress: Progress | None = None,
+        **keywords: Unpack[ImageKeywords],
+    ) -> None:
+        """Copy what the image is read at into a new image, without its snapshots.
+
+        librbd cannot be stopped: when cancelled, the copy goes on.
+
+        Args:
+            ioctx: Where the copy is made.
+            name: The copy's name.
+            options: Options of the copy; what is not given is as it is here.
+            sparse_size: Zeroes of at least this many bytes become holes; 0 for librbd's own choice.
+            progress: Called on the event loop with what is done and what there is to do.
+            **keywords: Options too: see `ImageKeywords`.
+
+        Raises:
+            ImageExists: There is an image `name`.
+            InvalidArgument: The name or an option is not acceptable.
+
+        Implements: rbd_copy_with_progress4
+        """
+        function = "rbd_copy_with_progress4"
+        other = ioctx._handle
+        other.check()
+        encoded, on = encode_new_name(name, "image name", function), other.image(name)
+        number(sparse_size, "sparse size", function, on)
+        wanted = for_c(options, keywords, "copy")
+        await self._handle.call_with_progress(
+            function,
+            other.pointer,
+            encoded,
+            wanted,
+            progress=progress,
+            on=on,
+            after=(sparse_size,),
+            also=[other],
+        )
+
+    async def copy_to(self, image: "Image", *, progress: Progress | None = None) -> None:
+        """Copy what this image is read at into another open one, which must be at least as large.
+
+        librbd cannot be stopped: when cancelled, the copy goes on.
+
+        Raises:
+            InvalidArgument: The other image is smaller.
+            ReadOnlyImage: The other image is open for reading only.
+
+        Implements: rbd_copy_with_progress2
+        """
+        other = image._handle
+        other.check()
+        await self._handle.call_with_progress(
+            "rbd_copy_with_progress2", other.pointer, progress=progress, on=other.target, also=[other]
+        )
+
+    async def deep_copy(
+        self,
+        ioctx: "IoCtx",
+        name: str,
+        options: ImageOptions | None = None,
+        *,
+        progress: Progress | None = None,
+        **keywords: Unpack[ImageKeywords],
+    ) -> None:
+        """Copy the image with its snapshots into a new one. librbd cannot be stopped: when cancelled, it goes on.
+
+        Args:
+            ioctx: Where the copy is made.
+            name: The copy's name.
+            options: Options of the copy; what is not given is as it is here.
+            progress: Called on the event loop with what is done and what there is to do.
+            **keywords: Options too: see `ImageKeywords`; `flatten` leaves the copy without a parent.
+
+        Raises:
+            ImageExists: There is an image `name`.
+            InvalidArgument: The name or an option is not acceptable.
+
+        Implements: rbd_deep_copy_with_progress
+        """
+        function = "rbd_deep_copy_with_progress"
+        other = ioctx._handle
+        other.check()
+        encoded, on = encode_new_name(name, "image name", function), other.image(name)
+        wanted = for_c(options, keywords, "deep_copy")
+        await self._handle.call_with_progress(
+            function, other.pointer, encoded, wanted, progress=progress, on=on, also=[other]
+        )
+
+    async def flatten(self, *, progress: Progress | None = None) -> None:
+        """Copy what a clone has of its parent, and part it from there.
+
+        When cancelled, librbd is asked to stop; calling again goes on with the work.
+
+        Args:
+            progress: Called on the event loop with what is done and what there is to do. What it raises stops
+                the work and is raised here.
+
+        Raises:
+            InvalidArgument: The image has no parent.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_flatten_with_progress
+        """
+        await self._handle.call_with_progress("rbd_flatten_with_progress", progress=progress)
+
+    async def sparsify(self, sparse_size: int, *, progress: Progress | None = None) -> None:
+        """Give up the space of zeroes. When cancelled, librbd is asked to stop; nothing is lost.
+
+        Args:
+            sparse_size: How many zeroes in a row are worth it: a power of two, 4096 to the object's size.
+            progress: Called on the event loop with what is done and what there is to do.
+
+        Raises:
+            InvalidArgument: `sparse_size` is no such number.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_sparsify_with_progress
+        """
+        number(sparse_size, "sparse size", "rbd_sparsify_with_progress", self._handle.target)
+        await self._handle.call_with_progress("rbd_sparsify_with_progress", sparse_size, progress=progress)
+
+    async def rebuild_object_map(self, *, progress: Progress | None = None) -> None:
+        """Look at all objects and make the object map anew. When cancelled, librbd is asked to stop.
+
+        Raises:
+            InvalidArgument: The image does not have the feature ``OBJECT_MAP``.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_rebuild_object_map
+        """
+        await self._handle.call_with_progress("rbd_rebuild_object_map", progress=progress)
+
+    async def get_parent(self) -> Parent | None:
+        """Return what the image was cloned from; None when it is no clone, or not any more.
+
+        Implements: rbd_get_parent
+        """
+        handle = self._handle
+        on = handle.about("other", "parent")
+
+        def call() -> Parent:
+            image, snapshot = ffi.new("rbd_linked_image_spec_t *"), ffi.new("rbd_snap_spec_t *")
+            handle.raise_for(rbd().rbd_get_parent(handle.pointer, image, snapshot), "rbd_get_parent", on)
+            try:
+                kind = SnapshotNamespaceType(snapshot.namespace_type)
+                return Parent(_linked(image), snapshot.id, decode(snapshot.name), kind)
+            finally:
+                rbd().rbd_linked_image_spec_cleanup(image)
+                rbd().rbd_snap_spec_cleanup(snapshot)
+
+        try:
+            return await handle.run(call)
+        except ObjectNotFound:
+            return None
+
+    async def get_overlap(self) -> int:
+        """Return how many bytes, from the beginning, a clone may still have of its parent; 0 without one.
+
+        Implements: rbd_get_overlap
+        """
+        overlap: int = await self._handle.get("rbd_get_overlap", "uint64_t *")
+        return overlap
+
+    async def children(self) -> AsyncIterator[LinkedImage]:
+        """Iterate over the clones of what the image is read at: of a snapshot, or of all snapshots.
+
+        Implements: rbd_list_children3
+        """
+        async for child in _linked_images(self._handle, "rbd_list_children3"):
+            yield child
+
+    async def descendants(self) -> AsyncIterator[LinkedImage]:
+        """Iterate over the clones of the image, their clones, and so on.
+
+        Implements: rbd_list_descendants
+        """
+        async for child in _linked_images(self._handle, "rbd_list_descendants"):
+            yield child
+
+
+def _linked_images(handle: ImageHandle, function: str) -> AsyncIterator[LinkedImage]:
+    cleanup = rbd().rbd_linked_image_spec_list_cleanup
+    return handle.listing(function, "rbd_linked_image_spec_t", cleanup, _linked)
+
+
+def _linked(spec: Any) -> LinkedImage:
+    return LinkedImage(
+        spec.pool_id,
+        decode(spec.pool_name),
+        decode(spec.pool_namespace),
+        decode(spec.image_id),
+        decode(spec.image_name),
+        bool(spec.trash),
+    )

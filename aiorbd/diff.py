@@ -1,0 +1,170 @@
+"""What changed in an image, while librbd is still looking."""
+
+import errno
+from typing import Any, Final, NamedTuple
+
+from aiorbd._bridge.operation import Job
+from aiorbd._bridge.source import Source, Stream
+from aiorbd._image_handle import ImageHandle
+from aiorbd._marshal import encode_name, number
+from aiorbd._native import bridge_ffi, ffi, rbd
+from aiorbd._resource import Resource
+from aiorbd.errors import PastEndOfImage, Target
+from aiorbd.models import Extent
+from aiorbd.snapshots import Snapshot, snapshot_target
+
+#: Extents that librbd may be ahead of the loop; 24 bytes each.
+AHEAD: Final = 4096
+
+#: Extents taken at once.
+BATCH: Final = 256
+
+
+class _Walk(Job[int]):
+    """librbd's walk over the image, on a worker thread, and the extents that it is ahead.
+
+    It does not know who iterates: what is forgotten must be collected, which stops the walk.
+    """
+
+    __slots__ = ("_diff", "_lib", "_source", "_token")
+
+    def __init__(self, handle: ImageHandle, source: Source, arguments: "_Arguments") -> None:
+        super().__init__(handle, lambda: _walk(handle, self._diff, arguments))
+        self._lib = lib = handle.lib
+        self._source = source
+        self._token = handle.bridge.listen(source.tell)
+        diff = lib.aiorbd_diff_new(handle.bridge.queue, self._token, AHEAD)
+        if not diff:
+            self.let_go()
+            raise MemoryError
+        self._diff = bridge_ffi.gc(diff, lib.aiorbd_diff_release)
+
+    def stop(self) -> None:
+        """Any thread: the next extent ends the walk."""
+        self._lib.aiorbd_diff_stop(self._diff)
+
+    def take(self, numbers: Any) -> int:
+        """Take up to `BATCH` extents, as three numbers each; return how many."""
+        count: int = self._lib.aiorbd_diff_take(self._diff, numbers, BATCH)
+        return count
+
+    def settle(self) -> None:
+        """Tell whoever iterates that this is all."""
+        self.let_go()
+        self._source.end(self.error)
+
+    def let_go(self) -> None:
+        """Nothing more will come."""
+        super().let_go()
+        self.owner.bridge.unlisten(self._token)
+
+
+class _Arguments(NamedTuple):
+    """What `Image.diff` was asked for."""
+
+    since: bytes | None
+    target: Target
+    offset: int
+    length: int | None
+    include_parent: bool
+    whole_object: bool
+
+
+def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
+    """On a worker thread."""
+    out = ffi.new("uint64_t *")
+    handle.raise_for(rbd().rbd_get_size(handle.pointer, out), "rbd_get_size")
+    rest = out[0] - arguments.offset
+    wanted = rest if arguments.length is None else arguments.length
+    if wanted > rest:
+        message = f"past the end of the image, which has {out[0]} bytes"
+        raise PastEndOfImage(errno.EINVAL, message, "rbd_diff_iterate2", str(handle.target))
+    if wanted <= 0:  # of an empty range, librbd 16.2 aborts the process in some cases
+        return 0
+    code = rbd().rbd_diff_iterate2(
+        handle.pointer,
+        arguments.since if arguments.since is not None else ffi.NULL,
+        arguments.offset,
+        wanted,
+        arguments.include_parent,
+        arguments.whole_object,
+        ffi.cast("int (*)(uint64_t, size_t, int, void *)", handle.lib.aiorbd_diff_callback()),
+        ffi.cast("void *", diff),
+    )
+    return handle.raise_for(code, "rbd_diff_iterate2", arguments.target)
+
+
+class Diff(Stream[Extent]):
+    """The extents of a diff: iterate over it with ``async for``. Made by `ImageDiff.diff`.
+
+    librbd walks the image on a worker thread, at most a few thousand extents ahead. Leaving the loop early,
+    `aclose` or the end of an ``async with`` block around it stops librbd at the next extent; `Image.in_flight`
+    tells when it has.
+    """
+
+    def __init__(self, handle: ImageHandle, arguments: _Arguments) -> None:
+        """Private: use `ImageDiff.diff`."""
+        handle.check()
+        super().__init__(handle.new_source(endless=False), handle.check_loop)
+        self._handle = handle
+        self._arguments = arguments
+        self._numbers = bridge_ffi.new("uint64_t[]", 3 * BATCH)
+        self._walk: _Walk | None = None
+
+    def _begin(self) -> None:
+        if self._walk is None:
+            self._handle.check()
+            self._walk = walk = _Walk(self._handle, self._source, self._arguments)
+            self._source.stop = walk.stop
+            self._handle.bridge.start(walk)
+
+    def _take(self) -> list[Extent]:
+        count = self._walk.take(self._numbers) if self._walk is not None else 0
+        numbers = iter(bridge_ffi.unpack(self._numbers, 3 * count))
+        return [Extent(offset, length, bool(exists)) for offset, length, exists in zip(*[numbers] * 3, strict=True)]
+
+
+class ImageDiff(Resource):
+    """What changed in an image: part of `Image`."""
+
+    _handle: ImageHandle
+
+    def diff(
+        self,
+        offset: int = 0,
+        length: int | None = None,
+        from_snapshot: str | Snapshot | None = None,
+        *,
+        include_parent: bool = True,
+        whole_object: bool = False,
+    ) -> Diff:
+        """Iterate over what changed since a snapshot, or over what there is.
+
+        The later state is what the image is read at: now, or the snapshot that it was opened at or that was
+        set. Extents come in the order of librbd's, nearly that of their offsets, while it is still looking.
+
+        Args:
+            offset: Where to begin, in bytes.
+            length: How many bytes to look at; None for all to the end.
+            from_snapshot: The earlier state; None for before the image was made.
+            include_parent: Whether what comes from a clone's parent counts as data, if there is no `from_snapshot`.
+            whole_object: Whether to give changed objects as a whole, which is fast with the feature ``FAST_DIFF``.
+
+        Raises:
+            SnapshotNotFound: There is no such snapshot; at the first extent, like all that follow.
+            PastEndOfImage: The range does not lie within the image.
+            InvalidArgument: The snapshot is younger than the image's state.
+            ClosedError: The image was closed before the end.
+
+        Implements: rbd_diff_iterate2
+        """
+        handle = self._handle
+        on, since = handle.target, None
+        if from_snapshot is not None:
+            name = from_snapshot.name if isinstance(from_snapshot, Snapshot) else from_snapshot
+            since = encode_name(name, "snapshot name", "rbd_diff_iterate2")
+            on = snapshot_target(handle, name)
+        number(offset, "offset", "rbd_diff_iterate2", handle.target)
+        if length is not None:
+            number(length, "length", "rbd_diff_iterate2", handle.target)
+        return Diff(handle, _Arguments(since, on, offset, length, include_parent, whole_object))

@@ -1,0 +1,108 @@
+"""Keys and values that are kept with an image, or with a pool."""
+
+import errno
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from aiorbd import _native
+from aiorbd._handle import Handle
+from aiorbd._marshal import encode_name, grow, invalid, split
+from aiorbd._native import ffi
+from aiorbd._resource import Topic
+from aiorbd.errors import Target
+
+#: Keys that are asked for at once.
+PAGE: Final = 64
+
+
+class Metadata(Topic[Handle]):
+    """Keys and values, both text: `Image.metadata`, and `IoCtx.metadata` for a pool's.
+
+    Keys that begin with ``conf_`` override Ceph's options for that image or pool.
+    """
+
+    def __init__(self, handle: Handle, prefix: str) -> None:
+        """Private."""
+        super().__init__(handle)
+        self._prefix = prefix
+
+    def _key(self, key: str) -> Target:
+        return self._handle.about("key", f"metadata key {key!r}")
+
+    async def get(self, key: str) -> str:
+        """Return the value of a key, of any size.
+
+        Raises:
+            MetadataNotFound: There is no such key; it is a `KeyError`.
+
+        Implements: rbd_metadata_get, rbd_pool_metadata_get
+        """
+        function = f"{self._prefix}_get"
+        encoded = encode_name(key, "key", function)
+        return await self._handle.get_string(function, encoded, size_type="size_t *", on=self._key(key))
+
+    async def set(self, key: str, value: str) -> None:
+        """Set a key. When cancelled, the outcome is unknown.
+
+        Raises:
+            InvalidArgument: The key is empty, or one of them contains NUL.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_metadata_set, rbd_pool_metadata_set
+        """
+        function = f"{self._prefix}_set"
+        encoded = encode_name(key, "key", function)
+        if "\0" in value:
+            raise invalid("value must not contain NUL", function, self._key(key))
+        await self._handle.call(function, encoded, value.encode(), on=self._key(key))
+
+    async def remove(self, key: str) -> None:
+        """Remove a key. When cancelled, the outcome is unknown.
+
+        Raises:
+            MetadataNotFound: There is no such key; it is a `KeyError`.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_metadata_remove, rbd_pool_metadata_remove
+        """
+        function = f"{self._prefix}_remove"
+        encoded = encode_name(key, "key", function)
+        on = self._key(key)
+        c_function = getattr(_native.rbd(), function)
+        handle = self._handle
+
+        def call() -> None:
+            # Ceph removes a key that is not there without a word.
+            size = ffi.new("size_t *", 0)
+            code = getattr(_native.rbd(), f"{self._prefix}_get")(handle.pointer, encoded, ffi.NULL, size)
+            if code not in (0, -errno.ERANGE):
+                handle.raise_for(code, function, on)
+            handle.raise_for(c_function(handle.pointer, encoded), function, on)
+
+        await handle.run(call)
+
+    async def items(self) -> AsyncIterator[tuple[str, str]]:
+        """Iterate over all keys and their values, in the order of the keys; a page of them at a time is in memory.
+
+        Implements: rbd_metadata_list, rbd_pool_metadata_list
+        """
+        handle, function = self._handle, f"{self._prefix}_list"
+        c_function = getattr(_native.rbd(), function)
+        start = b""
+        while True:
+
+            def read(size: int, start: bytes = start) -> tuple[int, Any]:
+                keys, values = ffi.new("char[]", size), ffi.new("char[]", size)
+                key_length, value_length = ffi.new("size_t *", size), ffi.new("size_t *", size)
+                code = c_function(handle.pointer, start, PAGE, keys, key_length, values, value_length)
+                if code == -errno.ERANGE:
+                    return code, None
+                handle.raise_for(code, function)
+                return code, (split(keys, key_length[0]), split(values, value_length[0]))
+
+            keys, values = await handle.run(lambda read=read: grow(read, 4096))  # type: ignore[misc]
+            for item in zip(keys, values, strict=True):
+                yield item
+            if len(keys) < PAGE:
+                return
+            start = encode_name(keys[-1], "key", function)

@@ -1,0 +1,370 @@
+"""Snapshots of an open image."""
+
+import errno
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from aiorbd._bridge.progress import Progress
+from aiorbd._image_handle import ImageHandle
+from aiorbd._marshal import decode, encode_name, encode_new_name, grow, grow_string, number, utc
+from aiorbd._native import ffi, rbd
+from aiorbd._resource import Resource
+from aiorbd.enums import SnapshotCreateFlag, SnapshotNamespaceType, SnapshotRemoveFlag
+from aiorbd.errors import SnapshotNotFound, Target
+
+
+class Snapshot:
+    """A snapshot of an open image, from `Image.create_snapshot`, `Image.snapshots` or `Image.get_snapshot`.
+
+    It lives as long as the image is open.
+
+    Attributes:
+        id: Its id, which stays.
+        name: Its name when it was asked for.
+        size: The image's size then, in bytes.
+    """
+
+    __slots__ = ("_handle", "id", "name", "size")
+
+    def __init__(self, handle: ImageHandle, snapshot_id: int, name: str, size: int) -> None:
+        """Private."""
+        self._handle = handle
+        self.id: int = snapshot_id
+        self.name: str = name
+        self.size: int = size
+
+    def __repr__(self) -> str:
+        return f"<aiorbd.Snapshot: {self.name!r}, id {self.id}, {self.size} bytes>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and (self._handle, self.id) == (other._handle, other.id)
+
+    def __hash__(self) -> int:
+        return hash((self._handle, self.id))
+
+    @property
+    def _encoded(self) -> bytes:
+        return encode_name(self.name, "snapshot name", "rbd_snap_get_id")
+
+    @property
+    def _target(self) -> Target:
+        return snapshot_target(self._handle, self.name)
+
+    async def protect(self) -> None:
+        """Protect it from being removed. When cancelled, the outcome is unknown.
+
+        Raises:
+            SnapshotBusy: It is protected already.
+
+        Implements: rbd_snap_protect
+        """
+        await self._handle.call("rbd_snap_protect", self._encoded, on=self._target)
+
+    async def unprotect(self) -> None:
+        """Let it be removed again. When cancelled, the outcome is unknown.
+
+        Raises:
+            SnapshotBusy: It has clones.
+            InvalidArgument: It is not protected.
+
+        Implements: rbd_snap_unprotect
+        """
+        await self._handle.call("rbd_snap_unprotect", self._encoded, on=self._target)
+
+    async def is_protected(self) -> bool:
+        """Tell whether it is protected.
+
+        Implements: rbd_snap_is_protected
+        """
+        return bool(await self._handle.get("rbd_snap_is_protected", "int *", self._encoded, on=self._target))
+
+    async def remove(self, flags: SnapshotRemoveFlag | int = 0, *, progress: Progress | None = None) -> None:
+        """Remove it. When cancelled, the outcome is unknown.
+
+        Args:
+            flags: What to do first when it is protected or has clones.
+            progress: Called on the event loop while clones are flattened.
+
+        Raises:
+            SnapshotNotFound: It is gone already.
+            SnapshotBusy: It is protected.
+
+        Implements: rbd_snap_remove2
+        """
+        number(flags, "flags", "rbd_snap_remove2", self._target, bits=32)
+        await self._handle.call_with_progress(
+            "rbd_snap_remove2", self._encoded, flags, progress=progress, on=self._target
+        )
+
+    async def remove_by_id(self) -> None:
+        """Remove it by its id, which works for what is in the trash of snapshots too.
+
+        When cancelled, the outcome is unknown.
+
+        Raises:
+            SnapshotNotFound: It is gone already.
+            SnapshotBusy: It is protected, or still in use.
+
+        Implements: rbd_snap_remove_by_id
+        """
+        await self._handle.call("rbd_snap_remove_by_id", self.id, on=self._target)
+
+    async def rename(self, new_name: str) -> None:
+        """Give it another name. When cancelled, the outcome is unknown.
+
+        Raises:
+            SnapshotExists: The image has another of that name.
+            InvalidArgument: The name is empty or holds ``@`` or ``/``.
+
+        Implements: rbd_snap_rename
+        """
+        encoded = encode_new_name(new_name, "new snapshot name", "rbd_snap_rename")
+        on = Target("snapshot", f"{self._target}, new name {new_name!r}")
+        await self._handle.call("rbd_snap_rename", self._encoded, encoded, on=on)
+        self.name = new_name
+
+    async def rollback(self, *, progress: Progress | None = None) -> None:
+        """Make the image what it was then, its size included.
+
+        When cancelled, librbd is asked to stop, and the image is a mixture until it is rolled back again.
+        A write at the same time may be lost.
+
+        Args:
+            progress: Called on the event loop with what is done and what there is to do.
+
+        Raises:
+            SnapshotNotFound: It is gone.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_snap_rollback_with_progress
+        """
+        await self._handle.call_that_shrinks(
+            "rbd_snap_rollback_with_progress", self.size, self._encoded, progress=progress, on=self._target
+        )
+
+    async def set(self) -> None:
+        """Read the image as it was then, until `Image.set_snapshot` says otherwise.
+
+        Raises:
+            SnapshotNotFound: It is gone.
+
+        Implements: rbd_snap_set_by_id
+        """
+        await set_snapshot(self._handle, snapshot_id=self.id)
+
+    async def get_timestamp(self) -> datetime:
+        """Return when it was made.
+
+        Raises:
+            SnapshotNotFound: It is gone.
+
+        Implements: rbd_snap_get_timestamp
+        """
+        handle, target = self._handle, self._target
+
+        def call() -> datetime:
+            _name_of(handle, self.id)  # of an id that is not there, librbd 16.2 aborts the process
+            out = ffi.new("struct timespec *")
+            handle.raise_for(
+                rbd().rbd_snap_get_timestamp(handle.pointer, self.id, out), "rbd_snap_get_timestamp", target
+            )
+            return utc(out.tv_sec, out.tv_nsec)
+
+        return await handle.run(call)
+
+    async def get_namespace_type(self) -> SnapshotNamespaceType:
+        """Return whose it is.
+
+        Raises:
+            SnapshotNotFound: It is gone.
+
+        Implements: rbd_snap_get_namespace_type
+        """
+        out_type = "rbd_snap_namespace_type_t *"
+        kind = await self._handle.get("rbd_snap_get_namespace_type", out_type, self.id, on=self._target)
+        return SnapshotNamespaceType(kind)
+
+    async def get_trash_namespace(self) -> str:
+        """Return the name it had before it went to the trash of snapshots.
+
+        Raises:
+            InvalidArgument: It is not there.
+            SnapshotNotFound: It is gone.
+
+        Implements: rbd_snap_get_trash_namespace
+        """
+        return await self._handle.get_string("rbd_snap_get_trash_namespace", self.id, on=self._target)
+
+
+class ImageSnapshots(Resource):
+    """The snapshots of an open image: part of `Image`."""
+
+    _handle: ImageHandle
+
+    async def create_snapshot(
+        self, name: str, flags: SnapshotCreateFlag | int = 0, *, progress: Progress | None = None
+    ) -> Snapshot:
+        """Take a snapshot. When cancelled, the outcome is unknown.
+
+        What was written before and not flushed is part of it.
+
+        Args:
+            name: Its name, without ``@`` and ``/``.
+            flags: Whether clients that watch for it are asked to quiesce first.
+            progress: Called on the event loop while they do.
+
+        Raises:
+            SnapshotExists: The image has one of that name.
+            InvalidArgument: The name is empty or holds ``@`` or ``/``.
+            ReadOnlyImage: The image is open for reading only.
+            DiskQuotaExceeded: The limit of snapshots is reached.
+
+        Implements: rbd_snap_create2
+        """
+        handle = self._handle
+        encoded = encode_new_name(name, "snapshot name", "rbd_snap_create2")
+        on = snapshot_target(handle, name)
+        number(flags, "flags", "rbd_snap_create2", on, bits=32)
+        await handle.call_with_progress("rbd_snap_create2", encoded, flags, progress=progress, on=on)
+        return await self.get_snapshot(name)
+
+    async def snapshots(self) -> AsyncIterator[Snapshot]:
+        """Iterate over all snapshots, of all namespaces, the oldest first.
+
+        Implements: rbd_snap_list
+        """
+        handle = self._handle
+        async for snapshot in handle.listing(
+            "rbd_snap_list",
+            "rbd_snap_info_t",
+            lambda items, count: rbd().rbd_snap_list_end(items) if count else None,
+            lambda item: Snapshot(handle, item.id, decode(item.name), item.size),
+            count_type="int *",
+        ):
+            yield snapshot
+
+    async def get_snapshot(self, name: str | None = None, *, snapshot_id: int | None = None) -> Snapshot:
+        """Return a snapshot, by its name or by its id.
+
+        Raises:
+            SnapshotNotFound: There is no such snapshot.
+
+        Implements: rbd_snap_get_id, rbd_snap_get_name, rbd_snap_list
+        """
+        handle = self._handle
+        handle.check()
+        encoded, known = _which(handle, name, snapshot_id)
+        on = snapshot_target(handle, name, snapshot_id)
+
+        def call() -> Snapshot:
+            found = known
+            if encoded is not None:
+                out = ffi.new("uint64_t *")
+                handle.raise_for(rbd().rbd_snap_get_id(handle.pointer, encoded, out), "rbd_snap_get_id", on)
+                found = out[0]
+            return Snapshot(handle, found, _name_of(handle, found), _size_of(handle, found, on))
+
+        return await handle.run(call)
+
+    async def snapshot_exists(self, name: str) -> bool:
+        """Tell whether the image has a snapshot of that name.
+
+        Implements: rbd_snap_exists
+        """
+        return bool(
+            await self._handle.get("rbd_snap_exists", "bool *", encode_name(name, "snapshot name", "rbd_snap_exists"))
+        )
+
+    async def set_snapshot(self, name: str | None = None, *, snapshot_id: int | None = None) -> None:
+        """Read the image as it was at a snapshot; with neither name nor id, as it is now.
+
+        While a snapshot is set, the image cannot be written to. When cancelled, the outcome is unknown.
+
+        Raises:
+            SnapshotNotFound: There is no such snapshot.
+
+        Implements: rbd_snap_set, rbd_snap_set_by_id
+        """
+        await set_snapshot(self._handle, name, snapshot_id)
+
+    async def get_snapshot_limit(self) -> int | None:
+        """Return how many snapshots the image may have; None for any number.
+
+        Implements: rbd_snap_get_limit
+        """
+        limit: int = await self._handle.get("rbd_snap_get_limit", "uint64_t *")
+        return None if limit == _NO_LIMIT else limit
+
+    async def set_snapshot_limit(self, limit: int | None) -> None:
+        """Set how many snapshots the image may have; None for any number. When cancelled, the outcome is unknown.
+
+        Raises:
+            InvalidArgument: The limit is out of range, or there are more snapshots already.
+
+        Implements: rbd_snap_set_limit
+        """
+        value = _NO_LIMIT if limit is None else number(limit, "limit", "rbd_snap_set_limit", self._handle.target)
+        await self._handle.call("rbd_snap_set_limit", value)
+
+
+_NO_LIMIT = (1 << 64) - 1
+
+
+def snapshot_target(handle: ImageHandle, name: str | None, snapshot_id: int | None = None) -> Target:
+    """Name a snapshot in errors."""
+    return handle.about("snapshot", f"snapshot {name!r}" if name is not None else f"snapshot id {snapshot_id}")
+
+
+def _which(handle: ImageHandle, name: str | None, snapshot_id: int | None) -> tuple[bytes | None, int]:
+    if (name is None) == (snapshot_id is None):
+        raise TypeError("takes either a name or a snapshot_id")
+    if snapshot_id is not None:
+        on = snapshot_target(handle, None, snapshot_id)
+        return None, number(snapshot_id, "snapshot id", "rbd_snap_get_name", on, bits=64)
+    return encode_name(name or "", "snapshot name", "rbd_snap_get_id"), 0
+
+
+async def set_snapshot(handle: ImageHandle, name: str | None = None, snapshot_id: int | None = None) -> None:
+    """See `ImageSnapshots.set_snapshot`."""
+    if name is None and snapshot_id is None:
+        await handle.switch("rbd_snap_set", ffi.NULL)
+        handle.snapshot = None
+        return
+    encoded, known = _which(handle, name, snapshot_id)
+    on = snapshot_target(handle, name, snapshot_id)
+    if encoded is not None:
+        await handle.switch("rbd_snap_set", encoded, on=on)
+        handle.snapshot = name
+    else:
+        await handle.switch("rbd_snap_set_by_id", known, on=on)
+        handle.snapshot = await handle.run(lambda: _name_of(handle, known))
+
+
+def _name_of(handle: ImageHandle, snapshot_id: int) -> str:
+    """On a worker thread."""
+    on = snapshot_target(handle, None, snapshot_id)
+    return grow_string(
+        lambda buffer, size: rbd().rbd_snap_get_name(handle.pointer, snapshot_id, buffer, ffi.new("size_t *", size)),
+        lambda code: handle.raise_for(code, "rbd_snap_get_name", on),
+    )
+
+
+def _size_of(handle: ImageHandle, snapshot_id: int, on: Target) -> int:
+    """On a worker thread: the list is the only place that has it."""
+
+    def read(size: int) -> tuple[int, Any]:
+        items, count = ffi.new("rbd_snap_info_t[]", size), ffi.new("int *", size)
+        code = rbd().rbd_snap_list(handle.pointer, items, count)
+        if code < 0:
+            return code, None
+        try:
+            return code, next((items[index].size for index in range(code) if items[index].id == snapshot_id), None)
+        finally:
+            if code:
+                rbd().rbd_snap_list_end(items)
+
+    size = grow(read, 256)
+    if size is None:
+        raise SnapshotNotFound(errno.ENOENT, "no such snapshot", "rbd_snap_list", str(on))
+    return int(size)

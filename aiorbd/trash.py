@@ -1,0 +1,145 @@
+"""Images that were removed, but not quite."""
+
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from aiorbd._bridge.progress import Progress
+from aiorbd._ioctx_handle import IoCtxHandle
+from aiorbd._marshal import decode, encode_name, encode_new_name, invalid, number, utc
+from aiorbd._native import ffi, rbd
+from aiorbd._resource import Topic
+from aiorbd.enums import TrashImageSource
+from aiorbd.errors import Target
+from aiorbd.models import TrashEntry
+
+
+class Trash(Topic[IoCtxHandle]):
+    """The trash of a pool or namespace: `IoCtx.trash`."""
+
+    def _entry(self, image_id: str) -> Target:
+        return Target("image", f"image id {image_id!r} in the trash of {self._handle.target}")
+
+    async def move(self, name: str, delay: float | timedelta = 0) -> None:
+        """Move an image to the trash. When cancelled, the outcome is unknown.
+
+        Args:
+            name: Its name.
+            delay: Seconds before it can be removed from there without force.
+
+        Raises:
+            ImageNotFound: There is no such image.
+            ImageBusy: It is open somewhere, or a client that had it open died less than 30 s ago.
+
+        Implements: rbd_trash_move
+        """
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        encoded = encode_name(name, "image name", "rbd_trash_move")
+        on = self._handle.image(name)
+        await self._handle.call("rbd_trash_move", encoded, number(int(seconds), "delay", "rbd_trash_move", on), on=on)
+
+    async def get(self, image_id: str) -> TrashEntry:
+        """Return one entry.
+
+        Raises:
+            ImageNotFound: There is none of that id.
+
+        Implements: rbd_trash_get
+        """
+        handle, on = self._handle, self._entry(image_id)
+        encoded = encode_name(image_id, "image id", "rbd_trash_get")
+
+        def call() -> TrashEntry:
+            info = ffi.new("rbd_trash_image_info_t *")
+            handle.raise_for(rbd().rbd_trash_get(handle.pointer, encoded, info), "rbd_trash_get", on)
+            try:
+                return _entry(info)
+            finally:
+                rbd().rbd_trash_get_cleanup(info)
+
+        return await handle.run(call)
+
+    async def entries(self) -> AsyncIterator[TrashEntry]:
+        """Iterate over what is in the trash.
+
+        Implements: rbd_trash_list
+        """
+        cleanup = rbd().rbd_trash_list_cleanup
+        async for entry in self._handle.listing("rbd_trash_list", "rbd_trash_image_info_t", cleanup, _entry):
+            yield entry
+
+    async def remove(self, image_id: str, force: bool = False, *, progress: Progress | None = None) -> None:
+        """Remove an image for good.
+
+        When cancelled, librbd is asked to stop; calling again finishes the work.
+
+        Args:
+            image_id: Its id.
+            force: Although its time in the trash is not over.
+            progress: Called on the event loop with what is done and what there is to do.
+
+        Raises:
+            ImageNotFound: There is no such image in the trash.
+            PermissionError: Its time in the trash is not over.
+            ImageHasSnapshots: Its snapshots must go first.
+            ImageBusy: It is open somewhere.
+
+        Implements: rbd_trash_remove_with_progress
+        """
+        function = "rbd_trash_remove_with_progress"
+        encoded = encode_name(image_id, "image id", function)
+        await self._handle.call_with_progress(function, encoded, force, progress=progress, on=self._entry(image_id))
+
+    async def restore(self, image_id: str, name: str) -> None:
+        """Take an image out of the trash, under a name. When cancelled, the outcome is unknown.
+
+        Raises:
+            ImageNotFound: There is no such image in the trash.
+            ImageExists: There is an image of that name.
+
+        Implements: rbd_trash_restore
+        """
+        encoded = encode_name(image_id, "image id", "rbd_trash_restore")
+        encoded_name = encode_new_name(name, "image name", "rbd_trash_restore")
+        on = Target("image", f"{self._entry(image_id)}, new name {name!r}")
+        await self._handle.call("rbd_trash_restore", encoded, encoded_name, on=on)
+
+    async def purge(
+        self,
+        expired_before: datetime | None = None,
+        threshold: float | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Remove for good what has been in the trash long enough.
+
+        librbd cannot be stopped: when cancelled, it goes on.
+
+        Args:
+            expired_before: What could be removed by then; None for now.
+            threshold: Instead, the oldest ones until the pool is no fuller than this, of 1.
+            progress: Called on the event loop with what is done and what there is to do.
+
+        Raises:
+            InvalidArgument: The threshold is not between 0 and 1.
+
+        Implements: rbd_trash_purge_with_progress
+        """
+        function = "rbd_trash_purge_with_progress"
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise invalid(f"threshold {threshold} is not between 0 and 1", function, self._handle.target)
+        when = int(time.time() if expired_before is None else expired_before.timestamp())
+        limit = -1.0 if threshold is None else threshold
+        on = Target("other", f"trash of {self._handle.target}")
+        await self._handle.call_with_progress(function, when, limit, progress=progress, on=on)
+
+
+def _entry(info: Any) -> TrashEntry:
+    return TrashEntry(
+        decode(info.id),
+        decode(info.name),
+        TrashImageSource(info.source),
+        utc(info.deletion_time),
+        utc(info.deferment_end_time),
+    )
