@@ -116,24 +116,25 @@ class Handle(Lifecycle):
         cleanup: Callable[[Any, int], object],
         convert: Callable[[Any], T],
         *,
-        count_type: str = "size_t *",
+        returns_count: bool = False,
         on: Target | None = None,
     ) -> AsyncIterator[T]:
         """Iterate over what one C function puts into an array; the array and its count go last.
 
+        The count comes back in its place, or, with `returns_count`, is what the function returns.
         C gives it all at once, on a worker thread. It is converted here page by page, since a thread that
         runs Python holds up the loop, and freed with the iterator.
         """
         c_function = getattr(_native.library_of(function), function)
 
         def read(size: int) -> tuple[int, Any]:
-            items, count = ffi.new(f"{item_type}[]", size), ffi.new(count_type, size)
+            items, count = ffi.new(f"{item_type}[]", size), ffi.new("int *" if returns_count else "size_t *", size)
             code = c_function(self.pointer, items, count)
             if code == -errno.ERANGE:
                 return code, None
             self.raise_for(code, function, on)
-            owner = ffi.gc(items + 0, lambda _: cleanup(items, count[0]))
-            return code, (items, count[0], owner)
+            found = code if returns_count else count[0]
+            return code, (items, found, ffi.gc(items + 0, lambda _: cleanup(items, found)))
 
         # `owner` frees what C put into the items, when this generator goes: however it ends.
         items, count, owner = await self.run(lambda: grow(read, PAGE))  # noqa: RUF059

@@ -1,11 +1,12 @@
 """The native side of an I/O context."""
 
+import errno
 from typing import TYPE_CHECKING, Any
 
 from aiorbd._handle import Handle
 from aiorbd._marshal import encode_name, encode_new_name
-from aiorbd._native import rados
-from aiorbd.errors import Target, UsageError
+from aiorbd._native import ffi, rados, rbd
+from aiorbd.errors import Target, UsageError, error_for
 
 if TYPE_CHECKING:
     from aiorbd._lifecycle import Lifecycle
@@ -40,10 +41,29 @@ async def clone_snapshot(
     child.check()
     if str(parent.cluster.target) != str(child.cluster.target):
         raise UsageError(f"{child.target} belongs to another cluster than {parent.target}: only a copy goes there")
-    encoded = encode_name(name, "image name", "rbd_clone3")
-    encoded_snapshot = encode_name(snapshot, "snapshot name", "rbd_clone3")
-    encoded_child = encode_new_name(child_name, "image name", "rbd_clone3")
+    function = "rbd_clone3"
+    encoded = encode_name(name, "image name", function), encode_name(snapshot, "snapshot name", function)
+    encoded_child = encode_new_name(child_name, "image name", function)
     on = Target("image", f"{child.image(child_name)}, clone of {name + '@' + snapshot!r}")
-    await parent.call(
-        "rbd_clone3", encoded, encoded_snapshot, child.pointer, encoded_child, options, on=on, also=[child]
-    )
+
+    def call() -> None:
+        code = rbd().rbd_clone3(parent.pointer, *encoded, child.pointer, encoded_child, options)
+        if code == -errno.ENOENT:
+            _require_snapshot(parent, name, snapshot, *encoded)
+        parent.raise_for(code, function, on)
+
+    await parent.run(call, also=[child])
+
+
+def _require_snapshot(ioctx: IoCtxHandle, name: str, snapshot: str, encoded: bytes, encoded_snapshot: bytes) -> None:
+    """On a worker thread: raise when it is the image or the snapshot that is missing."""
+    image, snapshot_id = ffi.new("rbd_image_t *"), ffi.new("uint64_t *")
+    code = rbd().rbd_open_read_only(ioctx.pointer, encoded, image, ffi.NULL)
+    ioctx.raise_for(code, "rbd_open_read_only", ioctx.image(name))
+    try:
+        code = rbd().rbd_snap_get_id(image[0], encoded_snapshot, snapshot_id)
+        on = Target("snapshot", f"snapshot {snapshot!r} of {ioctx.image(name)}")
+        if code < 0:
+            raise error_for(code, "rbd_snap_get_id", on)
+    finally:
+        rbd().rbd_close(image[0])

@@ -76,7 +76,7 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
     handle.raise_for(rbd().rbd_get_size(handle.pointer, out), "rbd_get_size")
     rest = out[0] - arguments.offset
     wanted = rest if arguments.length is None else arguments.length
-    if wanted > rest:
+    if rest < 0 or wanted > rest:
         message = f"past the end of the image, which has {out[0]} bytes"
         raise PastEndOfImage(errno.EINVAL, message, "rbd_diff_iterate2", str(handle.target))
     if wanted <= 0:  # of an empty range, librbd 16.2 aborts the process in some cases

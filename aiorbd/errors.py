@@ -298,6 +298,9 @@ _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
 #: Where the kind of the target would mislead.
 _BY_OPERATION: dict[tuple[str, int], type[RbdError]] = {
     ("rbd_create4", _errno.ENOENT): PoolNotFound,
+    ("rbd_clone3", _errno.ENOENT): PoolNotFound,  # image and snapshot were looked for before
+    ("rbd_copy_with_progress4", _errno.ENOENT): PoolNotFound,
+    ("rbd_deep_copy_with_progress", _errno.ENOENT): PoolNotFound,
 }
 
 #: Where the C library's own text would mislead.
@@ -310,6 +313,9 @@ _MESSAGES = {
 #: What an errno means when it comes from one function.
 _EXPLAINED = {
     ("rbd_create4", _errno.ENOENT): "no such namespace, data pool or journal pool",
+    ("rbd_clone3", _errno.ENOENT): "no such namespace, data pool or journal pool",
+    ("rbd_copy_with_progress4", _errno.ENOENT): "no such namespace, data pool or journal pool",
+    ("rbd_deep_copy_with_progress", _errno.ENOENT): "no such namespace, data pool or journal pool",
     ("rbd_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
     ("rbd_trash_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
     ("rbd_trash_remove_with_progress", _errno.EPERM): "its time to stay in the trash is not over; force removes it",

@@ -143,7 +143,9 @@ class IoCtx(Resource):
             **keywords: Options too: see `ImageKeywords`.
 
         Raises:
-            ObjectNotFound: There is no such image or snapshot.
+            ImageNotFound: There is no image `parent_name`.
+            SnapshotNotFound: It has no such snapshot.
+            PoolNotFound: There is no such namespace or data pool.
             ImageExists: There is an image `name`.
             InvalidArgument: The snapshot is not protected, or an option is not acceptable.
 

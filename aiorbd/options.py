@@ -16,7 +16,8 @@ class ImageKeywords(TypedDict, total=False):
     """The options as keyword arguments. None means that librbd, or the image that is copied, decides.
 
     Attributes:
-        order: Objects are ``1 << order`` bytes, 12 to 25 (4 KiB to 32 MiB); usually 22.
+        order: Objects are ``1 << order`` bytes, 12 to 25 (4 KiB to 32 MiB); usually 22. A clone or a copy keeps the
+            stripe unit: smaller objects need a smaller `stripe_unit`, too.
         features: All features of the image.
         features_set: Features to have beside the cluster's default ones.
         features_clear: Features not to have of the cluster's default ones.

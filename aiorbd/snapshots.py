@@ -240,7 +240,7 @@ class ImageSnapshots(Resource):
             "rbd_snap_info_t",
             lambda items, count: rbd().rbd_snap_list_end(items) if count else None,
             lambda item: Snapshot(handle, item.id, decode(item.name), item.size),
-            count_type="int *",
+            returns_count=True,
         ):
             yield snapshot
 

@@ -85,7 +85,8 @@ class ClusterConfig:
             "mon osd crush smoke test": "false",
             "mon data avail crit": "1",
             "mon data avail warn": "2",
-            "paxos propose interval": "0.05",
+            "paxos propose interval": "0.005",
+            "paxos min wait": "0.005",
         } | dict(self.options)
         client = {"keyring": f"{directory}/keyring", "admin socket": "", "log file": ""}
         text = ""

@@ -1,0 +1,249 @@
+"""Clones, copies, parents and children; what makes an image independent or smaller."""
+
+import hashlib
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+from aiorbd import Feature, ImageOption, ImageOptions
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+DATA = bytes(range(256)) * 4096  # 1 MiB
+
+
+@pytest.fixture
+async def parent(image):
+    """An image with data and the protected snapshot "one"."""
+    await image.write(DATA, 0)
+    await image.write(DATA, 12 * MIB)
+    await (await image.create_snapshot("one")).protect()
+    return image
+
+
+async def digest(witness, spec):
+    return hashlib.sha256(await witness.export(spec)).hexdigest()
+
+
+async def test_clone_from_a_name(ioctx, parent, name, witness):
+    await ioctx.clone_image(parent.name, "one", ioctx, name, order=23)
+    info = await witness.info(name)
+    assert (info["order"], info["parent"]["image"], info["parent"]["snapshot"]) == (23, parent.name, "one")
+    assert await digest(witness, name) == await digest(witness, f"{parent.name}@one")
+
+
+async def test_clone_from_an_image_into_another_pool_and_namespace(cluster, parent, aiorbd_ioctx, name, witness):
+    if "clones" not in await cluster.list_pools():
+        await cluster.create_pool("clones")
+    async with cluster.open_ioctx("clones") as clones:
+        await clones.pool_init()
+        snapshot = await parent.get_snapshot("one")
+        await parent.clone(snapshot, clones, name, ImageOptions({ImageOption.ORDER: 24}), clone_format=2)
+        info = await witness.info(f"clones/{name}")
+        assert (info["order"], info["parent"]["pool"], info["parent"]["image"]) == (24, "rbd", parent.name)
+    # Another connection's I/O context, of the same cluster.
+    await parent.clone("one", aiorbd_ioctx, name, clone_format=2)
+    spec = f"rbd/{aiorbd_ioctx.namespace}/{name}"
+    assert await digest(witness, spec) == await digest(witness, f"{parent.name}@one")
+    async with aiorbd_ioctx.open_image(name) as clone:
+        await clone.flatten()
+
+
+async def test_parents_and_children(ioctx, parent, name):
+    assert await parent.get_parent() is None
+    assert await parent.get_overlap() == 0
+    assert [child async for child in parent.children()] == []
+    await parent.clone("one", ioctx, name)
+    (child,) = [child async for child in parent.children()]
+    assert (child.pool_name, child.pool_namespace, child.image_name, child.trash) == ("rbd", "", name, False)
+    async with ioctx.open_image(name) as clone:
+        assert child.image_id == clone.id
+        found = await clone.get_parent()
+        assert found.image == aiorbd.LinkedImage(child.pool_id, "rbd", "", parent.id, parent.name, False)
+        snapshot = await parent.get_snapshot("one")
+        assert (found.snapshot_id, found.snapshot_name) == (snapshot.id, "one")
+        assert found.snapshot_namespace_type is aiorbd.SnapshotNamespaceType.USER
+        assert await clone.get_overlap() == 16 * MIB
+        await clone.resize(4 * MIB)
+        assert await clone.get_overlap() == 4 * MIB
+        await (await clone.create_snapshot("two")).protect()
+        grandchild = new_name()
+        await clone.clone("two", ioctx, grandchild)
+        assert {image.image_name async for image in parent.descendants()} == {name, grandchild}
+        assert {image.image_name async for image in parent.children()} == {name}
+    with pytest.raises(aiorbd.SnapshotBusy, match="has clones"):
+        await snapshot.unprotect()
+    with pytest.raises(aiorbd.ImageHasSnapshots):
+        await ioctx.remove_image(name)
+
+
+async def test_clones_that_cannot_be(ioctx, parent, name, make_image):
+    await parent.create_snapshot("open")
+    with pytest.raises(aiorbd.InvalidArgument):
+        await parent.clone("open", ioctx, name, clone_format=1)
+    with pytest.raises(aiorbd.SnapshotNotFound, match="snapshot 'nowhen' of image"):
+        await parent.clone("nowhen", ioctx, name)
+    with pytest.raises(aiorbd.SnapshotNotFound, match=f"snapshot 'nowhen' of image 'rbd/{parent.name}'"):
+        await ioctx.clone_image(parent.name, "nowhen", ioctx, name)
+    with pytest.raises(aiorbd.ImageNotFound, match="image 'rbd/no-such-image'"):
+        await ioctx.clone_image("no-such-image", "one", ioctx, name)
+    with pytest.raises(aiorbd.PoolNotFound, match="data pool"):
+        await parent.clone("one", ioctx, name, data_pool="no-such-pool")
+    taken = await make_image()
+    with pytest.raises(aiorbd.ImageExists, match=taken):
+        await parent.clone("one", ioctx, taken)
+    for bad in ("", "a@b", "a/b"):
+        with pytest.raises(aiorbd.InvalidArgument, match="must not"):
+            await parent.clone("one", ioctx, bad)
+    assert name not in await ioctx.list_images()
+
+
+async def test_flatten(ioctx, parent, name, witness):
+    with pytest.raises(aiorbd.InvalidArgument, match="no parent"):
+        await parent.flatten()
+    await parent.clone("one", ioctx, name)
+    reports = []
+    async with ioctx.open_image(name) as clone:
+        await clone.flatten(progress=lambda done, total: reports.append((done, total)))
+        assert await clone.get_parent() is None
+    assert "parent" not in await witness.info(name)
+    assert reports[-1][0] == reports[-1][1] > 0
+    assert await digest(witness, name) == await digest(witness, f"{parent.name}@one")
+
+
+async def test_copy(ioctx, parent, name, witness):
+    await parent.write(b"later", 0)
+    reports = []
+    progress = lambda done, total: reports.append((done, total))  # noqa: E731
+    await parent.copy(ioctx, name, order=23, features=Feature.LAYERING, progress=progress)
+    info = await witness.info(name)
+    assert (info["order"], info["features"], info["snapshot_count"]) == (23, ["layering", "striping"], 0)
+    assert await digest(witness, name) == await digest(witness, parent.name)
+    assert reports[-1][0] == reports[-1][1] > 0
+    old = new_name()
+    async with ioctx.open_image(parent.name, snapshot="one") as then:
+        await then.copy(ioctx, old, sparse_size=65536)
+    assert await digest(witness, old) == await digest(witness, f"{parent.name}@one")
+    with pytest.raises(aiorbd.ImageExists, match=name):
+        await parent.copy(ioctx, name)
+
+
+async def test_copy_to_an_open_image(ioctx, parent, make_image, witness):
+    reports = []
+    async with ioctx.open_image(await make_image(20 * MIB)) as other:
+        await parent.copy_to(other, progress=lambda done, total: reports.append((done, total)))
+        copied = await other.read(12 * MIB, MIB)
+    assert copied == DATA
+    assert reports[-1][0] == reports[-1][1] > 0
+    exported = await witness.export(other.name)
+    assert exported[: 16 * MIB] == await witness.export(parent.name)
+    async with ioctx.open_image(await make_image(MIB)) as small:
+        with pytest.raises(aiorbd.InvalidArgument, match=small.name):
+            await parent.copy_to(small)
+    async with ioctx.open_image(await make_image(), read_only=True) as locked:
+        with pytest.raises(aiorbd.ReadOnlyImage, match=locked.name):
+            await parent.copy_to(locked)
+    with pytest.raises(aiorbd.ClosedError):
+        await parent.copy_to(locked)
+
+
+async def test_deep_copy(ioctx, parent, name, witness):
+    await parent.write(b"later", 0)
+    reports = []
+    await parent.deep_copy(ioctx, name, progress=lambda done, total: reports.append((done, total)))
+    for spec in ("", "@one"):
+        assert await digest(witness, name + spec) == await digest(witness, parent.name + spec)
+    assert reports
+    clone, flat = new_name(), new_name()
+    await parent.clone("one", ioctx, clone)
+    async with ioctx.open_image(clone) as image:
+        await image.deep_copy(ioctx, flat, flatten=True)
+    assert "parent" in await witness.info(clone)
+    assert "parent" not in await witness.info(flat)
+    with pytest.raises(aiorbd.ImageExists, match=name):
+        await parent.deep_copy(ioctx, name)
+
+
+async def test_what_is_copied_to_stays_open_until_it_is_done(osd):
+    """Closing the destination waits for the copy, also when nobody waits for that any more."""
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        names = new_name(), new_name()
+        for name in names:
+            await ioctx.create_image(name, MIB)
+        async with ioctx.open_image(names[0]) as source:
+            await source.write(DATA, 0)
+            await source.flush()
+            other = await ioctx.open_image(names[1])
+            osd.pause()
+            with anyio.move_on_after(0.2):
+                await source.copy_to(other)
+            assert other.in_flight == 1
+            with pytest.raises(aiorbd.CloseTimeout, match="1 operations in flight"):
+                await other.close(timeout=0.1)
+            osd.resume()
+            await other.close(timeout=20)
+            assert source.in_flight == 0
+
+
+async def test_sparsify(image, witness):
+    await image.write(bytes(8 * MIB), 0)
+    await image.flush()
+    used = int((await witness.rbd("diff", image.name)).split()[4])
+    assert used
+    reports = []
+    await image.sparsify(4096, progress=lambda done, total: reports.append((done, total)))
+    assert (await witness.rbd("diff", image.name)).split() == []
+    assert reports
+    for size in (0, 1024, 4097, 1 << 23, -1):
+        with pytest.raises(aiorbd.InvalidArgument):
+            await image.sparsify(size)
+
+
+async def test_rebuild_object_map(image, make_image, ioctx, witness):
+    await image.write(DATA, 0)
+    reports = []
+    await image.rebuild_object_map(progress=lambda done, total: reports.append((done, total)))
+    assert reports
+    assert await image.flags() == 0
+    async with ioctx.open_image(await make_image(features=Feature.LAYERING)) as plain:
+        with pytest.raises(aiorbd.InvalidArgument):
+            await plain.rebuild_object_map()
+
+
+@pytest.mark.parametrize("operation", ["flatten", "sparsify", "rollback"])
+async def test_what_progress_raises_stops_librbd(ioctx, make_image, operation):
+    name, clone = await make_image(256 * MIB, order=16), new_name()
+    async with ioctx.open_image(name) as image:
+        for number in range(0, 256, 16):
+            await image.write(DATA, number * MIB)
+        snapshot = await image.create_snapshot("one")
+        await image.clone("one", ioctx, clone, clone_format=2)
+
+        def progress(_done, _total):
+            raise LookupError("enough")
+
+        async with ioctx.open_image(clone) as child:
+            calls = {
+                "flatten": child.flatten,
+                "sparsify": lambda **k: image.sparsify(4096, **k),
+                "rollback": snapshot.rollback,
+            }
+            with pytest.raises(LookupError, match="enough"):
+                await calls[operation](progress=progress)
+            await calls[operation]()  # once more finishes the work
+            assert (await child.get_parent() is None) == (operation == "flatten")
+        assert image.in_flight == 0
+
+
+async def test_clones_stay_in_their_cluster(parent, ioctx, name):
+    from aiorbd.testing import DevCluster
+
+    async with DevCluster() as other, aiorbd.connect(other.conffile) as cluster, cluster.open_ioctx("rbd") as elsewhere:
+        with pytest.raises(aiorbd.UsageError, match="another cluster"):
+            await parent.clone("one", elsewhere, name)
+        await parent.copy(elsewhere, name)
+        copied = await other.run("rbd", "export", "--no-progress", name, "-")
+        assert copied[:MIB] == DATA

@@ -1,0 +1,206 @@
+"""Diffs: what changed, streamed while librbd looks."""
+
+import gc
+import json
+
+import anyio
+import pytest
+from fix_lag import measured_lag
+
+import aiorbd
+from aiorbd import Extent
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+async def witnessed(witness, image, *options):
+    shown = json.loads(await witness.rbd("diff", image.name, "--format", "json", *options))
+    return {(extent["offset"], extent["length"], extent["exists"] == "true") for extent in shown}
+
+
+def plain(extents):
+    return {(extent.offset, extent.length, extent.exists) for extent in extents}
+
+
+async def test_from_the_beginning(image, witness):
+    assert [extent async for extent in image.diff()] == []
+    await image.write(b"x" * 4096, 0)
+    await image.write(b"y" * 8192, 8 * MIB)
+    await image.flush()
+    extents = [extent async for extent in image.diff()]
+    assert extents == [Extent(0, 4096, True), Extent(8 * MIB, 8192, True)]
+    assert plain(extents) == await witnessed(witness, image)
+
+
+async def test_since_a_snapshot(image, witness):
+    await image.write(b"x" * 4096, 0)
+    await image.write(b"x" * (4 * MIB), 8 * MIB)
+    one = await image.create_snapshot("one")
+    await image.write(b"y" * 4096, 4 * MIB)
+    await image.discard(8 * MIB, 4 * MIB)
+    await image.flush()
+    expected = {(4 * MIB, 4096, True), (8 * MIB, 4 * MIB, False)}
+    for since in ("one", one):
+        assert plain([extent async for extent in image.diff(from_snapshot=since)]) == expected
+    assert await witnessed(witness, image, "--from-snap", "one") == expected
+    await image.create_snapshot("two")
+    await image.write(b"z", 15 * MIB)
+    await image.set_snapshot("two")
+    assert plain([extent async for extent in image.diff(from_snapshot="one")]) == expected
+
+
+async def test_a_range(image):
+    for number in range(4):
+        await image.write(b"x" * 4096, number * 4 * MIB)
+    assert [e.offset async for e in image.diff(4 * MIB, 8 * MIB)] == [4 * MIB, 8 * MIB]
+    assert [e async for e in image.diff(1024, 1024)] == [Extent(1024, 1024, True)]
+    assert [e async for e in image.diff(12 * MIB)] == [Extent(12 * MIB, 4096, True)]
+
+
+async def test_whole_objects(image, witness):
+    await image.write(b"x", 5 * MIB)
+    await image.flush()
+    extents = [extent async for extent in image.diff(whole_object=True)]
+    assert extents == [Extent(4 * MIB, 4 * MIB, True)]
+    assert plain(extents) == await witnessed(witness, image, "--whole-object")
+
+
+async def test_the_parent(ioctx, image, name):
+    await image.write(b"x" * 4096, 0)
+    await image.create_snapshot("one")
+    await ioctx.clone_image(image.name, "one", ioctx, name, clone_format=2)
+    async with ioctx.open_image(name) as clone:
+        await clone.write(b"y" * 4096, 8 * MIB)
+        await clone.flush()
+        assert [e.offset async for e in clone.diff()] == [0, 8 * MIB]
+        assert [e.offset async for e in clone.diff(include_parent=False)] == [8 * MIB]
+
+
+async def test_empty_ranges(ioctx, make_image, image):
+    """librbd 16.2 aborts the process at some of these."""
+    for whole_object in (False, True):
+        assert [e async for e in image.diff(0, 0, whole_object=whole_object)] == []
+        assert [e async for e in image.diff(16 * MIB, 0, whole_object=whole_object)] == []
+        assert [e async for e in image.diff(16 * MIB, whole_object=whole_object)] == []
+        async with ioctx.open_image(await make_image(0)) as empty:
+            assert [e async for e in empty.diff(whole_object=whole_object)] == []
+
+
+async def test_bad_arguments(image):
+    one = await image.create_snapshot("one")
+    with pytest.raises(aiorbd.SnapshotNotFound, match="snapshot 'nowhen' of image"):
+        await anext(image.diff(from_snapshot="nowhen"))
+    for offset, length in ((16 * MIB + 1, None), (0, 16 * MIB + 1), (16 * MIB, 1), (1 << 62, 1 << 62)):
+        with pytest.raises(aiorbd.PastEndOfImage, match="16777216 bytes"):
+            await anext(image.diff(offset, length))
+    for arguments in ((-1, None), (0, -1), (1 << 64, None)):
+        with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
+            image.diff(*arguments)
+    await image.set_snapshot("one")
+    await image.set_snapshot()
+    await image.create_snapshot("two")
+    await image.set_snapshot("one")
+    with pytest.raises(aiorbd.InvalidArgument):
+        await anext(image.diff(from_snapshot="two"))
+    assert one.size
+    assert image.in_flight == 0
+
+
+@pytest.fixture
+async def many(ioctx, make_image):
+    """An image with very many extents: more than librbd may be ahead."""
+    async with ioctx.open_image(await make_image(256 * MIB, order=12, features=aiorbd.Feature.LAYERING)) as image:
+        for start in range(0, 6_000, 200):
+            async with anyio.create_task_group() as tasks:
+                for number in range(start, start + 200):
+                    tasks.start_soon(image.write, b"x" * 512, number * 8192)
+        await image.flush()
+        yield image
+
+
+async def gone(image):
+    with anyio.fail_after(10):
+        while image.in_flight:
+            await anyio.sleep(0.01)
+
+
+async def test_the_walk_waits_for_a_slow_reader(many):
+    """Bounded memory: librbd is at most so many extents ahead, and other calls go on meanwhile."""
+    from aiorbd.diff import AHEAD, BATCH
+
+    diff = many.diff()
+    first = await anext(diff)
+    await anyio.sleep(0.5)
+    assert many.in_flight == 1, "the walk is over: nothing held it up"
+    assert await many.read(0, 1) == b"x"
+    await many.create_snapshot("meanwhile")
+    seen = [first]
+    async with measured_lag() as lag:
+        seen += [extent async for extent in diff]
+    assert [e.offset for e in seen] == [number * 8192 for number in range(6_000)]
+    assert AHEAD + BATCH < 6_000
+    assert lag.worst < 0.05
+    await gone(many)
+
+
+async def test_leaving_early_stops_librbd(many):
+    async for _ in many.diff():
+        break
+    gc.collect()
+    await gone(many)
+    async with many.diff() as diff:
+        await anext(diff)
+    await gone(many)
+    with pytest.raises(StopAsyncIteration):
+        await anext(diff)
+    diff = many.diff()
+    await anext(diff)
+    await diff.aclose()
+    await gone(many)
+    never_begun = many.diff()
+    await never_begun.aclose()
+    del never_begun
+
+
+async def test_a_cancelled_reader_goes_on_later(many):
+    diff = many.diff()
+    seen = []
+    for _ in range(5):
+        with anyio.move_on_after(0.002):
+            async for extent in diff:
+                seen.append(extent)
+                await anyio.sleep(0)
+    seen += [extent async for extent in diff]
+    assert [e.offset for e in seen] == [number * 8192 for number in range(6_000)]
+
+
+async def test_closing_cuts_a_diff_short_and_says_so(ioctx, many):
+    """What was not told must not be taken for unchanged."""
+    image = await ioctx.open_image(many.name)
+    diff = image.diff()
+    await anext(diff)
+    with anyio.fail_after(5):
+        await image.close()
+    with pytest.raises(aiorbd.ClosedError, match="was closed meanwhile"):
+        async for _ in diff:
+            pass
+    with pytest.raises(aiorbd.ClosedError):
+        await anext(image.diff())
+
+
+async def test_one_task_at_a_time(osd):
+    from fix_faults import opened
+
+    async with opened(osd) as image:
+        diff = image.diff()
+        osd.pause()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anext, diff)
+            await anyio.sleep(0.1)
+            with pytest.raises(aiorbd.UsageError, match="another task"):
+                await anext(diff)
+            tasks.cancel_scope.cancel()
+        osd.resume()
+        assert (await anext(diff)).offset == 0

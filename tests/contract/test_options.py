@@ -1,0 +1,110 @@
+"""Options for making images: the mapping, and images made with each."""
+
+import pytest
+
+import aiorbd
+from aiorbd import Feature, ImageOption, ImageOptions, MirrorImageMode
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+VALUES = {
+    ImageOption.FORMAT: 2,
+    ImageOption.FEATURES: Feature.LAYERING | Feature.JOURNALING,
+    ImageOption.ORDER: 20,
+    ImageOption.STRIPE_UNIT: 65536,
+    ImageOption.STRIPE_COUNT: 16,
+    ImageOption.JOURNAL_ORDER: 16,
+    ImageOption.JOURNAL_SPLAY_WIDTH: 4,
+    ImageOption.JOURNAL_POOL: "journals",
+    ImageOption.FEATURES_SET: 1 << 63,
+    ImageOption.FEATURES_CLEAR: 8,
+    ImageOption.DATA_POOL: "p" * 300,
+    ImageOption.FLATTEN: 1,
+    ImageOption.CLONE_FORMAT: 2,
+    ImageOption.MIRROR_IMAGE_MODE: MirrorImageMode.SNAPSHOT,
+}
+
+
+def test_a_mapping():
+    options = ImageOptions()
+    assert options.is_empty()
+    assert (len(options), dict(options)) == (0, {})
+    assert set(VALUES) == set(ImageOption)
+    for option, value in VALUES.items():
+        assert option not in options
+        with pytest.raises(KeyError):
+            options[option]
+        with pytest.raises(KeyError):
+            del options[option]
+        options[option] = value
+        assert option in options
+        assert options[option] == value
+    assert dict(options) == VALUES
+    assert not options.is_empty()
+    assert ImageOptions(options) == options
+    assert "ImageOption.ORDER" in repr(options)
+    del options[ImageOption.ORDER]
+    assert ImageOption.ORDER not in options
+    assert options.get(ImageOption.ORDER, 7) == 7
+    assert options.pop(ImageOption.STRIPE_COUNT) == 16
+    assert len(options) == 12
+    options.clear()
+    assert options.is_empty()
+
+
+def test_what_cannot_be_set():
+    options = ImageOptions()
+    for value in (-1, 1 << 64):
+        with pytest.raises(aiorbd.InvalidArgument, match=f"value {value} is out of range"):
+            options[ImageOption.ORDER] = value
+    for option, value in ((ImageOption.ORDER, "22"), (ImageOption.DATA_POOL, 3), (ImageOption.ORDER, 2.5)):
+        with pytest.raises(TypeError, match="must be"):
+            options[option] = value
+    for value in ("", "a\0b"):
+        with pytest.raises(aiorbd.InvalidArgument, match="must not"):
+            options[ImageOption.DATA_POOL] = value
+    for option in (99, -1):
+        with pytest.raises(aiorbd.InvalidArgument, match="no such image option"):
+            options[option] = 1
+        assert option not in options
+    assert "order" not in options
+    assert options.is_empty()
+
+
+async def test_options_and_keywords(ioctx, name, witness):
+    options = ImageOptions({ImageOption.ORDER: 20, ImageOption.FEATURES: Feature.LAYERING})
+    await ioctx.create_image(name, 5 * MIB, options, order=21)
+    info = await witness.info(name)
+    assert (info["order"], info["features"]) == (21, ["layering"])
+    assert options[ImageOption.ORDER] == 20
+    with pytest.raises(TypeError, match=r"create_image\(\) got an unexpected keyword argument 'colour'"):
+        await ioctx.create_image("other", 1, colour="red")
+
+
+async def test_every_feature_keyword(ioctx, name, witness):
+    await ioctx.create_image(name, MIB, features_set=Feature.JOURNALING, features_clear=Feature.DEEP_FLATTEN)
+    features = (await witness.info(name))["features"]
+    assert "journaling" in features
+    assert "deep-flatten" not in features
+    assert "object-map" in features
+
+
+async def test_a_journal(cluster, ioctx, name, witness):
+    if "journals" not in await cluster.list_pools():
+        await cluster.create_pool("journals")
+    features = Feature.from_names(["layering", "exclusive-lock", "journaling"])
+    await ioctx.create_image(
+        name, MIB, features=features, journal_order=16, journal_splay_width=2, journal_pool="journals"
+    )
+    shown = (await witness.rbd("journal", "info", "--image", name)).decode()
+    assert "order: 16 (64 KiB objects)" in shown
+    assert "splay_width: 2" in shown
+    assert (
+        "journals"
+        in (
+            await witness.rbd("journal", "status", "--image", name, "--debug-journaler", "0", "--format", "json")
+        ).decode()
+        or "journal_data" in shown
+    )

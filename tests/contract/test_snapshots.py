@@ -1,0 +1,291 @@
+"""Snapshots: made, listed, protected, rolled back, read."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+
+import aiorbd
+from aiorbd import SnapshotNamespaceType, SnapshotRemoveFlag
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+async def listed(witness, image, *options):
+    return json.loads(await witness.rbd("snap", "ls", image.name, "--format", "json", *options))
+
+
+async def test_create_and_list(image, witness):
+    assert [snapshot async for snapshot in image.snapshots()] == []
+    first = await image.create_snapshot("first")
+    await image.resize(8 * MIB)
+    second = await image.create_snapshot("second")
+    assert (first.name, first.size, second.name, second.size) == ("first", 16 * MIB, "second", 8 * MIB)
+    seen = [snapshot async for snapshot in image.snapshots()]
+    assert seen == [first, second]
+    assert hash(seen[0]) == hash(first)
+    assert first != second
+    shown = await listed(witness, image)
+    assert [(s["id"], s["name"], s["size"]) for s in shown] == [(s.id, s.name, s.size) for s in seen]
+    assert "'first'" in repr(first)
+
+
+async def test_what_was_written_and_not_flushed_is_part_of_it(image, witness):
+    await image.write(b"before", 0)
+    await image.create_snapshot("one")
+    await image.write(b"after!", 0)
+    await image.flush()
+    assert (await witness.export(f"{image.name}@one"))[:6] == b"before"
+    assert (await witness.export(image.name))[:6] == b"after!"
+
+
+async def test_names_and_ids(image):
+    made = await image.create_snapshot("one")
+    assert await image.get_snapshot("one") == made
+    by_id = await image.get_snapshot(snapshot_id=made.id)
+    assert (by_id.name, by_id.size) == ("one", 16 * MIB)
+    assert await image.snapshot_exists("one")
+    assert not await image.snapshot_exists("two")
+    for arguments in ({}, {"name": "one", "snapshot_id": made.id}):
+        with pytest.raises(TypeError, match="either a name or a snapshot_id"):
+            await image.get_snapshot(**arguments)
+
+
+async def test_what_is_not_there(image):
+    gone = await image.create_snapshot("gone")
+    await gone.remove()
+    unknown = 1 << 40
+    calls = {
+        "by name": lambda: image.get_snapshot("gone"),
+        "by id": lambda: image.get_snapshot(snapshot_id=unknown),
+        "largest id": lambda: image.get_snapshot(snapshot_id=(1 << 64) - 1),
+        "set": lambda: image.set_snapshot("gone"),
+        "set by id": lambda: image.set_snapshot(snapshot_id=unknown),
+        "remove": gone.remove,
+        "remove_by_id": gone.remove_by_id,
+        "protect": gone.protect,
+        "unprotect": gone.unprotect,
+        "is_protected": gone.is_protected,
+        "rename": lambda: gone.rename("other"),
+        "rollback": gone.rollback,
+        "set itself": gone.set,
+        "timestamp": gone.get_timestamp,  # librbd 16.2 would abort the process
+        "namespace type": gone.get_namespace_type,
+        "trash namespace": gone.get_trash_namespace,
+    }
+    for label, call in calls.items():
+        with pytest.raises(aiorbd.SnapshotNotFound, match=r"snapshot .* of image 'rbd/") as caught:
+            await call()
+        assert isinstance(caught.value, FileNotFoundError), label
+        said = str(caught.value)
+        assert any(word in said for word in ("'gone'", f"id {gone.id} ", str(unknown), str((1 << 64) - 1))), said
+    assert await image.read(0, 1) == b"\0"
+
+
+async def test_duplicates(image):
+    await image.create_snapshot("one")
+    two = await image.create_snapshot("two")
+    with pytest.raises(aiorbd.SnapshotExists, match="snapshot 'one' of image"):
+        await image.create_snapshot("one")
+    with pytest.raises(aiorbd.SnapshotExists, match="new name 'one'"):
+        await two.rename("one")
+
+
+@pytest.mark.parametrize("bad", ["", "a@b", "a/b", "a\0b"])
+async def test_names_nobody_should_make(image, bad):
+    one = await image.create_snapshot("one")
+    for call in (lambda: image.create_snapshot(bad), lambda: one.rename(bad)):
+        with pytest.raises(aiorbd.InvalidArgument, match="must not"):
+            await call()
+
+
+async def test_protect(image, witness):
+    snapshot = await image.create_snapshot("one")
+    assert not await snapshot.is_protected()
+    with pytest.raises(aiorbd.InvalidArgument, match="is not protected"):
+        await snapshot.unprotect()
+    await snapshot.protect()
+    assert await snapshot.is_protected()
+    assert (await listed(witness, image))[0]["protected"] == "true"
+    with pytest.raises(aiorbd.SnapshotBusy, match="protected already"):
+        await snapshot.protect()
+    with pytest.raises(aiorbd.SnapshotBusy, match="the snapshot is protected"):
+        await snapshot.remove()
+    await snapshot.unprotect()
+    assert (await listed(witness, image))[0]["protected"] == "false"
+
+
+async def test_remove(image, witness):
+    one, two, three = [await image.create_snapshot(name) for name in ("one", "two", "three")]
+    await three.protect()
+    await one.remove()
+    await two.remove_by_id()
+    await three.remove(SnapshotRemoveFlag.UNPROTECT)
+    assert await listed(witness, image) == []
+
+
+async def test_rename(image, witness):
+    snapshot = await image.create_snapshot("old")
+    await snapshot.rename("new")
+    assert snapshot.name == "new"
+    assert [s["name"] for s in await listed(witness, image)] == ["new"]
+    await snapshot.protect()
+
+
+async def test_rollback(image, witness):
+    await image.write(b"then" * 1024, 0)
+    snapshot = await image.create_snapshot("then")
+    await image.write(b"now!" * 1024, 0)
+    reports = []
+    await snapshot.rollback(progress=lambda done, total: reports.append((done, total)))
+    assert await image.read(0, 4) == b"then"
+    assert (await witness.export(image.name))[:4] == b"then"
+    assert reports[-1][0] == reports[-1][1] > 0
+
+
+async def test_rollback_to_another_size(image):
+    """What lies beyond the old size is refused from the start, and the size is the old one in the end."""
+    snapshot = await image.create_snapshot("small")
+    await image.resize(64 * MIB)
+    await image.write(b"x", 64 * MIB - 1)
+    await snapshot.rollback()
+    assert await image.size() == 16 * MIB
+    with pytest.raises(aiorbd.PastEndOfImage):
+        await image.write(b"x", 64 * MIB - 1)
+    large = await image.create_snapshot("large")
+    await image.resize(MIB)
+    await large.rollback()
+    await image.write(b"x", 16 * MIB - 1)
+
+
+async def test_read_view(image):
+    await image.write(b"then", 0)
+    snapshot = await image.create_snapshot("then")
+    await image.resize(32 * MIB)
+    await image.write(b"now!", 0)
+    assert image.snapshot is None
+    for switch in (
+        snapshot.set,
+        lambda: image.set_snapshot("then"),
+        lambda: image.set_snapshot(snapshot_id=snapshot.id),
+    ):
+        await switch()
+        assert image.snapshot == "then"
+        assert await image.read(0, 4) == b"then"
+        assert await image.size() == 16 * MIB
+        with pytest.raises(aiorbd.PastEndOfImage):
+            await image.read(16 * MIB, 1)
+        with pytest.raises(aiorbd.ReadOnlyImage):
+            await image.write(b"x", 0)
+        await image.set_snapshot()
+        assert image.snapshot is None
+        assert await image.read(0, 4) == b"now!"
+        await image.write(b"x", 32 * MIB - 1)
+
+
+async def test_writes_cross_a_switch_of_the_view(image, witness):
+    """No write that was checked against another view's size is clipped by librbd."""
+    await image.create_snapshot("large")
+    await image.resize(4 * MIB)
+    outcomes = []
+
+    async def write(number):
+        try:
+            await image.write(b"x" * 4096, 4 * MIB - 2048 + number)
+            outcomes.append("written")
+        except (aiorbd.ReadOnlyImage, aiorbd.PastEndOfImage) as error:
+            outcomes.append(type(error).__name__)
+
+    for _ in range(10):
+        await image.set_snapshot("large")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(image.set_snapshot)
+            for number in range(32):
+                tasks.start_soon(write, number)
+    assert len(outcomes) == 320
+    assert "written" not in outcomes
+    assert not any((await witness.export(image.name))[-4096:])
+
+
+async def test_opened_at_a_snapshot(ioctx, image):
+    await image.write(b"then", 0)
+    await image.create_snapshot("then")
+    await image.write(b"now!", 0)
+    async with ioctx.open_image(image.name, snapshot="then") as old:
+        assert (old.snapshot, await old.read(0, 4)) == ("then", b"then")
+        await old.set_snapshot()
+        assert (old.snapshot, await old.read(0, 4)) == (None, b"now!")
+        with pytest.raises(aiorbd.ReadOnlyImage):
+            await old.create_snapshot("more")
+
+
+async def test_timestamp_and_namespace(image):
+    snapshot = await image.create_snapshot("one")
+    stamp = await snapshot.get_timestamp()
+    assert abs(datetime.now(UTC) - stamp) < timedelta(minutes=1)
+    assert await snapshot.get_namespace_type() is SnapshotNamespaceType.USER
+    with pytest.raises(aiorbd.InvalidArgument):
+        await snapshot.get_trash_namespace()
+
+
+async def test_the_trash_of_snapshots(ioctx, image, name, witness):
+    """A snapshot that has a clone goes there when it is removed."""
+    await witness.rbd("config", "image", "set", image.name, "rbd_move_parent_to_trash_on_remove", "false")
+    snapshot = await image.create_snapshot("one")
+    await image.clone("one", ioctx, name, clone_format=2)
+    await snapshot.remove()
+    (trashed,) = [s async for s in image.snapshots()]
+    assert trashed.id == snapshot.id
+    assert await trashed.get_namespace_type() is SnapshotNamespaceType.TRASH
+    assert await trashed.get_trash_namespace() == "one"
+    assert aiorbd.OperationFeature.SNAP_TRASH in await image.op_features()
+    with pytest.raises(aiorbd.SnapshotBusy):
+        await trashed.remove_by_id()
+    (shown,) = await listed(witness, image, "--all")
+    assert shown["namespace"]["original_name"] == "one"
+    async with ioctx.open_image(name) as clone:
+        await clone.flatten()
+    assert await listed(witness, image, "--all") == []  # librbd removes it with its last clone
+
+
+async def test_limit(image):
+    assert await image.get_snapshot_limit() is None
+    await image.set_snapshot_limit(1)
+    assert await image.get_snapshot_limit() == 1
+    await image.create_snapshot("one")
+    with pytest.raises(aiorbd.DiskQuotaExceeded, match="snapshot 'two'"):
+        await image.create_snapshot("two")
+    await image.set_snapshot_limit(None)
+    await image.create_snapshot("two")
+    with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
+        await image.set_snapshot_limit(-1)
+
+
+async def test_read_only_images(ioctx, image):
+    snapshot = await image.create_snapshot("one")
+    async with ioctx.open_image(image.name, read_only=True) as other:
+        mine = await other.get_snapshot("one")
+        assert mine.id == snapshot.id
+        for call in (
+            lambda: other.create_snapshot("two"),
+            mine.remove,
+            mine.protect,
+            mine.unprotect,
+            mine.rollback,
+            lambda: mine.rename("two"),
+            lambda: other.set_snapshot_limit(3),
+        ):
+            with pytest.raises(aiorbd.ReadOnlyImage):
+                await call()
+
+
+async def test_more_snapshots_than_the_first_buffer_holds(ioctx, make_image):
+    async with ioctx.open_image(await make_image(0, features=aiorbd.Feature.LAYERING)) as image:
+        for number in range(270):
+            await image.create_snapshot(f"snapshot-{number}")
+        names = [snapshot.name async for snapshot in image.snapshots()]
+        assert names == [f"snapshot-{number}" for number in range(270)]
+        assert (await image.get_snapshot("snapshot-269")).size == 0
