@@ -192,7 +192,11 @@ class BlockingImageFile(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
         if threading.get_ident() == self._loop_thread:
             raise UsageError("a blocking file would block the event loop: use it in another thread, or Image.file()")
-        return from_thread.run(function, *arguments, token=self._loop)
+        try:
+            return from_thread.run(function, *arguments, token=self._loop)
+        except BaseException as error:  # noqa: BLE001 - raised again
+            # Its frames on the loop's side would form a loop with it through the future that carried it.
+            raise error.with_traceback(None) from None
 
     def readable(self) -> bool:
         """It is."""
@@ -211,7 +215,12 @@ class BlockingImageFile(io.RawIOBase):
 
         Implements: rbd_aio_read2
         """
-        return int(self._run(self._file.readinto, buffer))
+        # Not into the caller's memory: what io's buffered readers give is freed with them, and librbd
+        # may still write to it when the wait was cancelled.
+        view = memoryview(buffer).cast("B")
+        data = self._run(self._file.read, len(view))
+        view[: len(data)] = data
+        return len(data)
 
     def write(self, data: "ReadableBuffer", /) -> int:
         """Write all of it; return its length.
@@ -221,8 +230,9 @@ class BlockingImageFile(io.RawIOBase):
 
         Implements: rbd_aio_write2
         """
+        written = int(self._run(self._file.write, bytes(data)))  # a copy: see `readinto`
         self._dirty = True
-        return int(self._run(self._file.write, data))
+        return written
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move to an offset; return the position."""
@@ -248,7 +258,10 @@ class BlockingImageFile(io.RawIOBase):
             self._run(self._file.flush)
             self._dirty = False
 
-    def __del__(self) -> None:
-        # On any thread, the loop's perhaps: nothing that could block.
-        if not self.closed and getattr(self, "_dirty", False):
-            warnings.warn(f"{self!r} was written to and never closed or flushed", ResourceWarning, 2, self)
+    def close(self) -> None:
+        """Flush what was written, and close the file; the image stays open."""
+        # `io.IOBase` closes what is forgotten, on any thread, the loop's perhaps: nothing that could block then.
+        if self._dirty and getattr(self, "_finalizing", False):
+            warnings.warn(f"{self!r} was written to and never closed or flushed", ResourceWarning, 2)
+            self._dirty = False
+        super().close()

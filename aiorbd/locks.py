@@ -116,9 +116,9 @@ class Locks(Topic[ImageHandle]):
         """Take the managed lock, and keep it although other clients ask for it. When cancelled, the outcome is unknown.
 
         Raises:
-            InvalidArgument: The image does not have the feature ``EXCLUSIVE_LOCK``.
+            InvalidArgument: The image does not have the feature ``EXCLUSIVE_LOCK``, or is open for reading only.
             OperationNotSupported: `mode` is not ``EXCLUSIVE``.
-            ReadOnlyImage: The image is open for reading only, or another client keeps the lock.
+            ReadOnlyImage: Another client keeps the lock.
 
         Implements: rbd_lock_acquire
         """

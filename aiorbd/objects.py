@@ -65,7 +65,10 @@ class Objects(Topic[IoCtxHandle]):
         on = self._object(key)
         number(length, "length", "rados_aio_read", on, bits=31)
         number(offset, "offset", "rados_aio_read", on)
-        buffer = ffi.new("char[]", max(length, 1))
+        if not length:  # which librados takes for "all", and writes past the end of the buffer
+            await self.stat(key)
+            return b""
+        buffer = ffi.new("char[]", length)
         got = await self._submit("rados_aio_read", key, buffer, length, offset, keep=buffer)
         return bytes(ffi.buffer(buffer, got))
 
@@ -141,7 +144,7 @@ class Objects(Topic[IoCtxHandle]):
 
         Implements: rados_aio_write_op_operate, rados_write_op_omap_set2
         """
-        names = [ffi.from_buffer("char[]", name.encode()) for name in values]
+        names = _names(values, "rados_write_op_omap_set2")
         views = [readable(value, "value", "rados_write_op_omap_set2", self._object(key)) for value in values.values()]
         operation = _write_op()
         rados().rados_write_op_omap_set2(
@@ -159,7 +162,7 @@ class Objects(Topic[IoCtxHandle]):
 
         Implements: rados_aio_write_op_operate, rados_write_op_omap_rm_keys2
         """
-        encoded = [ffi.from_buffer("char[]", name.encode()) for name in names]
+        encoded = _names(names, "rados_write_op_omap_rm_keys2")
         operation = _write_op()
         lengths = ffi.new("size_t[]", [len(name) for name in encoded])
         rados().rados_write_op_omap_rm_keys2(operation, ffi.new("char *[]", encoded), lengths, len(encoded))
@@ -299,6 +302,11 @@ class _OmapPage:
                 return found
             name = bytes(ffi.buffer(key[0], key_length[0])).decode(errors="surrogateescape")
             found.append((name, bytes(ffi.buffer(value[0], value_length[0])) if value_length[0] else b""))
+
+
+def _names(names: Iterable[str], function: str) -> list[Any]:
+    """What C takes for names of omap entries. An empty one could never be listed."""
+    return [ffi.from_buffer("char[]", encode_name(name, "omap name", function)) for name in names]
 
 
 def _write_op() -> Any:

@@ -24,13 +24,14 @@ class Trash(Topic[IoCtxHandle]):
     async def move(self, name: str, delay: float | timedelta = 0) -> None:
         """Move an image to the trash. When cancelled, the outcome is unknown.
 
+        Whoever has it open goes on with it.
+
         Args:
             name: Its name.
             delay: Seconds before it can be removed from there without force.
 
         Raises:
             ImageNotFound: There is no such image.
-            ImageBusy: It is open somewhere, or a client that had it open died less than 30 s ago.
 
         Implements: rbd_trash_move
         """

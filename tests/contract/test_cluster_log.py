@@ -1,0 +1,104 @@
+"""The cluster's log, and commands to its daemons."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+
+async def say(aiorbd_cluster, text):
+    await aiorbd_cluster.run("ceph", "log", text)
+
+
+async def test_lines_as_they_are_written(cluster, aiorbd_cluster):
+    marker = new_name("said")
+    async with cluster.monitor_log("info") as log:
+        await say(aiorbd_cluster, marker)
+        with anyio.fail_after(20):
+            async for entry in log:
+                if marker in entry.message:
+                    break
+        assert entry.channel == "cluster"
+        assert entry.level == "[INF]"
+        assert entry.name.startswith("client.")
+        assert abs(datetime.now(UTC) - entry.time) < timedelta(minutes=1)
+        assert log.lost == 0
+    last = await aiorbd_cluster.run("ceph", "log", "last", "100")
+    assert marker.encode() in last
+
+
+async def test_one_at_a_time_and_again(cluster, aiorbd_cluster):
+    async with cluster.monitor_log():
+        with pytest.raises(aiorbd.UsageError, match="open already"):
+            await cluster.monitor_log("error")
+    async with cluster.monitor_log("debug") as log:
+        marker = new_name("said")
+        await say(aiorbd_cluster, marker)
+        with anyio.fail_after(20):
+            async for entry in log:
+                if marker in entry.message:
+                    break
+    for level in ("", "loud", "a\0b"):
+        with pytest.raises(aiorbd.InvalidArgument, match="is none of debug"):
+            await cluster.monitor_log(level)
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "sec", "warn", "error"])
+async def test_every_level(cluster, level):
+    async with cluster.monitor_log(level):
+        pass
+
+
+async def test_the_end(aiorbd_cluster):
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
+        log = await cluster.monitor_log("error")
+        ended = []
+
+        async def listen():
+            async for _ in log:
+                pass
+            ended.append(True)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await anyio.wait_all_tasks_blocked()
+            await cluster.close(timeout=10)
+        assert ended == [True]
+
+
+async def test_osd_commands(cluster, aiorbd_cluster):
+    result = await cluster.osd_command(0, {"prefix": "version"})
+    assert json.loads(result.output)["version"].split()[-1] or result.output
+    assert b"16.2" in result.output or b"version" in result.output
+    shown = await aiorbd_cluster.run("ceph", "tell", "osd.0", "version")
+    assert json.loads(shown)["version"] in result.output.decode()
+    with pytest.raises(aiorbd.RbdError, match="OSD 0 command 'no such thing'"):
+        await cluster.osd_command(0, {"prefix": "no such thing"})
+    with pytest.raises(aiorbd.RbdError, match="OSD 99"):
+        await cluster.osd_command(99, {"prefix": "version"})
+    with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
+        await cluster.osd_command(-1, {"prefix": "version"})
+
+
+async def test_commands_with_input(cluster, aiorbd_cluster):
+    key = new_name("key")
+    await cluster.mon_command({"prefix": "config-key set", "key": key}, b"in\nput")
+    assert (await cluster.mon_command({"prefix": "config-key get", "key": key})).output == b"in\nput"
+    assert await aiorbd_cluster.run("ceph", "config-key", "get", key) == b"in\nput"
+
+
+async def test_mgr_commands():
+    from aiorbd.testing import DevCluster
+
+    async with DevCluster(mgr=True) as ceph, aiorbd.connect(ceph.conffile) as cluster:
+        with anyio.fail_after(60):
+            result = await cluster.mgr_command({"prefix": "pg dump", "format": "json"})
+        assert b"pg_map" in result.output
+        with pytest.raises(aiorbd.RbdError, match="manager command 'no such thing'"):
+            await cluster.mgr_command({"prefix": "no such thing"})

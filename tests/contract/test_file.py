@@ -1,0 +1,262 @@
+"""An image as a file: with the semantics of Python's."""
+
+import hashlib
+import io
+import os
+import random
+import shutil
+import tempfile
+
+import anyio
+import pytest
+from anyio import to_thread
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+DATA = random.Random(1).randbytes(3 * MIB + 17)
+
+
+@pytest.fixture
+async def full(ioctx, make_image):
+    """An image that holds `DATA`."""
+    async with ioctx.open_image(await make_image(len(DATA))) as image:
+        await image.write(DATA, 0)
+        yield image
+
+
+async def test_the_same_as_a_file_of_python_s(full):
+    """A random walk over both."""
+    dice = random.Random(2)
+    with tempfile.TemporaryFile(buffering=0) as model:
+        model.write(DATA)
+        model.seek(0)
+        async with full.file() as file:
+            for _ in range(150):
+                size = dice.choice([0, 1, 17, 4096, 70_000, 1 << 20])
+                match dice.choice(["read", "readinto", "write", "seek", "end", "current", "all", "tell"]):
+                    case "read":
+                        assert await file.read(size) == model.read(size)
+                    case "readinto":
+                        mine, theirs = bytearray(size), bytearray(size)
+                        assert await file.readinto(mine) == model.readinto(theirs)
+                        assert mine == theirs
+                    case "write":
+                        data = dice.randbytes(size)
+                        if not size or model.tell() + size <= len(DATA):
+                            assert await file.write(data) == model.write(data) == size
+                        else:
+                            with pytest.raises(aiorbd.PastEndOfImage):
+                                await file.write(data)
+                    case "seek":
+                        offset = dice.randrange(len(DATA) + 100)
+                        assert await file.seek(offset) == model.seek(offset)
+                    case "end":
+                        assert await file.seek(-size, os.SEEK_END) == model.seek(-size, os.SEEK_END)
+                    case "current":
+                        assert await file.seek(size, os.SEEK_CUR) == model.seek(size, os.SEEK_CUR)
+                    case "all":
+                        assert await file.read() == model.read()
+                    case "tell":
+                        assert await file.tell() == model.tell()
+            assert await file.seek(0) == model.seek(0)
+            assert await file.read(-1) == model.read()
+            assert await file.read(None) == b""
+
+
+async def test_chunks(full):
+    chunks = [chunk async for chunk in full.file(chunk_size=MIB)]
+    assert [len(chunk) for chunk in chunks] == [MIB, MIB, MIB, 17]
+    assert b"".join(chunks) == DATA
+    with pytest.raises(aiorbd.InvalidArgument, match="chunk_size 0"):
+        full.file(chunk_size=0)
+
+
+async def test_large_reads_and_writes(ioctx, make_image, monkeypatch, witness):
+    monkeypatch.setattr("aiorbd.file.PIECE", 100_000)
+    async with ioctx.open_image(await make_image(len(DATA))) as image:
+        async with image.file() as file:
+            assert await file.write(memoryview(DATA).cast("H" if len(DATA) % 2 == 0 else "B")) == len(DATA)
+            await file.seek(0)
+            assert await file.read() == DATA
+            await file.seek(1)
+            buffer = bytearray(len(DATA))
+            assert await file.readinto(buffer) == len(DATA) - 1
+            assert buffer[:-1] == DATA[1:]
+            with pytest.raises(aiorbd.PastEndOfImage):  # and nothing of it is written
+                await file.seek(2)
+                await file.write(bytes(len(DATA)))
+        assert hashlib.sha256(await witness.export(image.name)).digest() == hashlib.sha256(DATA).digest()
+
+
+async def test_truncate(full, witness):
+    async with full.file() as file:
+        await file.seek(MIB)
+        assert await file.truncate() == MIB
+        assert await full.size() == MIB
+        assert await file.truncate(2 * MIB) == 2 * MIB
+        assert await file.tell() == MIB
+        assert await file.read() == bytes(MIB)
+    assert (await witness.info(full.name))["size"] == 2 * MIB
+
+
+async def test_it_does_not_grow(full):
+    async with full.file() as file:
+        await file.seek(0, os.SEEK_END)
+        assert await file.write(b"") == 0
+        for _ in range(2):
+            with pytest.raises(aiorbd.PastEndOfImage):
+                await file.write(b"x")
+        assert await file.tell() == len(DATA)
+        await file.seek(100, os.SEEK_CUR)
+        assert await file.read(5) == b""
+        assert await file.readinto(bytearray(5)) == 0
+
+
+async def test_bad_seeks(full):
+    async with full.file() as file:
+        for offset, whence in ((-1, os.SEEK_SET), (-1, os.SEEK_CUR), (-len(DATA) - 1, os.SEEK_END)):
+            with pytest.raises(ValueError, match="before the beginning"):
+                await file.seek(offset, whence)
+        with pytest.raises(ValueError, match="invalid whence"):
+            await file.seek(0, 9)
+        with pytest.raises(aiorbd.InvalidArgument):
+            await file.readinto(b"read-only")
+
+
+async def test_closing(ioctx, full):
+    file = full.file()
+    assert not file.closed
+    await file.write(b"kept")
+    await file.aclose()
+    await file.aclose()
+    assert file.closed
+    for call in (file.read, file.tell, file.flush, file.truncate, lambda: file.seek(0), lambda: file.write(b"x")):
+        with pytest.raises(ValueError, match="closed file"):
+            await call()
+    assert await full.read(0, 4) == b"kept"  # the image is open
+    async with ioctx.open_image(full.name, read_only=True) as other:
+        async with other.file() as reader:
+            assert await reader.read(4) == b"kept"
+            with pytest.raises(aiorbd.ReadOnlyImage):
+                await reader.write(b"x")
+    with pytest.raises(aiorbd.ClosedError):
+        other.file()
+
+
+async def test_calls_take_their_turns(full):
+    async with full.file() as file:
+        parts = []
+
+        async def read():
+            parts.append(await file.read(1000))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(read)
+        assert sorted(parts) == sorted(DATA[start : start + 1000] for start in range(0, 20_000, 1000))
+
+
+async def test_a_cancelled_read_does_not_move(osd):
+    from fix_faults import opened
+
+    async with opened(osd) as image, image.file() as file:
+        await file.seek(10)
+        osd.pause()
+        with anyio.move_on_after(0.1):
+            await file.read(100)
+        osd.resume()
+        assert await file.tell() == 10
+        assert await file.read(3) == b"aaa"
+
+
+async def test_size_is_asked_for_only_when_it_changed(full, witness):
+    async with full.file() as file:
+        await file.read(1)
+        asked = []
+        full._handle._ask_size, original = (lambda: asked.append(1) or original()), full._handle._ask_size
+        for _ in range(10):
+            await file.read(1)
+        assert not asked
+        await witness.rbd("resize", "--no-progress", full.name, "--size", "8M")
+        assert await file.seek(0, os.SEEK_END) == 8 * MIB
+        assert asked
+
+
+async def test_blocking(full, witness):
+    def work():
+        with raw as file:
+            assert (file.readable(), file.writable(), file.seekable()) == (True, True, True)
+            assert file.read() == DATA
+            assert file.read(1) == b""
+            assert file.seek(-17, io.SEEK_END) == len(DATA) - 17
+            assert file.tell() == len(DATA) - 17
+            buffered = io.BufferedRandom(file, 1 << 16)
+            buffered.seek(1000)
+            buffered.write(b"buffered")
+            buffered.seek(0)
+            copy = io.BytesIO()
+            shutil.copyfileobj(buffered, copy)
+            buffered.flush()
+            with pytest.raises(aiorbd.PastEndOfImage):
+                file.seek(0, io.SEEK_END)
+                file.write(b"x")
+            assert file.truncate(MIB) == MIB
+            return copy.getvalue()
+
+    raw = full.blocking_file()
+    expected = DATA[:1000] + b"buffered" + DATA[1008:]
+    assert await to_thread.run_sync(work) == expected
+    assert raw.closed
+    assert await witness.export(full.name) == expected[:MIB]
+
+
+async def test_blocking_would_block_the_loop(full):
+    raw = full.blocking_file()
+    for call in (raw.read, raw.tell, lambda: raw.seek(0), lambda: raw.write(b"x")):
+        with pytest.raises(aiorbd.UsageError, match="would block the event loop"):
+            call()
+    raw.close()
+    with pytest.raises(ValueError, match="closed file"):
+        raw.tell()
+
+
+async def test_blocking_and_read_only(ioctx, full):
+    async with ioctx.open_image(full.name, read_only=True) as image:
+        raw = image.blocking_file()
+        assert not raw.writable()
+        assert await to_thread.run_sync(raw.read, 5) == DATA[:5]
+        with pytest.raises(aiorbd.ReadOnlyImage):
+            await to_thread.run_sync(raw.write, b"x")
+        await to_thread.run_sync(raw.close)
+
+
+async def test_a_blocking_file_that_is_forgotten(full):
+    """It is found on any thread: nothing is flushed there, and that is said."""
+    raw = full.blocking_file()
+    await to_thread.run_sync(raw.write, b"x")
+    with pytest.warns(ResourceWarning, match="never closed or flushed"):
+        del raw
+    unused = full.blocking_file()
+    del unused
+
+
+async def test_blocking_from_a_thread_of_one_s_own(full):
+    import threading
+
+    raw = full.blocking_file()
+    done = anyio.Event()
+    token = anyio.lowlevel.current_token()
+    found = []
+
+    def work():
+        found.append(raw.read(10))
+        anyio.from_thread.run_sync(done.set, token=token)
+
+    threading.Thread(target=work).start()
+    with anyio.fail_after(5):
+        await done.wait()
+    assert found == [DATA[:10]]
+    raw.close()

@@ -1,0 +1,163 @@
+"""Locks: advisory ones, and librbd's own, between two clients."""
+
+import json
+
+import pytest
+from conftest import new_name
+
+import aiorbd
+from aiorbd import Feature, Locker, Lockers, LockMode
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def other(aiorbd_cluster, image):
+    """The same image, opened by another client."""
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        async with ioctx.open_image(image.name) as other:
+            other.client = f"client.{cluster.get_instance_id()}"
+            yield other
+
+
+async def shown(witness, name):
+    return json.loads(await witness.rbd("lock", "ls", name, "--format", "json"))
+
+
+async def test_exclusive(cluster, image, other, witness):
+    assert await image.locks.list_lockers() == Lockers(False, "", ())
+    await image.locks.lock_exclusive("mine")
+    (seen,) = await shown(witness, image.name)
+    me = f"client.{cluster.get_instance_id()}"
+    assert await other.locks.list_lockers() == Lockers(True, "", (Locker(me, "mine", seen["address"]),))
+    assert (seen["id"], seen["locker"]) == ("mine", me)
+    with pytest.raises(aiorbd.LockBusy, match="lock 'theirs' of image 'rbd/"):
+        await other.locks.lock_exclusive("theirs")
+    with pytest.raises(aiorbd.LockBusy, match="exclusive lock, or shares"):
+        await other.locks.lock_shared("theirs", "tag")
+    with pytest.raises(aiorbd.LockExists, match="holds that lock already"):
+        await image.locks.lock_exclusive("mine")
+    await image.locks.unlock("mine")
+    assert await shown(witness, image.name) == []
+    await other.locks.lock_exclusive("theirs")
+
+
+async def test_shared(image, other, witness):
+    await image.locks.lock_shared("mine", "tag")
+    await other.locks.lock_shared("theirs", "tag")
+    lockers = await image.locks.list_lockers()
+    assert (lockers.exclusive, lockers.tag) == (False, "tag")
+    assert {locker.cookie for locker in lockers.lockers} == {"mine", "theirs"}
+    assert len(await shown(witness, image.name)) == 2
+    with pytest.raises(aiorbd.LockBusy):
+        await other.locks.lock_shared("more", "another tag")
+    with pytest.raises(aiorbd.LockExists):
+        await image.locks.lock_shared("mine", "tag")
+
+
+async def test_what_is_not_there(image):
+    with pytest.raises(aiorbd.LockNotFound, match="lock 'none' of image") as caught:
+        await image.locks.unlock("none")
+    assert isinstance(caught.value, FileNotFoundError)
+    with pytest.raises(aiorbd.LockNotFound, match=r"lock 'none' held by client\.1 of image"):
+        await image.locks.break_lock("client.1", "none")
+    for client in ("", "nobody", "a\0b"):
+        with pytest.raises(aiorbd.InvalidArgument):
+            await image.locks.break_lock(client, "none")
+    for cookie in ("", "a\0b"):
+        for call in (
+            image.locks.lock_exclusive,
+            image.locks.unlock,
+            lambda cookie: image.locks.lock_shared(cookie, "tag"),
+            lambda cookie: image.locks.lock_shared("cookie", cookie),
+        ):
+            with pytest.raises(aiorbd.InvalidArgument, match="must not"):
+                await call(cookie)
+
+
+async def test_break(aiorbd_cluster, ioctx, make_image, witness):
+    """Whoever held it is blocklisted, and told so."""
+    name = await make_image(features=Feature.LAYERING)
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as theirs:
+        victim = await theirs.open_image(name)
+        await victim.locks.lock_exclusive("theirs")
+        async with ioctx.open_image(name) as image:
+            (locker,) = (await image.locks.list_lockers()).lockers
+            await image.locks.break_lock(locker.client, locker.cookie)
+            assert await shown(witness, name) == []
+            await image.locks.lock_exclusive("mine")
+        with pytest.raises(aiorbd.ConnectionShutdown):
+            await victim.write(b"x", 0)
+            await victim.flush()
+        await victim.close()
+
+
+async def test_many_lockers(image, witness):
+    for number in range(40):
+        await image.locks.lock_shared(f"{number:03}" + "x" * 60, "tag")
+    lockers = (await image.locks.list_lockers()).lockers
+    assert {locker.cookie[:3] for locker in lockers} == {f"{number:03}" for number in range(40)}
+    assert len(await shown(witness, image.name)) == 40
+
+
+async def test_the_managed_lock(image, other):
+    assert not await image.locks.is_exclusive_lock_owner()
+    with pytest.raises(aiorbd.LockNotFound, match="managed lock of image"):
+        await image.locks.lock_get_owners()
+    await image.locks.lock_acquire()
+    assert await image.locks.is_exclusive_lock_owner()
+    mode, (owner,) = await other.locks.lock_get_owners()
+    assert mode is LockMode.EXCLUSIVE
+    (watcher,) = [w async for w in image.watchers() if f"client.{w.id}" != other.client]
+    assert owner == watcher.address
+    with pytest.raises(aiorbd.ReadOnlyImage):
+        await other.locks.lock_acquire()
+    await image.locks.lock_release()
+    assert not await image.locks.is_exclusive_lock_owner()
+    await other.locks.lock_acquire(LockMode.EXCLUSIVE)
+    assert await other.locks.is_exclusive_lock_owner()
+    await other.locks.lock_release()
+    with pytest.raises(aiorbd.OperationNotSupported):
+        await image.locks.lock_acquire(LockMode.SHARED)
+
+
+async def test_writing_takes_the_managed_lock_over(image, other):
+    await image.write(b"mine", 0)
+    assert await image.locks.is_exclusive_lock_owner()
+    await other.write(b"theirs", 0)
+    assert await other.locks.is_exclusive_lock_owner()
+    assert not await image.locks.is_exclusive_lock_owner()
+
+
+async def test_breaking_the_managed_lock(aiorbd_cluster, ioctx, make_image):
+    name = await make_image()
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as theirs:
+        victim = await theirs.open_image(name)
+        await victim.locks.lock_acquire()
+        async with ioctx.open_image(name) as image:
+            _, (owner,) = await image.locks.lock_get_owners()
+            await image.locks.lock_break(owner)
+            await image.locks.lock_acquire()
+            with pytest.raises(aiorbd.LockBusy, match=r"held by 1\.2\.3\.4"):
+                await image.locks.lock_break("1.2.3.4:0/1")
+        with pytest.raises(aiorbd.ConnectionShutdown):
+            await victim.write(b"x", 0)
+            await victim.flush()
+        await victim.close()
+
+
+async def test_images_without_the_managed_lock(ioctx, make_image):
+    async with ioctx.open_image(await make_image(features=Feature.LAYERING)) as image:
+        for call in (image.locks.lock_acquire, image.locks.lock_release):
+            with pytest.raises(aiorbd.InvalidArgument):
+                await call()
+        assert not await image.locks.is_exclusive_lock_owner()
+        assert "Locks of image" in repr(image.locks)
+
+
+async def test_read_only_images(ioctx, image):
+    """Advisory locks say who uses an image, and may be taken by readers; librbd's own is for writers."""
+    async with ioctx.open_image(image.name, read_only=True) as other:
+        await other.locks.lock_shared(new_name(), "readers")
+        with pytest.raises(aiorbd.InvalidArgument, match="managed lock of image"):
+            await other.locks.lock_acquire()

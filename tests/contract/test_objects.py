@@ -1,0 +1,180 @@
+"""RADOS objects: data, omap, cancelling."""
+
+import time
+
+import anyio
+import pytest
+from conftest import new_name
+from fix_lag import measured_lag
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def key():
+    return new_name("object")
+
+
+async def rados(cluster, ioctx, *arguments, stdin=None):
+    """Ceph's ``rados`` tool."""
+    return await cluster.run("rados", "--pool", ioctx.pool, "--namespace", ioctx.namespace, *arguments, stdin=stdin)
+
+
+async def test_data(ioctx, key, aiorbd_cluster):
+    objects = ioctx.objects
+    await objects.write(key, b"hello")
+    await objects.write(key, bytearray(b"HE"), 3)
+    await objects.append(key, memoryview(b"!?"))
+    assert await objects.read(key) == b"helHE!?"
+    assert await objects.read(key, 3, 2) == b"lHE"
+    assert await objects.read(key, 100, 5) == b"!?"
+    assert await objects.read(key, 10, 7) == await objects.read(key, 10, 100) == b""
+    assert await objects.read(key, 0) == b""
+    assert await rados(aiorbd_cluster, ioctx, "get", key, "-") == b"helHE!?"
+    stat = await objects.stat(key)
+    assert stat.size == 7
+    assert abs(stat.modified.timestamp() - time.time()) < 60
+    await objects.write_full(key, b"new")
+    assert await rados(aiorbd_cluster, ioctx, "get", key, "-") == b"new"
+    await objects.flush()
+    await objects.remove(key)
+    assert key.encode() not in await rados(aiorbd_cluster, ioctx, "ls")
+
+
+async def test_namespaces_are_apart(ioctx, aiorbd_ioctx, key):
+    await ioctx.objects.write_full(key, b"default")
+    await aiorbd_ioctx.objects.write_full(key, b"other")
+    assert await ioctx.objects.read(key) == b"default"
+    assert await aiorbd_ioctx.objects.read(key) == b"other"
+    with pytest.raises(aiorbd.ObjectNotFound, match=f"object 'rbd/{aiorbd_ioctx.namespace}/none'"):
+        await aiorbd_ioctx.objects.read("none")
+
+
+async def test_what_is_not_there(ioctx):
+    objects = ioctx.objects
+    for call in (objects.read, objects.stat, objects.remove, objects.notify, objects.watch):
+        with pytest.raises(aiorbd.ObjectNotFound, match="object 'rbd/none'") as caught:
+            await call("none")
+        assert not isinstance(caught.value, aiorbd.ImageNotFound | aiorbd.PoolNotFound)
+    with pytest.raises(aiorbd.ObjectNotFound, match="object 'rbd/none'"):
+        _ = [entry async for entry in objects.omap_get("none")]
+
+
+async def test_bad_arguments(ioctx, key):
+    objects = ioctx.objects
+    for bad in ("", "a\0b"):
+        for call in (objects.read, objects.stat, objects.remove, lambda key: objects.write(key, b"x")):
+            with pytest.raises(aiorbd.InvalidArgument, match="object name must not"):
+                await call(bad)
+    for length, offset in ((-1, 0), (1 << 31, 0), (1, -1), (1, 1 << 64)):
+        with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
+            await objects.read(key, length, offset)
+    with pytest.raises(TypeError, match="bytes-like"):
+        await objects.write(key, "text")
+    with pytest.raises(aiorbd.RbdError):  # more than an object may have
+        await objects.write(key, b"x", 1 << 40)
+
+
+async def test_many_at_once(ioctx, key):
+    async def one(number):
+        await ioctx.objects.write_full(f"{key}-{number}", b"%d" % number)
+        assert await ioctx.objects.read(f"{key}-{number}") == b"%d" % number
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(200):
+            tasks.start_soon(one, number)
+    assert ioctx.in_flight == 0
+
+
+async def test_omap(ioctx, key, aiorbd_cluster):
+    objects = ioctx.objects
+    await objects.omap_set(key, {"b": b"2", "a": bytearray(b"1"), "c": b"\0\xff\0", "ü": b""})
+    expected = {"a": b"1", "b": b"2", "c": b"\0\xff\0", "ü": b""}
+    assert dict([entry async for entry in objects.omap_get(key)]) == expected
+    assert (await rados(aiorbd_cluster, ioctx, "listomapkeys", key)).decode().split() == ["a", "b", "c", "ü"]
+    assert [name async for name, _ in objects.omap_get(key, start_after="a", prefix="")] == ["b", "c", "ü"]
+    assert [entry async for entry in objects.omap_get(key, prefix="c")] == [("c", b"\0\xff\0")]
+    await objects.omap_remove(key, ["a", "c", "not there"])
+    assert [name async for name, _ in objects.omap_get(key)] == ["b", "ü"]
+    for bad in ("", "a\0b"):
+        with pytest.raises(aiorbd.InvalidArgument, match="omap name must not"):
+            await objects.omap_set(key, {bad: b""})
+        with pytest.raises(aiorbd.InvalidArgument, match="omap name must not"):
+            await objects.omap_remove(key, [bad])
+    await objects.omap_set(key, {})
+    await objects.omap_remove(key, [])
+
+
+async def test_a_large_omap(ioctx, key):
+    expected = {f"{number:05}": b"x" * (number % 50) for number in range(2500)}
+    for start in range(0, 2500, 500):
+        await ioctx.objects.omap_set(key, dict(list(expected.items())[start : start + 500]))
+    async with measured_lag() as lag:
+        seen = [entry async for entry in ioctx.objects.omap_get(key)]
+    assert seen == sorted(expected.items())
+    assert lag.worst < 0.05
+
+
+async def test_cancelling_takes_requests_back(osd):
+    """They are over at once, although the OSD is not there: librados cancels what librbd never could."""
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        objects = ioctx.objects
+        await objects.write_full("object", b"before")
+        await objects.omap_set("object", {"a": b"1"})
+        osd.pause()
+
+        async def listing():
+            async for _ in objects.omap_get("object"):
+                pass
+
+        calls = {
+            "read": lambda: objects.read("object"),
+            "write": lambda: objects.write("object", b"x"),
+            "write_full": lambda: objects.write_full("object", b"x"),
+            "append": lambda: objects.append("object", b"x"),
+            "stat": lambda: objects.stat("object"),
+            "remove": lambda: objects.remove("object"),
+            "omap_set": lambda: objects.omap_set("object", {"a": b"2"}),
+            "omap_remove": lambda: objects.omap_remove("object", ["a"]),
+            "omap_get": listing,
+        }
+        for name, call in calls.items():
+            start = time.perf_counter()
+            with anyio.move_on_after(0.1) as scope:
+                await call()
+            assert scope.cancelled_caught, name
+            assert time.perf_counter() - start < 0.3, name
+            with anyio.fail_after(2):  # the request is over, not only the wait for it
+                await ioctx.drain()
+        osd.resume()
+        assert await objects.read("object") is not None
+
+
+async def test_cancelled_before_it_was_submitted(ioctx, key):
+    for delay in (0, 0.0001, 0.0005, 0.002):
+        for _ in range(20):
+            with anyio.move_on_after(delay):
+                await ioctx.objects.write_full(key, b"x")
+    await ioctx.drain(timeout=10)
+    assert ioctx.in_flight == 0
+
+
+async def test_what_is_on_its_way_is_bounded_by_threads_not_by_the_loop(osd):
+    """librados makes whoever submits too much wait: that must never be the event loop."""
+    async with aiorbd.connect(osd.conffile, conf={"objecter_inflight_ops": "4"}) as cluster:
+        async with cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.objects.write_full("object", b"x")
+            osd.pause()
+            async with measured_lag() as lag:
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(50):
+                        tasks.start_soon(ioctx.objects.read, "object")
+                    await anyio.sleep(0.5)
+                    tasks.cancel_scope.cancel()
+            assert lag.worst < 0.05
+            osd.resume()
+            with anyio.fail_after(10):
+                await ioctx.drain()
+            assert await ioctx.objects.read("object") == b"x"

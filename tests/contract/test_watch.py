@@ -1,0 +1,132 @@
+"""Hearing of changes of an image."""
+
+import anyio
+import pytest
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+async def test_a_change_by_another_client(image, witness):
+    async with image.watch() as updates:
+        with anyio.move_on_after(0.1) as scope:
+            await updates.wait()
+        assert scope.cancelled_caught, "nothing changed"
+        await witness.rbd("resize", "--no-progress", image.name, "--size", "20M")
+        with anyio.fail_after(5):
+            await updates.wait()
+        assert await image.size() == 20 * MIB
+
+
+async def test_every_change_can_be_seen(image, witness):
+    """However many changes are told at once, after the last one everything is there."""
+    seen = set()
+    async with image.watch() as updates:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(make_snapshots, witness, image.name)
+            async for _ in updates:
+                seen |= {snapshot.name async for snapshot in image.snapshots()}
+                if len(seen) == 5:
+                    break
+    assert seen == {f"snapshot-{number}" for number in range(5)}
+
+
+async def make_snapshots(witness, name):
+    for number in range(5):
+        await witness.rbd("snap", "create", "--no-progress", f"{name}@snapshot-{number}")
+
+
+async def test_a_burst_is_one_wake_up(image):
+    woken = 0
+
+    async def count():
+        nonlocal woken
+        async for _ in updates:
+            woken += 1
+
+    async with image.watch() as updates:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count)
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(1000):
+                image._handle._updated()
+            await anyio.wait_all_tasks_blocked()
+            assert woken == 1
+            image._handle._updated()
+            await anyio.wait_all_tasks_blocked()
+            assert woken == 2
+            tasks.cancel_scope.cancel()
+
+
+async def test_what_happened_before_the_wait_counts(image, witness):
+    updates = image.watch()
+    await image.create_snapshot("one")
+    with anyio.fail_after(5):
+        await updates.wait()
+    await updates.aclose()
+
+
+async def test_several_listeners(image):
+    async with image.watch() as first, image.watch() as second:
+        await image.create_snapshot("one")
+        with anyio.fail_after(5):
+            await first.wait()
+            await second.wait()
+
+
+async def test_the_end(ioctx, make_image):
+    image = await ioctx.open_image(await make_image())
+    ended = []
+
+    async def listen():
+        async for _ in image.watch():
+            pass
+        ended.append("loop")
+
+    async def wait():
+        updates = image.watch()
+        with pytest.raises(aiorbd.ClosedError, match="have ended"):
+            await updates.wait()
+        with pytest.raises(StopAsyncIteration):
+            await anext(updates)
+        ended.append("wait")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(5):
+            await image.close()
+    assert sorted(ended) == ["loop", "wait"]
+    with pytest.raises(aiorbd.ClosedError):
+        image.watch()
+
+
+async def test_a_listener_that_is_closed(image):
+    updates = image.watch()
+    async with updates:
+        pass
+    with pytest.raises(aiorbd.ClosedError):
+        await updates.wait()
+    assert not [source for source in image._handle.watchers if not source.ended]
+
+
+async def test_read_only_images_are_told_nothing(ioctx, image, witness):
+    """So nobody may wait for it in vain. librbd registers no watch, as the second client sees."""
+    async with ioctx.open_image(image.name, read_only=True) as other:
+        with pytest.raises(aiorbd.OperationNotSupported, match="for reading only is told of no changes"):
+            other.watch()
+        assert len([watcher async for watcher in other.watchers()]) == 1
+
+
+async def test_cancelled_waits(image):
+    updates = image.watch()
+    for _ in range(100):
+        with anyio.move_on_after(0):
+            await updates.wait()
+    await image.create_snapshot("one")
+    with anyio.fail_after(5):
+        await updates.wait()
