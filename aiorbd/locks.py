@@ -17,7 +17,8 @@ class Locks(Topic[ImageHandle]):
 
     An advisory lock is a note that every client sees and nothing enforces. It stays when its holder dies;
     `break_lock` takes it away. The managed lock is what librbd itself takes before it writes to an image with
-    the feature ``EXCLUSIVE_LOCK``.
+    the feature ``EXCLUSIVE_LOCK``. Choose one of them: both are the same lock to the cluster, so that on an
+    image with that feature nobody can write while somebody holds the advisory one. Such writes wait.
     """
 
     def _lock(self, cookie: str) -> Target:
@@ -161,14 +162,14 @@ class Locks(Topic[ImageHandle]):
         found: tuple[LockMode, list[str]] = await handle.run(lambda: grow(read, 8))
         return found
 
-    async def lock_break(self, owner: str, mode: LockMode | int = LockMode.EXCLUSIVE) -> None:
+    async def lock_break(self, mode: LockMode | int, owner: str) -> None:
         """Take the managed lock from another client, which is blocklisted unless Ceph is told not to.
 
         When cancelled, the outcome is unknown.
 
         Args:
-            owner: Its address, as `lock_get_owners` says it.
             mode: Only ``EXCLUSIVE``.
+            owner: Its address, as `lock_get_owners` says it.
 
         Raises:
             LockBusy: Somebody else holds it.

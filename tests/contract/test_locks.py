@@ -2,6 +2,7 @@
 
 import json
 
+import anyio
 import pytest
 from conftest import new_name
 
@@ -53,6 +54,18 @@ async def test_shared(image, other, witness):
         await other.locks.lock_shared("more", "another tag")
     with pytest.raises(aiorbd.LockExists):
         await image.locks.lock_shared("mine", "tag")
+
+
+async def test_an_advisory_lock_keeps_librbd_from_its_own(image, witness):
+    """To the cluster they are one lock: a write waits until the advisory one is gone."""
+    await image.locks.lock_exclusive("mine")
+    with anyio.move_on_after(0.5) as scope:
+        await image.write(b"late", 0)
+    assert scope.cancelled_caught
+    await image.locks.unlock("mine")
+    await image.drain(timeout=30)
+    await image.flush()
+    assert (await witness.export(image.name))[:4] == b"late"
 
 
 async def test_what_is_not_there(image):
@@ -136,10 +149,10 @@ async def test_breaking_the_managed_lock(aiorbd_cluster, ioctx, make_image):
         await victim.locks.lock_acquire()
         async with ioctx.open_image(name) as image:
             _, (owner,) = await image.locks.lock_get_owners()
-            await image.locks.lock_break(owner)
+            await image.locks.lock_break(LockMode.EXCLUSIVE, owner)
             await image.locks.lock_acquire()
             with pytest.raises(aiorbd.LockBusy, match=r"held by 1\.2\.3\.4"):
-                await image.locks.lock_break("1.2.3.4:0/1")
+                await image.locks.lock_break(LockMode.EXCLUSIVE, "1.2.3.4:0/1")
         with pytest.raises(aiorbd.ConnectionShutdown):
             await victim.write(b"x", 0)
             await victim.flush()

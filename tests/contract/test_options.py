@@ -81,30 +81,3 @@ async def test_options_and_keywords(ioctx, name, witness):
     assert options[ImageOption.ORDER] == 20
     with pytest.raises(TypeError, match=r"create_image\(\) got an unexpected keyword argument 'colour'"):
         await ioctx.create_image("other", 1, colour="red")
-
-
-async def test_every_feature_keyword(ioctx, name, witness):
-    await ioctx.create_image(name, MIB, features_set=Feature.JOURNALING, features_clear=Feature.DEEP_FLATTEN)
-    features = (await witness.info(name))["features"]
-    assert "journaling" in features
-    assert "deep-flatten" not in features
-    assert "object-map" in features
-
-
-async def test_a_journal(cluster, ioctx, name, witness):
-    if "journals" not in await cluster.list_pools():
-        await cluster.create_pool("journals")
-    features = Feature.from_names(["layering", "exclusive-lock", "journaling"])
-    await ioctx.create_image(
-        name, MIB, features=features, journal_order=16, journal_splay_width=2, journal_pool="journals"
-    )
-    shown = (await witness.rbd("journal", "info", "--image", name)).decode()
-    assert "order: 16 (64 KiB objects)" in shown
-    assert "splay_width: 2" in shown
-    assert (
-        "journals"
-        in (
-            await witness.rbd("journal", "status", "--image", name, "--debug-journaler", "0", "--format", "json")
-        ).decode()
-        or "journal_data" in shown
-    )

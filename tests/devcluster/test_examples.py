@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -25,3 +27,44 @@ def test_quickstart(aiorbd_cluster, tmp_path):
         assert len(set(digests)) == 1
     assert done.stdout.endswith("Identical under asyncio and under trio.\n")
     assert aiorbd_cluster.run_blocking("rbd", "ls").find(b"quickstart") == -1
+
+
+EXPECTED = {
+    "snapshot_diff.py": ["monday: ", " bytes read, the backup is the same\n", "tuesday: ", " the same\n"],
+    "watch_resize.py": [" has 10 MiB now\n"],
+    "lock_handover.py": [
+        "anna: has the image\n",
+        "bert: waits for anna\n",
+        "anna: gives it up\n",
+        "bert: has the image\n",
+        "bert: gives it up\n",
+        "in the image: annabert\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_short_programs(aiorbd_cluster, name, backend):
+    program = EXAMPLES / name
+    start = f"import runpy, sys, anyio; sys.argv = {[str(program), aiorbd_cluster.conffile]!r}; run = anyio.run; "
+    start += f"anyio.run = lambda function: run(function, backend={backend!r}); "
+    start += f"runpy.run_path({str(program)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    at = 0
+    for text in EXPECTED[name]:
+        assert text in done.stdout[at:], done.stdout
+        at = done.stdout.index(text, at) + 1
+    assert name.removesuffix(".py").replace("_", "-").encode() not in aiorbd_cluster.run_blocking("rbd", "ls")
+
+
+def test_every_example_is_run():
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", *EXPECTED}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_short_programs_with_a_cluster_of_their_own(name):
+    done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=False, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(EXPECTED[name][-1])

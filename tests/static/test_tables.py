@@ -1,0 +1,64 @@
+"""The tables of names in the docs: complete, up to date, and pointing at what is there."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aiorbd
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import tables  # noqa: E402 - the generator
+
+REFERENCE = tables.rows("go_ceph.tsv")
+RBD = tables.rows("python_rbd.tsv")
+
+
+def test_the_pages_are_what_the_generator_makes():
+    subprocess.run([sys.executable, ROOT / "docs" / "tables.py", "--check"], check=True)
+
+
+def test_every_item_of_the_reference_has_a_row():
+    assert len({row["reference"] for row in REFERENCE}) == len(REFERENCE) == 144
+
+
+@pytest.mark.parametrize("row", REFERENCE, ids=lambda row: row["reference"])
+def test_no_row_of_the_reference_is_empty(row):
+    assert row["aiorbd"]
+    for name in row["aiorbd"].split(", "):
+        tables.resolve(name)
+    functions = tables.c_functions(row["aiorbd"])
+    assert functions or row["note"]
+    assert set(functions) <= set(aiorbd._native.SINCE)
+    path, _, test = row["test"].partition("::")
+    module = ast.parse((ROOT / path).read_text())
+    assert test in {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+#: Prints the public names of Ceph's module; what it imported from elsewhere, and helpers, are none.
+PUBLIC_NAMES = """
+import json, rbd, types
+helpers = set("chain datetime errno json sys time Iterable cstr decode_cstr requires_not_closed".split())
+names = {name for name in dir(rbd) if not name.startswith("_")} - helpers
+for cls in ("RBD", "Image", "Group"):
+    names |= {f"{cls}.{name}" for name in dir(getattr(rbd, cls)) if not name.startswith("_")}
+print(json.dumps(sorted(names)))
+"""
+
+
+def test_every_name_of_python_s_rbd_has_a_row():
+    done = subprocess.run(["/usr/bin/python3", "-c", PUBLIC_NAMES], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == sorted(row["rbd"] for row in RBD)
+
+
+@pytest.mark.parametrize("row", RBD, ids=lambda row: row["rbd"])
+def test_no_row_of_python_s_rbd_is_empty(row):
+    if row["aiorbd"]:
+        tables.resolve(row["aiorbd"])
+    else:
+        assert row["note"].startswith("not here because ")
