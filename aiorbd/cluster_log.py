@@ -81,6 +81,7 @@ def _entry(numbers: list[int], data: bytes) -> LogEntry:
 
 async def open_log(cluster: Handle, level: str, close_timeout: float) -> ClusterLog:
     """Listen to the log: see `Cluster.monitor_log`."""
+    cluster.check()
     if level not in _LEVELS:
         raise invalid(f"level {level!r} is none of {', '.join(_LEVELS)}", "rados_monitor_log2", cluster.target)
     if any(isinstance(child, LogHandle) for child in cluster.children):

@@ -47,14 +47,15 @@ class ImageFile:
     def _check(self) -> None:
         if self._closed:
             raise ValueError("I/O operation on closed file")
+        self._handle.check()  # before its lock, which belongs to the image's event loop
 
     async def read(self, size: int | None = -1) -> bytes:
         """Read up to `size` bytes, all that are left when it is negative or None; none at the end.
 
         Implements: rbd_aio_read2
         """
+        self._check()
         async with self._turn:
-            self._check()
             rest = max(0, await self._handle.known_size() - self._position)
             length = rest if size is None or size < 0 else min(size, rest)
             if length <= PIECE:
@@ -71,8 +72,8 @@ class ImageFile:
 
         Implements: rbd_aio_read2
         """
+        self._check()
         async with self._turn:
-            self._check()
             writable(buffer, "buffer", "rbd_aio_read2", self._handle.target)
             view = memoryview(buffer).cast("B")
             length = max(0, min(len(view), await self._handle.known_size() - self._position))
@@ -93,8 +94,8 @@ class ImageFile:
 
         Implements: rbd_aio_write2
         """
+        self._check()
         async with self._turn:
-            self._check()
             readable(data, "data", "rbd_aio_write2", self._handle.target)
             view = memoryview(data).cast("B")
             if len(view) > PIECE:  # all or nothing, as far as the size goes
@@ -110,8 +111,8 @@ class ImageFile:
         Raises:
             InvalidArgument: It would be before the beginning.
         """
+        self._check()
         async with self._turn:
-            self._check()
             if whence == os.SEEK_SET:
                 position = offset
             elif whence == os.SEEK_CUR:
@@ -135,8 +136,8 @@ class ImageFile:
 
         Implements: rbd_resize2
         """
+        self._check()
         async with self._turn:
-            self._check()
             size = self._position if size is None else size
             await self._image.resize(size)
             return size

@@ -280,12 +280,3 @@ async def test_read_only_images(ioctx, image):
         ):
             with pytest.raises(aiorbd.ReadOnlyImage):
                 await call()
-
-
-async def test_more_snapshots_than_the_first_buffer_holds(ioctx, make_image):
-    async with ioctx.open_image(await make_image(0, features=aiorbd.Feature.LAYERING)) as image:
-        for number in range(270):
-            await image.create_snapshot(f"snapshot-{number}")
-        names = [snapshot.name async for snapshot in image.snapshots()]
-        assert names == [f"snapshot-{number}" for number in range(270)]
-        assert (await image.get_snapshot("snapshot-269")).size == 0

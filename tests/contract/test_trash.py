@@ -112,8 +112,9 @@ async def test_what_is_taken_or_in_use(aiorbd_ioctx, trashed):
         await aiorbd_ioctx.trash.remove(image_id)
 
 
-async def test_more_than_the_first_buffer_holds(aiorbd_ioctx):
-    names = {new_name() for _ in range(260)}
+async def test_more_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch):
+    monkeypatch.setattr("aiorbd._handle.PAGE", 2)
+    names = {new_name() for _ in range(9)}
     for name in names:
         await aiorbd_ioctx.create_image(name, 0, features=0)
         await aiorbd_ioctx.trash.move(name)

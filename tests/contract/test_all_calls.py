@@ -1,0 +1,84 @@
+"""What holds for every call: closed things and foreign loops are refused before C, cancelled scopes begin nothing."""
+
+import inspect
+
+import anyio
+import pytest
+import sniffio
+from fix_samples import ENDLESS, SAMPLES
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+
+def test_every_call_has_a_sample():
+    """Whatever is awaited or iterated over, but for opening, closing and waiting, which have tests of their own."""
+    own = {"close", "drain", "aclose", "__aenter__", "__aexit__", "seek", "tell"}
+    found = set()
+    for name in aiorbd.__all__:
+        cls = getattr(aiorbd, name)
+        if not isinstance(cls, type) or cls is aiorbd.Opening:
+            continue
+        for attribute in dir(cls):
+            function = inspect.getattr_static(cls, attribute)
+            mine = (getattr(function, "__module__", None) or "").startswith("aiorbd")
+            waits = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+            opens = "Opening" in str(getattr(function, "__annotations__", {}).get("return", ""))
+            private = attribute.startswith("_") and attribute != "__anext__"
+            if mine and not private and attribute not in own and (waits or opens):
+                found.add(f"{name}.{attribute}")
+    assert found - {"Diff.__anext__"} <= set(SAMPLES), sorted(found - set(SAMPLES))
+    assert set(SAMPLES) - found <= {"ClusterLog.__aiter__", "ObjectWatch.__aiter__", "Diff.__anext__"}
+
+
+async def test_what_is_closed_refuses(subjects):
+    await subjects.cluster.close(timeout=20)
+    for name, call in SAMPLES.items():
+        if name in ENDLESS:
+            with pytest.raises(StopAsyncIteration):
+                assert await call(subjects) is None, name
+                raise StopAsyncIteration
+        else:
+            with pytest.raises(aiorbd.ClosedError, match=r"is closed|have ended"):
+                await call(subjects)
+                pytest.fail(name)
+
+
+async def test_another_loop_is_refused(subjects):
+    refused, wrong = [], {}
+
+    async def elsewhere():
+        for name, call in SAMPLES.items():
+            try:
+                wrong[name] = await call(subjects)
+            except aiorbd.WrongLoopError:
+                refused.append(name)
+
+    other = "asyncio" if sniffio.current_async_library() == "trio" else "trio"
+    await anyio.to_thread.run_sync(lambda: anyio.run(elsewhere, backend=other))
+    assert refused == list(SAMPLES)
+    assert wrong == {}
+    assert await subjects.image.read(0, 1) == b"\0"
+
+
+async def test_nothing_begins_in_a_cancelled_scope(subjects):
+    """No change is made, no table entry is left."""
+    await subjects.log.close()  # or another one would be refused for that
+    before = await subjects.image.features(), [s.id async for s in subjects.image.snapshots()]
+    for name, call in SAMPLES.items():
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await call(subjects)
+            pytest.fail(f"{name} went on")
+        assert scope.cancelled_caught, name
+    with anyio.fail_after(10):
+        await subjects.image.drain()
+        await subjects.ioctx.drain()
+        await subjects.cluster.drain()
+    assert await subjects.image.read(0, 1) == b"\0"
+    assert before == (await subjects.image.features(), [s.id async for s in subjects.image.snapshots()])
+    assert await subjects.ioctx.list_images() == ["image"]
+    assert await subjects.ioctx.objects.read("object") == b"x"
+    (locker,) = (await subjects.image.locks.list_lockers()).lockers
+    assert locker.cookie.startswith("auto ")  # librbd's own, since the snapshot was made
