@@ -260,7 +260,10 @@ class BlockingImageFile(io.RawIOBase):
             self._dirty = False
 
     def close(self) -> None:
-        """Flush what was written, and close the file; the image stays open."""
+        """Flush what was written, and close the file; the image stays open.
+
+        Implements: rbd_aio_flush
+        """
         # `io.IOBase` closes what is forgotten, on any thread, the loop's perhaps: nothing that could block then.
         if self._dirty and getattr(self, "_finalizing", False):
             warnings.warn(f"{self!r} was written to and never closed or flushed", ResourceWarning, 2)
