@@ -15,10 +15,12 @@ order only.
 
 from importlib.metadata import version as _installed_version
 
+from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._resource import Opening
 from aiorbd.cluster import Cluster, connect
-from aiorbd.cluster_log import ClusterLog
+from aiorbd.cluster_log import ClusterLog, LogLevel
+from aiorbd.commands import Command
 from aiorbd.diff import Diff
 from aiorbd.enums import (
     FEATURE_NAMES,
@@ -133,6 +135,7 @@ __all__ = [
     "ClosedError",
     "Cluster",
     "ClusterLog",
+    "Command",
     "CommandResult",
     "CompareMismatch",
     "ConfigFileNotFound",
@@ -163,6 +166,7 @@ __all__ = [
     "KeyringNotFound",
     "LibraryNotFoundError",
     "LinkedImage",
+    "Listing",
     "LockBusy",
     "LockExists",
     "LockMode",
@@ -171,6 +175,7 @@ __all__ = [
     "Lockers",
     "Locks",
     "LogEntry",
+    "LogLevel",
     "Metadata",
     "MetadataNotFound",
     "MirrorImageMode",

@@ -6,12 +6,13 @@ exceptions, and treats cancellation alike.
 """
 
 import errno
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aiorbd import _native
+from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.operation import Job, Operation
 from aiorbd._bridge.progress import Progress, ProgressJob
 from aiorbd._bridge.submission import Submission
@@ -109,45 +110,57 @@ class Handle(Lifecycle):
 
         return await self.run(lambda: grow_string(call, lambda code: self.raise_for(code, function, on)))
 
-    async def listing(
+    def listing(
         self,
         function: str,
         item_type: str,
-        cleanup: Callable[[Any, int], object],
+        cleanup: str,
         convert: Callable[[Any], T],
         *,
         returns_count: bool = False,
         on: Target | None = None,
-    ) -> AsyncIterator[T]:
+    ) -> Listing[T]:
         """Iterate over what one C function puts into an array; the array and its count go last.
 
-        The count comes back in its place, or, with `returns_count`, is what the function returns.
-        C gives it all at once, on a worker thread. It is converted here page by page, since a thread that
-        runs Python holds up the loop, and freed with the iterator.
+        The count comes back in its place, or, with `returns_count`, is what the function returns. `cleanup`
+        is the C function that frees what is in the array; it takes the count, too, except with
+        `returns_count`. C gives it all at once, on a worker thread. It is converted here page by page, since
+        a thread that runs Python holds up the loop, and freed with the iterator.
         """
-        c_function = getattr(_native.library_of(function), function)
+        items: Any = None
+        owner: Any = None
+        count = at = 0
 
         def read(size: int) -> tuple[int, Any]:
-            items, count = ffi.new(f"{item_type}[]", size), ffi.new("int *" if returns_count else "size_t *", size)
-            code = c_function(self.pointer, items, count)
+            library = _native.library_of(function)
+            array, out = ffi.new(f"{item_type}[]", size), ffi.new("int *" if returns_count else "size_t *", size)
+            code = getattr(library, function)(self.pointer, array, out)
             if code == -errno.ERANGE:
                 return code, None
             self.raise_for(code, function, on)
-            found = code if returns_count else count[0]
-            return code, (items, found, ffi.gc(items + 0, lambda _: cleanup(items, found)))
+            number = code if returns_count else out[0]
+            free, rest = getattr(library, cleanup), () if returns_count else (number,)
+            # The pointer frees what C put into the items, when it goes: however the iteration ends.
+            return code, (array, number, ffi.gc(array + 0, lambda array: free(array, *rest)) if number else None)
 
-        # `owner` frees what C put into the items, when this generator goes: however it ends.
-        items, count, owner = await self.run(lambda: grow(read, PAGE))  # noqa: RUF059
-        for start in range(0, count, PAGE):
-            for item in items[start : min(start + PAGE, count)]:
-                yield convert(item)
-            await checkpoint()
+        async def next_page() -> list[T]:
+            nonlocal items, owner, count, at
+            if items is None:
+                items, count, owner = await self.run(lambda: grow(read, PAGE))
+            else:
+                await checkpoint()
+            page = [convert(item) for item in items[at : min(at + PAGE, count)]] if at < count else []
+            at += len(page)
+            return page
+
+        return Listing(next_page)
 
     async def submit(
         self, function: str, submit: Callable[..., int], first: Any, *arguments: Any, keep: object = None
     ) -> int:
         """Submit one operation of librbd's through the bridge, wait for it, and return what librbd returned."""
         self.check()
+        await checkpoint_if_cancelled()
         operation = Operation(self, keep)
         code = self.bridge.submit(operation, submit, first, *arguments)
         if not code:

@@ -143,7 +143,7 @@ class ImageHandle(Handle):
         """
         self.check()
         async with self._refreshing:
-            await self._wait_until(lambda: not self._asking, None)
+            await self.wait_until(lambda: not self._asking, None)
             self.check()
             if if_stale and not self.lib.aiorbd_image_is_stale(self.native):
                 return
@@ -164,7 +164,7 @@ class ImageHandle(Handle):
         except RuntimeError:  # no thread can be started
             self._asking = False
             raise
-        await self._wait_until(lambda: not self._asking, None)
+        await self.wait_until(lambda: not self._asking, None)
         return self._answer
 
     async def switch(self, function: str, *arguments: Any, on: Target | None = None) -> None:
@@ -181,7 +181,7 @@ class ImageHandle(Handle):
             return failed or self._ask_size()
 
         async with self._refreshing:
-            await self._wait_until(lambda: not self._asking, None)
+            await self.wait_until(lambda: not self._asking, None)
             self.check()
             self.lib.aiorbd_image_changed(self.native)
             code = await self._ask(call)
@@ -208,7 +208,7 @@ class ImageHandle(Handle):
         self._answer = code
         if code >= 0:
             self._learn_size()
-        self._wake_waiters()
+        self.wake_waiters()
 
     # -- ranges --------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The native side of an I/O context."""
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 from aiorbd._handle import Handle
@@ -18,13 +19,24 @@ class IoCtxHandle(Handle):
     #: ``pool`` or ``pool/namespace``, for the names of images in errors.
     name: str = ""
 
-    def __init__(self, cluster: Handle, target: Target) -> None:
+    def __init__(self, cluster: Handle, target: Target, namespace: str) -> None:
         super().__init__(cluster.bridge, cluster, target)
+        self.namespace: str = namespace
         self.cluster: Lifecycle = cluster
 
     def image(self, name: str) -> Target:
         """Name an image in errors."""
         return Target("image", f"image {self.name + '/' + name!r}")
+
+    def raise_for_new(self, code: int, function: str, on: Target) -> None:
+        """On a worker thread: like `raise_for`, for what makes an image here. What is missing decides the class."""
+        if code == -errno.ENOENT and self.namespace:
+            exists = ffi.new("bool *")
+            found = rbd().rbd_namespace_exists(self.pointer, os.fsencode(self.namespace), exists)
+            if found >= 0 and not exists[0]:
+                missing = self.about("namespace", f"namespace {self.namespace!r}")
+                raise error_for(code, function, missing, "no such namespace")
+        self.raise_for(code, function, on)
 
     def shut(self) -> None:
         """Destroy it: librados only drops a reference."""
@@ -50,7 +62,7 @@ async def clone_snapshot(
         code = rbd().rbd_clone3(parent.pointer, *encoded, child.pointer, encoded_child, options)
         if code == -errno.ENOENT:
             _require_snapshot(parent, name, snapshot, *encoded)
-        parent.raise_for(code, function, on)
+        child.raise_for_new(code, function, on)
 
     await parent.run(call, also=[child])
 

@@ -95,7 +95,8 @@ class Lifecycle:
 
     # -- waiting -------------------------------------------------------------------------------
 
-    async def _wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+    async def wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until something is so, at most `timeout` seconds; tell whether it is."""
         with anyio.move_on_after(timeout):
             while not reached():
                 waiter = _Waiter()
@@ -107,7 +108,8 @@ class Lifecycle:
                         self._waiters.remove(waiter)
         return reached()
 
-    def _wake_waiters(self) -> None:
+    def wake_waiters(self) -> None:
+        """On the loop: what somebody waits for may be so now."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             self.bridge.loop.wake(waiter)
@@ -115,13 +117,13 @@ class Lifecycle:
     def on_idle(self) -> None:
         """On the loop: the last operation ended."""
         if self._waiters:
-            self._wake_waiters()
+            self.wake_waiters()
         self._advance()
 
     async def drain(self, timeout: float | None) -> None:
         """Wait until nothing is in flight."""
         self.check_loop()
-        if not await self._wait_until(lambda: not self.in_flight, timeout):
+        if not await self.wait_until(lambda: not self.in_flight, timeout):
             message = f"{self.in_flight} operations still in flight after {timeout} s"
             raise Timeout(errno.ETIMEDOUT, message, "drain", str(self.target))
 
@@ -170,7 +172,7 @@ class Lifecycle:
             self._close_error = error_for(code, operation, self.target)
             if self._overdue:  # nobody waits for it any more
                 logger.warning("closing in the background: %s", self._close_error)
-        self._wake_waiters()
+        self.wake_waiters()
         if self._parent is not None:
             self._parent._children.discard(self)
             self._parent._advance()
@@ -185,7 +187,7 @@ class Lifecycle:
         self.check_loop()
         self.begin_close()
         self._try_again()
-        if not await self._wait_until(lambda: self.state is State.CLOSED, timeout):
+        if not await self.wait_until(lambda: self.state is State.CLOSED, timeout):
             self._overdue = True
             raise CloseTimeout(
                 errno.ETIMEDOUT,

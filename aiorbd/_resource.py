@@ -44,8 +44,6 @@ class Resource:
         Raises:
             CloseTimeout: Something is still in flight.
             RbdError: Ceph reported an error while closing; it is closed all the same.
-
-        Implements: rbd_aio_close, rados_ioctx_destroy, rados_shutdown
         """
         await self._handle.close(self._close_timeout if timeout is None else timeout)
 

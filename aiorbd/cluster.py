@@ -60,6 +60,13 @@ class Cluster(ClusterCommands):
         self._fsid = fsid
         self._instance_id = instance_id
 
+    async def close(self, timeout: float | None = None) -> None:
+        """Disconnect, and close before that whatever was opened from here; wait for that at most `timeout` seconds.
+
+        Implements: rados_shutdown
+        """
+        await super().close(timeout)
+
     def get_fsid(self) -> str:
         """Return the cluster's unique id, as ``ceph fsid`` prints it.
 

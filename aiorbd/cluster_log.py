@@ -1,7 +1,7 @@
 """The cluster's own log, as it is written."""
 
 import os
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from aiorbd._bridge.source import Source
 from aiorbd._handle import Handle
@@ -64,13 +64,23 @@ class ClusterLog(Resource):
         super().__init__(handle, close_timeout)
         self._messages = Messages(handle.source, handle, handle.mailbox, _entry)
 
+    async def close(self, timeout: float | None = None) -> None:
+        """Stop to listen; wait for that at most `timeout` seconds.
+
+        Implements: rados_monitor_log2
+        """
+        await super().close(timeout)
+
     @property
     def lost(self) -> int:
         """How many lines nobody took in time, so that they were dropped."""
         return self._handle.mailbox.lost
 
-    def __aiter__(self) -> Messages[LogEntry]:
-        return self._messages
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> LogEntry:
+        return await anext(self._messages)
 
 
 def _entry(numbers: list[int], data: bytes) -> LogEntry:

@@ -1,8 +1,8 @@
 """Clones and copies of an open image, and what makes it independent or smaller."""
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Unpack
 
+from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_handle import ImageHandle
 from aiorbd._ioctx_handle import clone_snapshot
@@ -13,11 +13,11 @@ from aiorbd.enums import SnapshotNamespaceType
 from aiorbd.errors import ObjectNotFound
 from aiorbd.models import LinkedImage, Parent
 from aiorbd.options import ImageKeywords, ImageOptions, for_c
+from aiorbd.snapshots import Snapshot, name_of
 
 if TYPE_CHECKING:
     from aiorbd.image import Image
     from aiorbd.ioctx import IoCtx
-    from aiorbd.snapshots import Snapshot
 
 
 class ImageCopies(Resource):
@@ -28,7 +28,7 @@ class ImageCopies(Resource):
 
     async def clone(
         self,
-        snapshot: "str | Snapshot",
+        snapshot: str | Snapshot,
         ioctx: "IoCtx",
         name: str,
         options: ImageOptions | None = None,
@@ -50,9 +50,9 @@ class ImageCopies(Resource):
 
         Implements: rbd_clone3
         """
-        wanted = snapshot if isinstance(snapshot, str) else snapshot.name
         parent = self._handle.ioctx
-        await clone_snapshot(parent, self._name, wanted, ioctx._handle, name, for_c(options, keywords, "clone"))
+        wanted = for_c(options, keywords, "clone")
+        await clone_snapshot(parent, self._name, name_of(snapshot), ioctx._handle, name, wanted)
 
     async def copy(
         self,
@@ -216,7 +216,7 @@ class ImageCopies(Resource):
         except ObjectNotFound:
             return None
 
-    async def get_overlap(self) -> int:
+    async def overlap(self) -> int:
         """Return how many bytes, from the beginning, a clone may still have of its parent; 0 without one.
 
         Implements: rbd_get_overlap
@@ -224,26 +224,23 @@ class ImageCopies(Resource):
         overlap: int = await self._handle.get("rbd_get_overlap", "uint64_t *")
         return overlap
 
-    async def children(self) -> AsyncIterator[LinkedImage]:
+    def children(self) -> Listing[LinkedImage]:
         """Iterate over the clones of what the image is read at: of a snapshot, or of all snapshots.
 
         Implements: rbd_list_children3
         """
-        async for child in _linked_images(self._handle, "rbd_list_children3"):
-            yield child
+        return _linked_images(self._handle, "rbd_list_children3")
 
-    async def descendants(self) -> AsyncIterator[LinkedImage]:
+    def descendants(self) -> Listing[LinkedImage]:
         """Iterate over the clones of the image, their clones, and so on.
 
         Implements: rbd_list_descendants
         """
-        async for child in _linked_images(self._handle, "rbd_list_descendants"):
-            yield child
+        return _linked_images(self._handle, "rbd_list_descendants")
 
 
-def _linked_images(handle: ImageHandle, function: str) -> AsyncIterator[LinkedImage]:
-    cleanup = rbd().rbd_linked_image_spec_list_cleanup
-    return handle.listing(function, "rbd_linked_image_spec_t", cleanup, _linked)
+def _linked_images(handle: ImageHandle, function: str) -> Listing[LinkedImage]:
+    return handle.listing(function, "rbd_linked_image_spec_t", "rbd_linked_image_spec_list_cleanup", _linked)
 
 
 def _linked(spec: Any) -> LinkedImage:

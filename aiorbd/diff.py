@@ -11,7 +11,7 @@ from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd._resource import Resource
 from aiorbd.errors import PastEndOfImage, Target
 from aiorbd.models import Extent
-from aiorbd.snapshots import Snapshot, snapshot_target
+from aiorbd.snapshots import Snapshot, name_of, snapshot_target
 
 #: Extents that librbd may be ahead of the loop; 24 bytes each.
 AHEAD: Final = 4096
@@ -95,7 +95,7 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
 
 
 class Diff(Stream[Extent]):
-    """The extents of a diff: iterate over it with ``async for``. Made by `ImageDiff.diff`.
+    """The extents of a diff: iterate over it with ``async for``. Made by `Image.diff`.
 
     librbd walks the image on a worker thread, at most a few thousand extents ahead. Leaving the loop early,
     `aclose` or the end of an ``async with`` block around it stops librbd at the next extent; `Image.in_flight`
@@ -103,7 +103,7 @@ class Diff(Stream[Extent]):
     """
 
     def __init__(self, handle: ImageHandle, arguments: _Arguments) -> None:
-        """Private: use `ImageDiff.diff`."""
+        """Private: use `Image.diff`."""
         handle.check()
         super().__init__(handle.new_source(endless=False), handle.check_loop)
         self._handle = handle
@@ -161,7 +161,7 @@ class ImageDiff(Resource):
         handle = self._handle
         on, since = handle.target, None
         if from_snapshot is not None:
-            name = from_snapshot.name if isinstance(from_snapshot, Snapshot) else from_snapshot
+            name = name_of(from_snapshot)
             since = encode_name(name, "snapshot name", "rbd_diff_iterate2")
             on = snapshot_target(handle, name)
         number(offset, "offset", "rbd_diff_iterate2", handle.target)

@@ -301,6 +301,7 @@ _BY_OPERATION: dict[tuple[str, int], type[RbdError]] = {
     ("rbd_clone3", _errno.ENOENT): PoolNotFound,  # image and snapshot were looked for before
     ("rbd_copy_with_progress4", _errno.ENOENT): PoolNotFound,
     ("rbd_deep_copy_with_progress", _errno.ENOENT): PoolNotFound,
+    ("rbd_lock_acquire", _errno.EROFS): LockBusy,
 }
 
 #: Where the C library's own text would mislead.
@@ -312,8 +313,8 @@ _MESSAGES = {
 
 #: What an errno means when it comes from one function.
 _EXPLAINED = {
-    ("rbd_create4", _errno.ENOENT): "no such namespace, data pool or journal pool",
-    ("rbd_clone3", _errno.ENOENT): "no such namespace, data pool or journal pool",
+    ("rbd_create4", _errno.ENOENT): "no such data pool or journal pool",
+    ("rbd_clone3", _errno.ENOENT): "no such data pool or journal pool",
     ("rbd_copy_with_progress4", _errno.ENOENT): "no such namespace, data pool or journal pool",
     ("rbd_deep_copy_with_progress", _errno.ENOENT): "no such namespace, data pool or journal pool",
     ("rbd_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
@@ -326,6 +327,7 @@ _EXPLAINED = {
     ("rbd_snap_unprotect", _errno.EINVAL): "the snapshot is not protected",
     ("rbd_flatten_with_progress", _errno.EINVAL): "the image has no parent",
     ("rbd_namespace_remove", _errno.EBUSY): "the namespace has images, perhaps in its trash",
+    ("rbd_lock_acquire", _errno.EROFS): "another client keeps the lock",
     ("rbd_lock_exclusive", _errno.EBUSY): "somebody else holds a lock",
     ("rbd_lock_exclusive", _errno.EEXIST): "this client holds that lock already",
     ("rbd_lock_shared", _errno.EBUSY): "somebody else holds an exclusive lock, or shares one with another tag",
@@ -337,7 +339,7 @@ def error_for(code: int, operation: str, target: Target, message: str | None = N
     """Make the exception for a negative return value of a C function."""
     number = -code
     cls = (
-        _BY_OPERATION.get((operation, number))
+        (_BY_OPERATION.get((operation, number)) if target.kind != "namespace" else None)
         or _BY_SUBJECT.get((number, target.kind))
         or _BY_ERRNO.get(number, RbdError)
     )

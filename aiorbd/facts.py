@@ -1,8 +1,8 @@
 """What an open image is made of, and who uses it."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 
+from aiorbd._bridge.listing import Listing
 from aiorbd._image_handle import ImageHandle
 from aiorbd._marshal import decode, number, utc
 from aiorbd._native import ffi, rbd
@@ -117,15 +117,14 @@ class ImageFacts(Resource):
         """
         return bool(await self._handle.get("rbd_get_old_format", "uint8_t *"))
 
-    async def watchers(self) -> AsyncIterator[Watcher]:
+    def watchers(self) -> Listing[Watcher]:
         """Iterate over the clients that have the image open for writing, this one included.
 
         Implements: rbd_watchers_list
         """
-        async for watcher in self._handle.listing(
+        return self._handle.listing(
             "rbd_watchers_list",
             "rbd_image_watcher_t",
-            rbd().rbd_watchers_list_cleanup,
+            "rbd_watchers_list_cleanup",
             lambda item: Watcher(decode(item.addr), item.id, item.cookie),
-        ):
-            yield watcher
+        )

@@ -51,6 +51,13 @@ class Image(ImageData, ImageSnapshots, ImageDiff, ImageCopies, ImageFacts, Image
         self._name = name
         self._read_only = read_only
 
+    async def close(self, timeout: float | None = None) -> None:
+        """Close the image, waiting for what is in flight: at most `timeout` seconds.
+
+        Implements: rbd_update_unwatch, rbd_aio_close
+        """
+        await super().close(timeout)
+
     @property
     def name(self) -> str:
         """The image's name when it was opened.

@@ -1,8 +1,8 @@
 """A pool, or a namespace of it, and the images there."""
 
-from collections.abc import AsyncIterator
 from typing import Any, Unpack
 
+from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._handle import Handle
 from aiorbd._ioctx_handle import IoCtxHandle, clone_snapshot
@@ -17,6 +17,7 @@ from aiorbd.models import ImageSpec, PoolStats
 from aiorbd.namespaces import Namespaces
 from aiorbd.objects import Objects
 from aiorbd.options import ImageKeywords, ImageOptions, for_c
+from aiorbd.snapshots import Snapshot, name_of
 from aiorbd.trash import Trash
 
 
@@ -26,7 +27,7 @@ async def open_ioctx(cluster: Handle, close_timeout: float, pool: str | int, nam
     if isinstance(pool, int):
         number(pool, "pool id", "rados_ioctx_create2", f"pool {pool}")
     name = encode_name(pool, "pool name", "rados_ioctx_create") if isinstance(pool, str) else b""
-    handle = IoCtxHandle(cluster, Target("pool", f"pool {pool!r}"))
+    handle = IoCtxHandle(cluster, Target("pool", f"pool {pool!r}"), namespace)
 
     def call() -> str:
         pointer = ffi.new("rados_ioctx_t *")
@@ -65,6 +66,13 @@ class IoCtx(Resource):
         super().__init__(handle, close_timeout)
         self._pool = pool
         self._namespace = namespace
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Close the I/O context, and the images and watches opened from it; wait for that at most `timeout` seconds.
+
+        Implements: rados_ioctx_destroy
+        """
+        await super().close(timeout)
 
     @property
     def pool(self) -> str:
@@ -111,7 +119,8 @@ class IoCtx(Resource):
 
         Raises:
             ImageExists: There is an image of that name.
-            PoolNotFound: There is no such namespace, data pool or journal pool.
+            NamespaceNotFound: The namespace of this I/O context is not there.
+            PoolNotFound: There is no such data pool or journal pool.
             InvalidArgument: The name or an option is not acceptable.
             ArgumentOutOfRange: `order` is out of range.
 
@@ -121,12 +130,15 @@ class IoCtx(Resource):
         handle.check()
         encoded, on = encode_new_name(name, "image name", "rbd_create4"), handle.image(name)
         number(size, "size", "rbd_create4", on)
-        await handle.call("rbd_create4", encoded, size, for_c(options, keywords, "create_image"), on=on)
+        wanted = for_c(options, keywords, "create_image")
+        await handle.run(
+            lambda: handle.raise_for_new(rbd().rbd_create4(handle.pointer, encoded, size, wanted), "rbd_create4", on)
+        )
 
     async def clone_image(
         self,
         parent_name: str,
-        parent_snapshot: str,
+        parent_snapshot: str | Snapshot,
         ioctx: "IoCtx",
         name: str,
         options: ImageOptions | None = None,
@@ -145,14 +157,15 @@ class IoCtx(Resource):
         Raises:
             ImageNotFound: There is no image `parent_name`.
             SnapshotNotFound: It has no such snapshot.
-            PoolNotFound: There is no such namespace or data pool.
+            NamespaceNotFound: The namespace of `ioctx` is not there.
+            PoolNotFound: There is no such data pool.
             ImageExists: There is an image `name`.
             InvalidArgument: The snapshot is not protected, or an option is not acceptable.
 
         Implements: rbd_clone3
         """
         options_for_c = for_c(options, keywords, "clone_image")
-        await clone_snapshot(self._handle, parent_name, parent_snapshot, ioctx._handle, name, options_for_c)
+        await clone_snapshot(self._handle, parent_name, name_of(parent_snapshot), ioctx._handle, name, options_for_c)
 
     async def remove_image(self, name: str, *, progress: Progress | None = None) -> None:
         """Remove an image.
@@ -197,21 +210,19 @@ class IoCtx(Resource):
         """
         return [spec.name async for spec in self.images()]
 
-    async def images(self) -> AsyncIterator[ImageSpec]:
+    def images(self) -> Listing[ImageSpec]:
         """Iterate over the ids and names of all images.
 
         Implements: rbd_list2
         """
-        cleanup = rbd().rbd_image_spec_list_cleanup
-        async for spec in self._handle.listing("rbd_list2", "rbd_image_spec_t", cleanup, _spec):
-            yield spec
+        return self._handle.listing("rbd_list2", "rbd_image_spec_t", "rbd_image_spec_list_cleanup", _spec)
 
     def open_image(
         self,
         name: str | None = None,
         *,
         image_id: str | None = None,
-        snapshot: str | None = None,
+        snapshot: str | Snapshot | None = None,
         read_only: bool = False,
     ) -> Opening[Image]:
         """Open an image, by name or by id. Await the result, or use it with ``async with``.
@@ -229,7 +240,14 @@ class IoCtx(Resource):
         Implements: rbd_aio_open, rbd_aio_open_by_id, rbd_aio_open_read_only, rbd_aio_open_by_id_read_only
         """
         return Opening(
-            lambda: open_image(self._handle, self._close_timeout, name, image_id, snapshot, read_only=read_only)
+            lambda: open_image(
+                self._handle,
+                self._close_timeout,
+                name,
+                image_id,
+                None if snapshot is None else name_of(snapshot),
+                read_only=read_only,
+            )
         )
 
     # -- the pool ------------------------------------------------------------------------------

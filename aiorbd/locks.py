@@ -82,7 +82,7 @@ class Locks(Topic[ImageHandle]):
         await self._handle.call("rbd_break_lock", *encoded, on=on)
 
     async def list_lockers(self) -> Lockers:
-        """Return who holds the advisory lock.
+        """Return who holds the advisory lock; when it is librbd that holds its own, the cookie begins with ``auto``.
 
         Implements: rbd_list_lockers
         """
@@ -119,7 +119,7 @@ class Locks(Topic[ImageHandle]):
         Raises:
             InvalidArgument: The image does not have the feature ``EXCLUSIVE_LOCK``, or is open for reading only.
             OperationNotSupported: `mode` is not ``EXCLUSIVE``.
-            ReadOnlyImage: Another client keeps the lock.
+            LockBusy: Another client keeps the lock.
 
         Implements: rbd_lock_acquire
         """

@@ -1,10 +1,11 @@
 """Keys and values that are kept with an image, or with a pool."""
 
 import errno
-from collections.abc import AsyncIterator
+import os
 from typing import Any, Final
 
 from aiorbd import _native
+from aiorbd._bridge.listing import Listing
 from aiorbd._handle import Handle
 from aiorbd._marshal import encode_name, grow, invalid, split
 from aiorbd._native import ffi
@@ -54,7 +55,7 @@ class Metadata(Topic[Handle]):
         encoded = encode_name(key, "key", function)
         if "\0" in value:
             raise invalid("value must not contain NUL", function, self._key(key))
-        await self._handle.call(function, encoded, value.encode(), on=self._key(key))
+        await self._handle.call(function, encoded, os.fsencode(value), on=self._key(key))
 
     async def remove(self, key: str) -> None:
         """Remove a key. When cancelled, the outcome is unknown.
@@ -81,28 +82,30 @@ class Metadata(Topic[Handle]):
 
         await handle.run(call)
 
-    async def items(self) -> AsyncIterator[tuple[str, str]]:
+    def items(self) -> Listing[tuple[str, str]]:
         """Iterate over all keys and their values, in the order of the keys; a page of them at a time is in memory.
 
         Implements: rbd_metadata_list, rbd_pool_metadata_list
         """
         handle, function = self._handle, f"{self._prefix}_list"
-        c_function = getattr(_native.rbd(), function)
-        start = b""
-        while True:
+        start: bytes | None = b""
 
-            def read(size: int, start: bytes = start) -> tuple[int, Any]:
-                keys, values = ffi.new("char[]", size), ffi.new("char[]", size)
-                key_length, value_length = ffi.new("size_t *", size), ffi.new("size_t *", size)
-                code = c_function(handle.pointer, start, PAGE, keys, key_length, values, value_length)
-                if code == -errno.ERANGE:
-                    return code, None
-                handle.raise_for(code, function)
-                return code, (split(keys, key_length[0]), split(values, value_length[0]))
+        def read(size: int) -> tuple[int, Any]:
+            keys, values = ffi.new("char[]", size), ffi.new("char[]", size)
+            key_length, value_length = ffi.new("size_t *", size), ffi.new("size_t *", size)
+            c_function = getattr(_native.rbd(), function)
+            code = c_function(handle.pointer, start, PAGE, keys, key_length, values, value_length)
+            if code == -errno.ERANGE:
+                return code, None
+            handle.raise_for(code, function)
+            return code, list(zip(split(keys, key_length[0]), split(values, value_length[0]), strict=True))
 
-            keys, values = await handle.run(lambda read=read: grow(read, 4096))  # type: ignore[misc]
-            for item in zip(keys, values, strict=True):
-                yield item
-            if len(keys) < PAGE:
-                return
-            start = encode_name(keys[-1], "key", function)
+        async def next_page() -> list[tuple[str, str]]:
+            nonlocal start
+            if start is None:
+                return []
+            page: list[tuple[str, str]] = await handle.run(lambda: grow(read, 4096))
+            start = encode_name(page[-1][0], "key", function) if len(page) == PAGE else None
+            return page
+
+        return Listing(next_page)

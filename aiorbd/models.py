@@ -167,7 +167,7 @@ class PoolStats:
         image_count: Images.
         image_provisioned_bytes: The sum of their sizes.
         image_max_provisioned_bytes: The sum of their sizes, of each the largest among itself and its snapshots.
-        snap_count: Their snapshots.
+        image_snap_count: Their snapshots.
         trash_count: Images in the trash.
         trash_provisioned_bytes: The sum of their sizes.
         trash_max_provisioned_bytes: The sum of their largest sizes.
@@ -177,7 +177,7 @@ class PoolStats:
     image_count: int
     image_provisioned_bytes: int
     image_max_provisioned_bytes: int
-    snap_count: int
+    image_snap_count: int
     trash_count: int
     trash_provisioned_bytes: int
     trash_max_provisioned_bytes: int

@@ -1,7 +1,7 @@
 """Being told what others say about a RADOS object."""
 
 import errno
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiorbd._bridge.source import Source
 from aiorbd._handle import Handle
@@ -105,6 +105,13 @@ class ObjectWatch(Resource):
             handle.source, handle, handle.mailbox, lambda numbers, data: Notification(handle, numbers, data)
         )
 
+    async def close(self, timeout: float | None = None) -> None:
+        """Stop to watch; wait for that at most `timeout` seconds.
+
+        Implements: rados_unwatch2, rados_watch_flush
+        """
+        await super().close(timeout)
+
     @property
     def lost(self) -> int:
         """How many notifications nobody took in time, so that they were dropped; their senders got no answer."""
@@ -128,8 +135,11 @@ class ObjectWatch(Resource):
             / 1000
         )
 
-    def __aiter__(self) -> Messages[Notification]:
-        return self._messages
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Notification:
+        return await anext(self._messages)
 
 
 async def open_watch(ioctx: IoCtxHandle, key: str, on: Target, timeout: float, close_timeout: float) -> ObjectWatch:

@@ -1,8 +1,10 @@
 """RADOS objects beside images: what block clients keep their own state in."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from aiorbd._bridge.listing import Listing
 from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import encode_name, invalid, number, readable, take_buffer, utc
 from aiorbd._native import bridge_ffi, ffi, rados
@@ -24,8 +26,8 @@ PAGE: Final = 512
 class Objects(Topic[IoCtxHandle]):
     """The RADOS objects of a pool and namespace: `IoCtx.objects`.
 
-    When the wait for one of these is cancelled, librados takes the request back: a read is over then, a
-    change has an unknown outcome, since it may have been on its way.
+    When the wait for one of these is cancelled, but for `flush`, `notify` and `watch`, librados takes the
+    request back: a read is over then, a change has an unknown outcome, since it may have been on its way.
     """
 
     def __init__(self, handle: IoCtxHandle, close_timeout: float) -> None:
@@ -126,11 +128,15 @@ class Objects(Topic[IoCtxHandle]):
         await self._submit("rados_aio_remove", key)
 
     async def flush(self) -> None:
-        """Wait for every write that was submitted here before. Each one's own await says whether it failed.
+        """Wait for every change here that was begun before. Each one's own await says whether it failed.
 
         Implements: rados_aio_flush_async
         """
         handle = self._handle
+        handle.check()
+        # librados knows of those that are submitted, and some may still be on their way to it.
+        begun = handle.bridge.in_flight_of(handle)
+        await handle.wait_until(lambda: all(operation.value is not None for operation in begun), None)
         await handle.submit_rados(
             "rados_aio_flush_async",
             lambda completion: rados().rados_aio_flush_async(handle.pointer, completion),
@@ -168,7 +174,7 @@ class Objects(Topic[IoCtxHandle]):
         rados().rados_write_op_omap_rm_keys2(operation, ffi.new("char *[]", encoded), lengths, len(encoded))
         await self._write(operation, key)
 
-    async def omap_get(self, key: str, *, start_after: str = "", prefix: str = "") -> AsyncIterator[tuple[str, bytes]]:
+    def omap_items(self, key: str, *, start_after: str = "", prefix: str = "") -> Listing[tuple[str, bytes]]:
         """Iterate over the entries of an object's omap, by name; a page of them at a time is in memory.
 
         Args:
@@ -181,27 +187,34 @@ class Objects(Topic[IoCtxHandle]):
 
         Implements: rados_aio_read_op_operate, rados_read_op_omap_get_vals2
         """
-        function = "rados_aio_read_op_operate"
-        handle, last = self._handle, start_after
-        encoded = encode_name(key, "object name", function)
-        while True:
+        function, on = "rados_aio_read_op_operate", self._object(key)
+        handle, encoded = self._handle, encode_name(key, "object name", function)
+        for text in (start_after, prefix):
+            if "\0" in text:
+                raise invalid("omap name must not contain NUL", function, on)
+        last: str | None = start_after
+
+        async def next_page() -> list[tuple[str, bytes]]:
+            nonlocal last
+            if last is None:
+                return []
+            handle.check()
             page = _OmapPage(last, prefix)
             await handle.submit_rados(
                 function,
-                lambda completion, page=page: rados().rados_aio_read_op_operate(  # type: ignore[misc]
+                lambda completion: rados().rados_aio_read_op_operate(
                     page.operation, handle.pointer, completion, encoded, 0
                 ),
                 page,
-                on=self._object(key),
+                on=on,
                 cancel=self._cancel,
             )
-            handle.raise_for(page.result[0], "rados_read_op_omap_get_vals2", self._object(key))
+            handle.raise_for(page.result[0], "rados_read_op_omap_get_vals2", on)
             entries = page.entries()
-            for entry in entries:
-                yield entry
-            if not page.more[0] or not entries:
-                return
-            last = entries[-1][0]
+            last = entries[-1][0] if page.more[0] and entries else None
+            return entries
+
+        return Listing(next_page)
 
     async def _write(self, operation: Any, key: str) -> None:
         function = "rados_aio_write_op_operate"
@@ -283,7 +296,7 @@ class _OmapPage:
         self.more: Any = ffi.new("unsigned char *")
         self.result: Any = ffi.new("int *")
         lib.rados_read_op_omap_get_vals2(
-            self.operation, start_after.encode(), prefix.encode(), PAGE, self.iterator, self.more, self.result
+            self.operation, os.fsencode(start_after), os.fsencode(prefix), PAGE, self.iterator, self.more, self.result
         )
 
     def __del__(self) -> None:
@@ -300,7 +313,7 @@ class _OmapPage:
             rados().rados_omap_get_next2(self.iterator[0], key, value, key_length, value_length)
             if not key[0]:
                 return found
-            name = bytes(ffi.buffer(key[0], key_length[0])).decode(errors="surrogateescape")
+            name = os.fsdecode(bytes(ffi.buffer(key[0], key_length[0])))
             found.append((name, bytes(ffi.buffer(value[0], value_length[0])) if value_length[0] else b""))
 
 

@@ -184,6 +184,8 @@ def _known(option: int) -> ImageOption:
 
 def for_c(options: "ImageOptions | None", keywords: Mapping[str, Any], caller: str) -> Any:
     """Return a fresh ``rbd_image_options_t`` of what a caller was given, freed with the last reference."""
+    if options is not None and not isinstance(options, ImageOptions):
+        raise TypeError(f"{caller}() takes ImageOptions, or keywords like order=22, not {options!r}")
     merged = ImageOptions(options)
     for keyword, value in keywords.items():
         if keyword not in _BY_KEYWORD:

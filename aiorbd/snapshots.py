@@ -1,10 +1,10 @@
 """Snapshots of an open image."""
 
 import errno
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
+from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_handle import ImageHandle
 from aiorbd._marshal import decode, encode_name, encode_new_name, grow, grow_string, number, utc
@@ -17,7 +17,8 @@ from aiorbd.errors import SnapshotNotFound, Target
 class Snapshot:
     """A snapshot of an open image, from `Image.create_snapshot`, `Image.snapshots` or `Image.get_snapshot`.
 
-    It lives as long as the image is open.
+    It lives as long as the image is open. What librbd does by name is refused when the name has come to belong to
+    another snapshot. Those in the trash of snapshots have no name that could be used: they are removed by id.
 
     Attributes:
         id: Its id, which stays.
@@ -47,6 +48,15 @@ class Snapshot:
     def _encoded(self) -> bytes:
         return encode_name(self.name, "snapshot name", "rbd_snap_get_id")
 
+    async def _require(self) -> bytes:
+        """Return the name for C, once it is this snapshot's: another client may have given it to another one."""
+        encoded = self._encoded
+        found = await self._handle.get("rbd_snap_get_id", "uint64_t *", encoded, on=self._target)
+        if found != self.id:
+            message = f"the name now belongs to another snapshot: this one's id is {self.id}"
+            raise SnapshotNotFound(errno.ENOENT, message, "rbd_snap_get_id", str(self._target))
+        return encoded
+
     @property
     def _target(self) -> Target:
         return snapshot_target(self._handle, self.name)
@@ -59,7 +69,7 @@ class Snapshot:
 
         Implements: rbd_snap_protect
         """
-        await self._handle.call("rbd_snap_protect", self._encoded, on=self._target)
+        await self._handle.call("rbd_snap_protect", await self._require(), on=self._target)
 
     async def unprotect(self) -> None:
         """Let it be removed again. When cancelled, the outcome is unknown.
@@ -70,14 +80,14 @@ class Snapshot:
 
         Implements: rbd_snap_unprotect
         """
-        await self._handle.call("rbd_snap_unprotect", self._encoded, on=self._target)
+        await self._handle.call("rbd_snap_unprotect", await self._require(), on=self._target)
 
     async def is_protected(self) -> bool:
         """Tell whether it is protected.
 
         Implements: rbd_snap_is_protected
         """
-        return bool(await self._handle.get("rbd_snap_is_protected", "int *", self._encoded, on=self._target))
+        return bool(await self._handle.get("rbd_snap_is_protected", "int *", await self._require(), on=self._target))
 
     async def remove(self, flags: SnapshotRemoveFlag | int = 0, *, progress: Progress | None = None) -> None:
         """Remove it. When cancelled, the outcome is unknown.
@@ -94,7 +104,7 @@ class Snapshot:
         """
         number(flags, "flags", "rbd_snap_remove2", self._target, bits=32)
         await self._handle.call_with_progress(
-            "rbd_snap_remove2", self._encoded, flags, progress=progress, on=self._target
+            "rbd_snap_remove2", await self._require(), flags, progress=progress, on=self._target
         )
 
     async def remove_by_id(self) -> None:
@@ -121,7 +131,7 @@ class Snapshot:
         """
         encoded = encode_new_name(new_name, "new snapshot name", "rbd_snap_rename")
         on = Target("snapshot", f"{self._target}, new name {new_name!r}")
-        await self._handle.call("rbd_snap_rename", self._encoded, encoded, on=on)
+        await self._handle.call("rbd_snap_rename", await self._require(), encoded, on=on)
         self.name = new_name
 
     async def rollback(self, *, progress: Progress | None = None) -> None:
@@ -140,7 +150,7 @@ class Snapshot:
         Implements: rbd_snap_rollback_with_progress
         """
         await self._handle.call_that_shrinks(
-            "rbd_snap_rollback_with_progress", self.size, self._encoded, progress=progress, on=self._target
+            "rbd_snap_rollback_with_progress", self.size, await self._require(), progress=progress, on=self._target
         )
 
     async def set(self) -> None:
@@ -229,20 +239,19 @@ class ImageSnapshots(Resource):
         await handle.call_with_progress("rbd_snap_create2", encoded, flags, progress=progress, on=on)
         return await self.get_snapshot(name)
 
-    async def snapshots(self) -> AsyncIterator[Snapshot]:
+    def snapshots(self) -> Listing[Snapshot]:
         """Iterate over all snapshots, of all namespaces, the oldest first.
 
         Implements: rbd_snap_list
         """
         handle = self._handle
-        async for snapshot in handle.listing(
+        return handle.listing(
             "rbd_snap_list",
             "rbd_snap_info_t",
-            lambda items, count: rbd().rbd_snap_list_end(items) if count else None,
+            "rbd_snap_list_end",
             lambda item: Snapshot(handle, item.id, decode(item.name), item.size),
             returns_count=True,
-        ):
-            yield snapshot
+        )
 
     async def get_snapshot(self, name: str | None = None, *, snapshot_id: int | None = None) -> Snapshot:
         """Return a snapshot, by its name or by its id.
@@ -276,8 +285,8 @@ class ImageSnapshots(Resource):
             await self._handle.get("rbd_snap_exists", "bool *", encode_name(name, "snapshot name", "rbd_snap_exists"))
         )
 
-    async def set_snapshot(self, name: str | None = None, *, snapshot_id: int | None = None) -> None:
-        """Read the image as it was at a snapshot; with neither name nor id, as it is now.
+    async def set_snapshot(self, name: str | Snapshot | None = None, *, snapshot_id: int | None = None) -> None:
+        """Read the image as it was at a snapshot, by its name, itself, or its id; without any, as it is now.
 
         While a snapshot is set, the image cannot be written to. When cancelled, the outcome is unknown.
 
@@ -286,7 +295,10 @@ class ImageSnapshots(Resource):
 
         Implements: rbd_snap_set, rbd_snap_set_by_id
         """
-        await set_snapshot(self._handle, name, snapshot_id)
+        if isinstance(name, Snapshot):
+            await name.set()
+        else:
+            await set_snapshot(self._handle, name, snapshot_id)
 
     async def get_snapshot_limit(self) -> int | None:
         """Return how many snapshots the image may have; None for any number.
@@ -309,6 +321,11 @@ class ImageSnapshots(Resource):
 
 
 _NO_LIMIT = (1 << 64) - 1
+
+
+def name_of(snapshot: str | Snapshot) -> str:
+    """Return a snapshot's name, however it was given."""
+    return snapshot.name if isinstance(snapshot, Snapshot) else snapshot
 
 
 def snapshot_target(handle: ImageHandle, name: str | None, snapshot_id: int | None = None) -> Target:

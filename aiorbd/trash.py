@@ -1,10 +1,10 @@
 """Images that were removed, but not quite."""
 
 import time
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import decode, encode_name, encode_new_name, invalid, number, utc
@@ -61,14 +61,12 @@ class Trash(Topic[IoCtxHandle]):
 
         return await handle.run(call)
 
-    async def entries(self) -> AsyncIterator[TrashEntry]:
+    def entries(self) -> Listing[TrashEntry]:
         """Iterate over what is in the trash.
 
         Implements: rbd_trash_list
         """
-        cleanup = rbd().rbd_trash_list_cleanup
-        async for entry in self._handle.listing("rbd_trash_list", "rbd_trash_image_info_t", cleanup, _entry):
-            yield entry
+        return self._handle.listing("rbd_trash_list", "rbd_trash_image_info_t", "rbd_trash_list_cleanup", _entry)
 
     async def remove(self, image_id: str, force: bool = False, *, progress: Progress | None = None) -> None:
         """Remove an image for good.
@@ -123,13 +121,15 @@ class Trash(Topic[IoCtxHandle]):
             progress: Called on the event loop with what is done and what there is to do.
 
         Raises:
-            InvalidArgument: The threshold is not between 0 and 1.
+            InvalidArgument: The threshold is not between 0 and 1, or the time has no time zone.
 
         Implements: rbd_trash_purge_with_progress
         """
         function = "rbd_trash_purge_with_progress"
         if threshold is not None and not 0 <= threshold <= 1:
             raise invalid(f"threshold {threshold} is not between 0 and 1", function, self._handle.target)
+        if expired_before is not None and expired_before.tzinfo is None:
+            raise invalid(f"{expired_before} has no time zone", function, self._handle.target)
         when = int(time.time() if expired_before is None else expired_before.timestamp())
         limit = -1.0 if threshold is None else threshold
         on = Target("other", f"trash of {self._handle.target}")

@@ -11,7 +11,7 @@ from aiorbd.errors import ClosedError, OperationNotSupported
 
 
 class Updates:
-    """Changes of an image's header: its size, its snapshots, its features, by anybody. Made by `ImageWatch.watch`.
+    """Changes of an image's header: its size, its snapshots, its features, by anybody. Made by `Image.watch`.
 
     It listens from when it is made, until the end of an ``async with`` block around it, `aclose`, or the
     image's close. Several changes may be told at once, but what was changed before the last thing told can be
@@ -19,7 +19,7 @@ class Updates:
     """
 
     def __init__(self, handle: ImageHandle) -> None:
-        """Private: use `ImageWatch.watch`."""
+        """Private: use `Image.watch`."""
         handle.check()
         self._handle = handle
         self._source = handle.new_source(endless=True)

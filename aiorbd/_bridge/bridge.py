@@ -100,6 +100,10 @@ class Bridge:
             operation.abandon()
             raise
 
+    def in_flight_of(self, owner: "Lifecycle") -> list[Operation]:
+        """Return the operations of one handle that are running."""
+        return [operation for operation in self._operations.values() if operation.owner is owner]
+
     def start(self, job: Job[Any], *, urgent: bool = False) -> None:
         """Hand a job to a worker thread; what is urgent waits for no other job."""
         job.token = token = next(self._tokens)

@@ -83,6 +83,7 @@ class Submission(Job[int]):
     def settle(self) -> None:
         """Keep what the completion says."""
         super().settle()
+        self.owner.wake_waiters()
         self.result = self.value or 0
         if self._ended is not None and self._completion is not None:
             self._ended(self.result)

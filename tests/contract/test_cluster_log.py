@@ -74,8 +74,6 @@ async def test_the_end(aiorbd_cluster):
 
 async def test_osd_commands(cluster, aiorbd_cluster):
     result = await cluster.osd_command(0, {"prefix": "version"})
-    assert json.loads(result.output)["version"].split()[-1] or result.output
-    assert b"16.2" in result.output or b"version" in result.output
     shown = await aiorbd_cluster.run("ceph", "tell", "osd.0", "version")
     assert json.loads(shown)["version"] in result.output.decode()
     with pytest.raises(aiorbd.RbdError, match="OSD 0 command 'no such thing'"):

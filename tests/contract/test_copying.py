@@ -54,7 +54,7 @@ async def test_clone_from_an_image_into_another_pool_and_namespace(cluster, pare
 
 async def test_parents_and_children(ioctx, parent, name):
     assert await parent.get_parent() is None
-    assert await parent.get_overlap() == 0
+    assert await parent.overlap() == 0
     assert [child async for child in parent.children()] == []
     await parent.clone("one", ioctx, name)
     (child,) = [child async for child in parent.children()]
@@ -66,9 +66,9 @@ async def test_parents_and_children(ioctx, parent, name):
         snapshot = await parent.get_snapshot("one")
         assert (found.snapshot_id, found.snapshot_name) == (snapshot.id, "one")
         assert found.snapshot_namespace_type is aiorbd.SnapshotNamespaceType.USER
-        assert await clone.get_overlap() == 16 * MIB
+        assert await clone.overlap() == 16 * MIB
         await clone.resize(4 * MIB)
-        assert await clone.get_overlap() == 4 * MIB
+        assert await clone.overlap() == 4 * MIB
         await (await clone.create_snapshot("two")).protect()
         grandchild = new_name()
         await clone.clone("two", ioctx, grandchild)

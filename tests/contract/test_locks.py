@@ -123,7 +123,7 @@ async def test_the_managed_lock(image, other):
     assert mode is LockMode.EXCLUSIVE
     (watcher,) = [w async for w in image.watchers() if f"client.{w.id}" != other.client]
     assert owner == watcher.address
-    with pytest.raises(aiorbd.ReadOnlyImage):
+    with pytest.raises(aiorbd.LockBusy, match="another client keeps the lock"):
         await other.locks.lock_acquire()
     await image.locks.lock_release()
     assert not await image.locks.is_exclusive_lock_owner()

@@ -65,7 +65,7 @@ async def test_who_does_not_answer(cluster, ioctx, other, key):
             tasks.cancel_scope.cancel()
         assert [reply.data for reply in result.replies] == [b"here"]
         assert [client for client, _ in result.timeouts] == [cluster.get_instance_id()]
-        assert (await anext(aiter(silent))).data == b"anybody?"
+        assert (await anext(silent)).data == b"anybody?"
 
 
 async def test_leaving_a_loop_loses_nothing(ioctx, other, key):
@@ -100,7 +100,7 @@ async def test_an_object_that_is_removed(ioctx, other, key):
         await other.objects.remove(key)
         with anyio.fail_after(20):
             with pytest.raises(aiorbd.ConnectionShutdown, match="the watch is broken: watch anew") as caught:
-                await anext(aiter(watch))
+                await anext(watch)
         assert key in str(caught.value)
         with pytest.raises(aiorbd.RbdError):
             await watch.check()

@@ -59,7 +59,7 @@ async def test_what_is_not_there(ioctx):
             await call("none")
         assert not isinstance(caught.value, aiorbd.ImageNotFound | aiorbd.PoolNotFound)
     with pytest.raises(aiorbd.ObjectNotFound, match="object 'rbd/none'"):
-        _ = [entry async for entry in objects.omap_get("none")]
+        _ = [entry async for entry in objects.omap_items("none")]
 
 
 async def test_bad_arguments(ioctx, key):
@@ -77,6 +77,22 @@ async def test_bad_arguments(ioctx, key):
         await objects.write(key, b"x", 1 << 40)
 
 
+async def test_flush_waits_for_what_was_begun(osd):
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        osd.pause()
+        async with anyio.create_task_group() as tasks:
+            for number in range(40):
+                tasks.start_soon(ioctx.objects.write_full, f"object-{number}", b"x")
+            await anyio.wait_all_tasks_blocked()
+            with anyio.move_on_after(0.3) as scope:
+                await ioctx.objects.flush()
+            assert scope.cancelled_caught
+            osd.resume()
+            await ioctx.objects.flush()
+            for number in range(40):
+                assert (await ioctx.objects.stat(f"object-{number}")).size == 1
+
+
 async def test_many_at_once(ioctx, key):
     async def one(number):
         await ioctx.objects.write_full(f"{key}-{number}", b"%d" % number)
@@ -92,12 +108,12 @@ async def test_omap(ioctx, key, aiorbd_cluster):
     objects = ioctx.objects
     await objects.omap_set(key, {"b": b"2", "a": bytearray(b"1"), "c": b"\0\xff\0", "ü": b""})
     expected = {"a": b"1", "b": b"2", "c": b"\0\xff\0", "ü": b""}
-    assert dict([entry async for entry in objects.omap_get(key)]) == expected
+    assert dict([entry async for entry in objects.omap_items(key)]) == expected
     assert (await rados(aiorbd_cluster, ioctx, "listomapkeys", key)).decode().split() == ["a", "b", "c", "ü"]
-    assert [name async for name, _ in objects.omap_get(key, start_after="a", prefix="")] == ["b", "c", "ü"]
-    assert [entry async for entry in objects.omap_get(key, prefix="c")] == [("c", b"\0\xff\0")]
+    assert [name async for name, _ in objects.omap_items(key, start_after="a", prefix="")] == ["b", "c", "ü"]
+    assert [entry async for entry in objects.omap_items(key, prefix="c")] == [("c", b"\0\xff\0")]
     await objects.omap_remove(key, ["a", "c", "not there"])
-    assert [name async for name, _ in objects.omap_get(key)] == ["b", "ü"]
+    assert [name async for name, _ in objects.omap_items(key)] == ["b", "ü"]
     for bad in ("", "a\0b"):
         with pytest.raises(aiorbd.InvalidArgument, match="omap name must not"):
             await objects.omap_set(key, {bad: b""})
@@ -112,7 +128,7 @@ async def test_a_large_omap(ioctx, key):
     for start in range(0, 2500, 500):
         await ioctx.objects.omap_set(key, dict(list(expected.items())[start : start + 500]))
     async with measured_lag() as lag:
-        seen = [entry async for entry in ioctx.objects.omap_get(key)]
+        seen = [entry async for entry in ioctx.objects.omap_items(key)]
     assert seen == sorted(expected.items())
     assert lag.worst < 0.05
 
@@ -126,7 +142,7 @@ async def test_cancelling_takes_requests_back(osd):
         osd.pause()
 
         async def listing():
-            async for _ in objects.omap_get("object"):
+            async for _ in objects.omap_items("object"):
                 pass
 
         calls = {
@@ -138,7 +154,7 @@ async def test_cancelling_takes_requests_back(osd):
             "remove": lambda: objects.remove("object"),
             "omap_set": lambda: objects.omap_set("object", {"a": b"2"}),
             "omap_remove": lambda: objects.omap_remove("object", ["a"]),
-            "omap_get": listing,
+            "omap_items": listing,
         }
         for name, call in calls.items():
             start = time.perf_counter()
@@ -149,7 +165,8 @@ async def test_cancelling_takes_requests_back(osd):
             with anyio.fail_after(2):  # the request is over, not only the wait for it
                 await ioctx.drain()
         osd.resume()
-        assert await objects.read("object") is not None
+        await objects.write_full("object", b"after")  # what was taken back does not come later
+        assert await objects.read("object") == b"after"
 
 
 async def test_cancelled_before_it_was_submitted(ioctx, key):

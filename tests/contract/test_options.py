@@ -81,3 +81,5 @@ async def test_options_and_keywords(ioctx, name, witness):
     assert options[ImageOption.ORDER] == 20
     with pytest.raises(TypeError, match=r"create_image\(\) got an unexpected keyword argument 'colour'"):
         await ioctx.create_image("other", 1, colour="red")
+    with pytest.raises(TypeError, match="keywords like order=22, not 22"):
+        await ioctx.create_image("other", 1, 22)

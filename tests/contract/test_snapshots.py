@@ -135,6 +135,31 @@ async def test_rename(image, witness):
     await snapshot.protect()
 
 
+async def test_a_name_that_belongs_to_another_snapshot_now(image, witness):
+    """Nothing is done to the wrong one."""
+    mine = await image.create_snapshot("one")
+    await witness.rbd("snap", "rename", f"{image.name}@one", f"{image.name}@moved")
+    other = await image.create_snapshot("one")
+    for call in (mine.remove, mine.protect, mine.unprotect, mine.is_protected, mine.rollback, lambda: mine.rename("x")):
+        with pytest.raises(aiorbd.SnapshotNotFound, match=f"another snapshot: this one's id is {mine.id}"):
+            await call()
+    assert [(s["id"], s["name"]) for s in await listed(witness, image)] == [(mine.id, "moved"), (other.id, "one")]
+    await mine.remove_by_id()
+    assert [s["id"] for s in await listed(witness, image)] == [other.id]
+
+
+async def test_leaving_a_list_early(image):
+    for number in range(3):
+        await image.create_snapshot(f"snapshot-{number}")
+    snapshots = image.snapshots()
+    async for snapshot in snapshots:
+        assert snapshot.name == "snapshot-0"
+        break
+    assert (await anext(snapshots)).name == "snapshot-1"
+    await snapshots.aclose()
+    assert [snapshot async for snapshot in snapshots] == []
+
+
 async def test_rollback(image, witness):
     await image.write(b"then" * 1024, 0)
     snapshot = await image.create_snapshot("then")

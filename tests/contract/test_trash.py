@@ -77,6 +77,8 @@ async def test_purge(aiorbd_ioctx, witness):
     assert {entry["name"] for entry in await shown(witness, aiorbd_ioctx)} == {"soon", "late"}
     await aiorbd_ioctx.trash.purge(datetime.now(UTC) + timedelta(hours=2))
     assert {entry["name"] for entry in await shown(witness, aiorbd_ioctx)} == {"late"}
+    with pytest.raises(aiorbd.InvalidArgument, match="has no time zone"):
+        await aiorbd_ioctx.trash.purge(datetime.now())  # noqa: DTZ005
     for threshold in (-0.1, 1.1):
         with pytest.raises(aiorbd.InvalidArgument, match="between 0 and 1"):
             await aiorbd_ioctx.trash.purge(threshold=threshold)

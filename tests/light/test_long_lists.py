@@ -19,7 +19,7 @@ async def many_snapshots(ioctx, name):
     async with ioctx.open_image(name) as image:
         first = await image.create_snapshot("snapshot-00000")
         header = f"rbd_header.{image.id}"
-    ((key, record),) = [entry async for entry in ioctx.objects.omap_get(header, prefix="snapshot_")]
+    ((key, record),) = [entry async for entry in ioctx.objects.omap_items(header, prefix="snapshot_")]
     assert (key, record[6:14]) == (f"snapshot_{first.id:016x}", first.id.to_bytes(8, "little"))
     for start in range(1, SNAPSHOTS, 500):
         numbers = range(start, min(start + 500, SNAPSHOTS))
