@@ -190,7 +190,7 @@ async def test_what_is_on_its_way_is_bounded_by_threads_not_by_the_loop(osd):
                         tasks.start_soon(ioctx.objects.read, "object")
                     await anyio.sleep(0.5)
                     tasks.cancel_scope.cancel()
-            assert lag.worst < 0.05
+            assert lag.worst < 0.2  # whoever submits waits half a second here
             osd.resume()
             with anyio.fail_after(10):
                 await ioctx.drain()
