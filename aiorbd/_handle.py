@@ -141,7 +141,7 @@ class Handle(Lifecycle):
             number = code if returns_count else out[0]
             free, rest = getattr(library, cleanup), () if returns_count else (number,)
             # The pointer frees what C put into the items, when it goes: however the iteration ends.
-            return code, (array, number, ffi.gc(array + 0, lambda array: free(array, *rest)) if number else None)
+            return code, (array, number, ffi.gc(array + 0, lambda _: free(array, *rest)) if number else None)
 
         async def next_page() -> list[T]:
             nonlocal items, owner, count, at

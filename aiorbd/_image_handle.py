@@ -62,6 +62,7 @@ class ImageHandle(Handle):
         self.layout: Layout = Layout(1, 1, 1, "", -1)
         #: The snapshot that is read; None for the image as it is now.
         self.snapshot: str | None = None
+        self.snapshot_id: int | None = None
         self._ceilings: list[int] = []
 
     # -- opening -------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ class ImageHandle(Handle):
         self.check()  # closing may have begun: then it is `shut` that has the image
         self.take(self.opened[0])
         self._make_native()
-        return await self.run(self._look)
+        return await self.run(lambda: self._look(snapshot))
 
     def _make_native(self) -> None:
         if self.native is None:
@@ -90,9 +91,14 @@ class ImageHandle(Handle):
         for source in tuple(self.watchers):
             source.tell()
 
-    def _look(self) -> str:
+    def _look(self, snapshot: bytes) -> str:
         """On a worker thread: what must be known before the first read."""
         self.raise_for(self.lib.aiorbd_image_watch(self.native), "rbd_update_watch")
+        if snapshot:
+            out = ffi.new("uint64_t *")
+            self.snapshot = os.fsdecode(snapshot)
+            self.raise_for(rbd().rbd_snap_get_id(self.pointer, snapshot, out), "rbd_snap_get_id", self.view)
+            self.snapshot_id = out[0]
         self.raise_for(self._ask_size(), "rbd_get_size")
         self._learn_size()
         info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
@@ -115,6 +121,18 @@ class ImageHandle(Handle):
 
     # -- size ----------------------------------------------------------------------------------
 
+    def require_view(self) -> None:
+        """On a worker thread: raise when the snapshot that is read is gone. librbd would say that its size is 0."""
+        if self.snapshot_id is not None:
+            buffer, size = ffi.new("char[]", 4096), ffi.new("size_t *", 4096)
+            code = rbd().rbd_snap_get_name(self.pointer, self.snapshot_id, buffer, size)
+            self.raise_for(code, "rbd_snap_get_name", self.view)
+
+    @property
+    def view(self) -> Target:
+        """Name the snapshot that is read in errors."""
+        return self.about("snapshot", f"snapshot {self.snapshot!r}")
+
     def _ask_size(self) -> int:
         """On a worker thread. The answer is kept here, not by a task that waits: that one may be gone.
 
@@ -123,6 +141,10 @@ class ImageHandle(Handle):
         """
         generation = self.lib.aiorbd_image_generation(self.native)
         out = ffi.new("uint64_t *")
+        try:
+            self.require_view()
+        except RbdError as error:
+            return -(error.errno or errno.EIO)
         code: int = rbd().rbd_get_size(self.pointer, out)
         if code >= 0:
             self._asked = (generation, out[0])
@@ -147,7 +169,8 @@ class ImageHandle(Handle):
             self.check()
             if if_stale and not self.lib.aiorbd_image_is_stale(self.native):
                 return
-            self.raise_for(await self._ask(self._ask_size), "rbd_get_size")
+            on = self.view if self.snapshot_id is not None else None
+            self.raise_for(await self._ask(self._ask_size), "rbd_get_size", on)
 
     async def known_size(self) -> int:
         """Return the size; ask only when somebody changed the image since."""
@@ -167,8 +190,10 @@ class ImageHandle(Handle):
         await self.wait_until(lambda: not self._asking, None)
         return self._answer
 
-    async def switch(self, function: str, *arguments: Any, on: Target | None = None) -> None:
-        """Call what makes another size valid: no size is known until it is done, whoever still waits."""
+    async def switch(
+        self, function: str, argument: Any, snapshot: str | None, snapshot_id: int | None, on: Target | None = None
+    ) -> None:
+        """Read another snapshot, or none: no size is known until that is done, whoever still waits."""
         self.check()
         await checkpoint_if_cancelled()
         c_function = getattr(rbd(), function)
@@ -176,7 +201,9 @@ class ImageHandle(Handle):
 
         def call() -> int:
             nonlocal failed
-            failed = min(c_function(self.pointer, *arguments), 0)
+            failed = min(c_function(self.pointer, argument), 0)
+            if not failed:
+                self.snapshot, self.snapshot_id = snapshot, snapshot_id
             self.lib.aiorbd_image_changed(self.native)
             return failed or self._ask_size()
 
@@ -297,7 +324,14 @@ class ImageHandle(Handle):
     ) -> int:
         """Like `io`, for what changes the image: not begun when the task is cancelled already."""
         await checkpoint_if_cancelled()
-        return await self.io(operation, submit, offset, length, keep, *arguments)
+        value = await self.io(operation, submit, offset, length, keep, *arguments)
+        # Somebody changed the image meanwhile, perhaps its size: librbd may have clipped, and said nothing.
+        if self.lib.aiorbd_image_is_stale(self.native):
+            await self.refresh(if_stale=True)
+            if offset + length > self.size:
+                message = f"the image shrank to {self.size} bytes meanwhile: what lies beyond is not there"
+                raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
+        return value
 
     # -- closing -------------------------------------------------------------------------------
 

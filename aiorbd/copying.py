@@ -13,7 +13,7 @@ from aiorbd.enums import SnapshotNamespaceType
 from aiorbd.errors import ObjectNotFound
 from aiorbd.models import LinkedImage, Parent
 from aiorbd.options import ImageKeywords, ImageOptions, for_c
-from aiorbd.snapshots import Snapshot, name_of
+from aiorbd.snapshots import Snapshot, name_of, require_name
 
 if TYPE_CHECKING:
     from aiorbd.image import Image
@@ -50,9 +50,11 @@ class ImageCopies(Resource):
 
         Implements: rbd_clone3
         """
-        parent = self._handle.ioctx
-        wanted = for_c(options, keywords, "clone")
-        await clone_snapshot(parent, self._name, name_of(snapshot), ioctx._handle, name, wanted)
+        parent, wanted = self._handle.ioctx, for_c(options, keywords, "clone")
+        if isinstance(snapshot, Snapshot):
+            await require_name(snapshot)
+        name_now = await self._handle.get_string("rbd_get_name", size_type="size_t *")
+        await clone_snapshot(parent, name_now, name_of(snapshot), ioctx._handle, name, wanted)
 
     async def copy(
         self,
@@ -87,6 +89,7 @@ class ImageCopies(Resource):
         other.check()
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
         number(sparse_size, "sparse size", function, on)
+        await self._handle.refresh()  # a snapshot that is gone would be copied as nothing
         wanted = for_c(options, keywords, "copy")
         await self._handle.call_with_progress(
             function,
@@ -102,6 +105,9 @@ class ImageCopies(Resource):
     async def copy_to(self, image: "Image", *, progress: Progress | None = None) -> None:
         """Copy what this image is read at into another open one, which must be at least as large.
 
+        librbd leaves out what is zeroes here: the other image keeps what it has there, and beyond this one's end.
+        So take a new one, or one that was written with zeroes before.
+
         librbd cannot be stopped: when cancelled, the copy goes on.
 
         Raises:
@@ -112,6 +118,7 @@ class ImageCopies(Resource):
         """
         other = image._handle
         other.check()
+        await self._handle.refresh()  # a snapshot that is gone would be copied as nothing
         await self._handle.call_with_progress(
             "rbd_copy_with_progress2", other.pointer, progress=progress, on=other.target, also=[other]
         )

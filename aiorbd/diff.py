@@ -9,7 +9,7 @@ from aiorbd._image_handle import ImageHandle
 from aiorbd._marshal import encode_name, number
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd._resource import Resource
-from aiorbd.errors import PastEndOfImage, Target
+from aiorbd.errors import PastEndOfImage, SnapshotNotFound, Target
 from aiorbd.models import Extent
 from aiorbd.snapshots import Snapshot, name_of, snapshot_target
 
@@ -26,10 +26,11 @@ class _Walk(Job[int]):
     It does not know who iterates: what is forgotten must be collected, which stops the walk.
     """
 
-    __slots__ = ("_diff", "_lib", "_source", "_token")
+    __slots__ = ("_diff", "_lib", "_source", "_stopped", "_token")
 
     def __init__(self, handle: ImageHandle, source: Source, arguments: "_Arguments") -> None:
-        super().__init__(handle, lambda: _walk(handle, self._diff, arguments))
+        super().__init__(handle, lambda: 0 if self._stopped else _walk(handle, self._diff, arguments))
+        self._stopped = False
         self._lib = lib = handle.lib
         self._source = source
         self._token = handle.bridge.listen(source.tell)
@@ -41,6 +42,7 @@ class _Walk(Job[int]):
 
     def stop(self) -> None:
         """Any thread: the next extent ends the walk."""
+        self._stopped = True
         self._lib.aiorbd_diff_stop(self._diff)
 
     def take(self, numbers: Any) -> int:
@@ -63,6 +65,7 @@ class _Arguments(NamedTuple):
     """What `Image.diff` was asked for."""
 
     since: bytes | None
+    since_id: int | None  # whose name that must be
     target: Target
     offset: int
     length: int | None
@@ -73,6 +76,7 @@ class _Arguments(NamedTuple):
 def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
     """On a worker thread."""
     out = ffi.new("uint64_t *")
+    handle.require_view()
     handle.raise_for(rbd().rbd_get_size(handle.pointer, out), "rbd_get_size")
     rest = out[0] - arguments.offset
     wanted = rest if arguments.length is None else arguments.length
@@ -81,6 +85,7 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
         raise PastEndOfImage(errno.EINVAL, message, "rbd_diff_iterate2", str(handle.target))
     if wanted <= 0:  # of an empty range, librbd 16.2 aborts the process in some cases
         return 0
+    _require_since(handle, arguments)
     code = rbd().rbd_diff_iterate2(
         handle.pointer,
         arguments.since if arguments.since is not None else ffi.NULL,
@@ -91,7 +96,21 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
         ffi.cast("int (*)(uint64_t, size_t, int, void *)", handle.lib.aiorbd_diff_callback()),
         ffi.cast("void *", diff),
     )
-    return handle.raise_for(code, "rbd_diff_iterate2", arguments.target)
+    result = handle.raise_for(code, "rbd_diff_iterate2", arguments.target)
+    _require_since(handle, arguments)
+    handle.require_view()
+    return result
+
+
+def _require_since(handle: ImageHandle, arguments: _Arguments) -> None:
+    """On a worker thread: librbd goes by the name, which may have come to belong to another snapshot."""
+    if arguments.since_id is not None:
+        out = ffi.new("uint64_t *")
+        code = rbd().rbd_snap_get_id(handle.pointer, arguments.since, out)
+        handle.raise_for(code, "rbd_snap_get_id", arguments.target)
+        if out[0] != arguments.since_id:
+            message = f"the name now belongs to another snapshot: this one's id is {arguments.since_id}"
+            raise SnapshotNotFound(errno.ENOENT, message, "rbd_snap_get_id", str(arguments.target))
 
 
 class Diff(Stream[Extent]):
@@ -114,9 +133,11 @@ class Diff(Stream[Extent]):
     def _begin(self) -> None:
         if self._walk is None:
             self._handle.check()
-            self._walk = walk = _Walk(self._handle, self._source, self._arguments)
+            walk = _Walk(self._handle, self._source, self._arguments)
+            # A walk waits for its reader, who may wait for other calls: so it does not count among those.
+            self._handle.bridge.start(walk, urgent=True)
+            self._walk = walk
             self._source.stop = walk.stop
-            self._handle.bridge.start(walk)
 
     def _take(self) -> list[Extent]:
         count = self._walk.take(self._numbers) if self._walk is not None else 0
@@ -151,7 +172,8 @@ class ImageDiff(Resource):
             whole_object: Whether to give changed objects as a whole, which is fast with the feature ``FAST_DIFF``.
 
         Raises:
-            SnapshotNotFound: There is no such snapshot; at the first extent, like all that follow.
+            SnapshotNotFound: There is no such snapshot, or the one that is read is gone; while iterating, like all
+                that follow.
             PastEndOfImage: The range does not lie within the image.
             InvalidArgument: The snapshot is younger than the image's state.
             ClosedError: The image was closed before the end.
@@ -159,12 +181,13 @@ class ImageDiff(Resource):
         Implements: rbd_diff_iterate2
         """
         handle = self._handle
-        on, since = handle.target, None
+        on, since, since_id = handle.target, None, None
         if from_snapshot is not None:
             name = name_of(from_snapshot)
+            since_id = from_snapshot.id if isinstance(from_snapshot, Snapshot) else None
             since = encode_name(name, "snapshot name", "rbd_diff_iterate2")
             on = snapshot_target(handle, name)
         number(offset, "offset", "rbd_diff_iterate2", handle.target)
         if length is not None:
             number(length, "length", "rbd_diff_iterate2", handle.target)
-        return Diff(handle, _Arguments(since, on, offset, length, include_parent, whole_object))
+        return Diff(handle, _Arguments(since, since_id, on, offset, length, include_parent, whole_object))

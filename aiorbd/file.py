@@ -188,11 +188,14 @@ class BlockingImageFile(io.RawIOBase):
         self._loop_thread = threading.get_ident()
         self._dirty = False
 
-    def _run(self, function: Any, *arguments: Any) -> Any:
+    def _check_thread(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file")
         if threading.get_ident() == self._loop_thread:
             raise UsageError("a blocking file would block the event loop: use it in another thread, or Image.file()")
+
+    def _run(self, function: Any, *arguments: Any) -> Any:
+        self._check_thread()
         try:
             return from_thread.run(function, *arguments, token=self._loop)
         except BaseException as error:  # noqa: BLE001 - raised again
@@ -231,9 +234,10 @@ class BlockingImageFile(io.RawIOBase):
 
         Implements: rbd_aio_write2
         """
-        written = int(self._run(self._file.write, bytes(data)))  # a copy: see `readinto`
-        self._dirty = True
-        return written
+        copy = bytes(memoryview(data))  # see `readinto`
+        self._check_thread()
+        self._dirty = True  # before: what fails may have been written in part
+        return int(self._run(self._file.write, copy))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move to an offset; return the position."""
@@ -256,8 +260,13 @@ class BlockingImageFile(io.RawIOBase):
         Implements: rbd_aio_flush
         """
         if self._dirty and not self.closed:
-            self._run(self._file.flush)
-            self._dirty = False
+            self._check_thread()
+            self._dirty = False  # before: what another thread writes meanwhile is not part of this flush
+            try:
+                self._run(self._file.flush)
+            except BaseException:
+                self._dirty = True
+                raise
 
     def close(self) -> None:
         """Flush what was written, and close the file; the image stays open.

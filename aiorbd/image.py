@@ -1,5 +1,7 @@
 """An open image. Its data, snapshots, copies and so on are in modules of their own, which it inherits."""
 
+import errno
+
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_data import ImageData
 from aiorbd._image_handle import ImageHandle, open_handle
@@ -8,12 +10,13 @@ from aiorbd._marshal import decode, invalid, number
 from aiorbd._native import ffi, rbd
 from aiorbd.copying import ImageCopies
 from aiorbd.diff import ImageDiff
+from aiorbd.errors import SnapshotNotFound
 from aiorbd.facts import ImageFacts
 from aiorbd.file import BlockingImageFile, ImageFile
 from aiorbd.locks import Locks
 from aiorbd.metadata import Metadata
 from aiorbd.models import ImageInfo
-from aiorbd.snapshots import ImageSnapshots
+from aiorbd.snapshots import ImageSnapshots, Snapshot, name_of
 from aiorbd.watch import ImageWatch
 
 
@@ -22,13 +25,17 @@ async def open_image(
     close_timeout: float,
     name: str | None,
     image_id: str | None,
-    snapshot: str | None,
+    snapshot: str | Snapshot | None,
     *,
     read_only: bool,
 ) -> "Image":
     """Open an image: see `IoCtx.open_image`."""
-    handle, found = await open_handle(ioctx, name, image_id, snapshot, read_only=read_only)
-    handle.snapshot = snapshot
+    at = None if snapshot is None else name_of(snapshot)
+    handle, found = await open_handle(ioctx, name, image_id, at, read_only=read_only)
+    if isinstance(snapshot, Snapshot) and handle.snapshot_id != snapshot.id:
+        handle.begin_close()
+        message = f"the name now belongs to another snapshot: this one's id is {snapshot.id}"
+        raise SnapshotNotFound(errno.ENOENT, message, "rbd_aio_open_read_only", str(handle.target))
     return Image(handle, close_timeout, found, read_only=read_only or snapshot is not None)
 
 

@@ -17,7 +17,7 @@ from aiorbd.models import ImageSpec, PoolStats
 from aiorbd.namespaces import Namespaces
 from aiorbd.objects import Objects
 from aiorbd.options import ImageKeywords, ImageOptions, for_c
-from aiorbd.snapshots import Snapshot, name_of
+from aiorbd.snapshots import Snapshot
 from aiorbd.trash import Trash
 
 
@@ -138,7 +138,7 @@ class IoCtx(Resource):
     async def clone_image(
         self,
         parent_name: str,
-        parent_snapshot: str | Snapshot,
+        parent_snapshot: str,
         ioctx: "IoCtx",
         name: str,
         options: ImageOptions | None = None,
@@ -165,7 +165,7 @@ class IoCtx(Resource):
         Implements: rbd_clone3
         """
         options_for_c = for_c(options, keywords, "clone_image")
-        await clone_snapshot(self._handle, parent_name, name_of(parent_snapshot), ioctx._handle, name, options_for_c)
+        await clone_snapshot(self._handle, parent_name, parent_snapshot, ioctx._handle, name, options_for_c)
 
     async def remove_image(self, name: str, *, progress: Progress | None = None) -> None:
         """Remove an image.
@@ -245,7 +245,7 @@ class IoCtx(Resource):
                 self._close_timeout,
                 name,
                 image_id,
-                None if snapshot is None else name_of(snapshot),
+                snapshot,
                 read_only=read_only,
             )
         )

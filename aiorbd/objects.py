@@ -27,7 +27,8 @@ class Objects(Topic[IoCtxHandle]):
     """The RADOS objects of a pool and namespace: `IoCtx.objects`.
 
     When the wait for one of these is cancelled, but for `flush`, `notify` and `watch`, librados takes the
-    request back: a read is over then, a change has an unknown outcome, since it may have been on its way.
+    request back: a read is over then, a change has an unknown outcome, since it may have been on its way. It
+    may even take effect after a change that was begun later; once `IoCtx.drain` has returned, none can any more.
     """
 
     def __init__(self, handle: IoCtxHandle, close_timeout: float) -> None:
@@ -135,7 +136,7 @@ class Objects(Topic[IoCtxHandle]):
         handle = self._handle
         handle.check()
         # librados knows of those that are submitted, and some may still be on their way to it.
-        begun = handle.bridge.in_flight_of(handle)
+        begun = handle.bridge.submissions(handle)
         await handle.wait_until(lambda: all(operation.value is not None for operation in begun), None)
         await handle.submit_rados(
             "rados_aio_flush_async",

@@ -293,7 +293,7 @@ class ImageSnapshots(Resource):
         Raises:
             SnapshotNotFound: There is no such snapshot.
 
-        Implements: rbd_snap_set, rbd_snap_set_by_id
+        Implements: rbd_snap_get_id, rbd_snap_set, rbd_snap_set_by_id
         """
         if isinstance(name, Snapshot):
             await name.set()
@@ -323,6 +323,11 @@ class ImageSnapshots(Resource):
 _NO_LIMIT = (1 << 64) - 1
 
 
+async def require_name(snapshot: Snapshot) -> None:
+    """Raise when the name of a snapshot has come to belong to another one."""
+    await snapshot._require()
+
+
 def name_of(snapshot: str | Snapshot) -> str:
     """Return a snapshot's name, however it was given."""
     return snapshot.name if isinstance(snapshot, Snapshot) else snapshot
@@ -345,17 +350,14 @@ def _which(handle: ImageHandle, name: str | None, snapshot_id: int | None) -> tu
 async def set_snapshot(handle: ImageHandle, name: str | None = None, snapshot_id: int | None = None) -> None:
     """See `ImageSnapshots.set_snapshot`."""
     if name is None and snapshot_id is None:
-        await handle.switch("rbd_snap_set", ffi.NULL)
-        handle.snapshot = None
+        await handle.switch("rbd_snap_set", ffi.NULL, None, None)
         return
     encoded, known = _which(handle, name, snapshot_id)
     on = snapshot_target(handle, name, snapshot_id)
     if encoded is not None:
-        await handle.switch("rbd_snap_set", encoded, on=on)
-        handle.snapshot = name
-    else:
-        await handle.switch("rbd_snap_set_by_id", known, on=on)
-        handle.snapshot = await handle.run(lambda: _name_of(handle, known))
+        known = await handle.get("rbd_snap_get_id", "uint64_t *", encoded, on=on)
+    found = name if name is not None else await handle.run(lambda: _name_of(handle, known))
+    await handle.switch("rbd_snap_set_by_id", known, found, known, on)
 
 
 def _name_of(handle: ImageHandle, snapshot_id: int) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from aiorbd import _native
 from aiorbd._bridge.loops import Loop
 from aiorbd._bridge.operation import BackgroundJob, Job, Operation
+from aiorbd._bridge.submission import Submission
 from aiorbd._bridge.threads import Workers
 
 if TYPE_CHECKING:
@@ -100,9 +101,10 @@ class Bridge:
             operation.abandon()
             raise
 
-    def in_flight_of(self, owner: "Lifecycle") -> list[Operation]:
-        """Return the operations of one handle that are running."""
-        return [operation for operation in self._operations.values() if operation.owner is owner]
+    def submissions(self, owner: "Lifecycle") -> list[Submission]:
+        """Return what one handle has asked librados for, and is not done."""
+        running = self._operations.values()
+        return [operation for operation in running if isinstance(operation, Submission) and operation.owner is owner]
 
     def start(self, job: Job[Any], *, urgent: bool = False) -> None:
         """Hand a job to a worker thread; what is urgent waits for no other job."""

@@ -26,7 +26,7 @@ class Submission(Job[int]):
         ended: Called on the loop with the completion's value, whoever still waits.
     """
 
-    __slots__ = ("_cancel", "_completion", "_ended", "_pointer", "_submit")
+    __slots__ = ("_cancel", "_completion", "_ended", "_late", "_pointer", "_queue", "_submit")
 
     def __init__(
         self,
@@ -44,19 +44,24 @@ class Submission(Job[int]):
         self._ended = ended
         self._completion: Any = None
         self._pointer: Any = None
+        self._late: int | None = None
+        self._queue = owner.bridge.queue
 
     def run(self) -> bool:
         """On the worker thread: submit. It is over when the completion's record comes, except if not begun."""
         if self.abandoned:
             return True
-        lib = _native.bridge()
-        completion = lib.aiorbd_completion_new(self.owner.bridge.queue, self.token)
-        if not completion:
-            self.error = MemoryError()
+        lib, bridge_ffi = _native.bridge(), _native.bridge_ffi
+        try:
+            completion = lib.aiorbd_completion_new(self.owner.bridge.queue, self.token)
+            if not completion:
+                raise MemoryError
+            # The completion, and with it the bridge's C side, lives as long as this does.
+            self._completion = bridge_ffi.gc(completion, lib.aiorbd_completion_release)
+            pointer = lib.aiorbd_completion_begin(completion)
+        except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
+            self.error = error
             return True
-        # The completion lives as long as this does: it may be cancelled until then.
-        self._completion = _native.bridge_ffi.gc(completion, lib.aiorbd_completion_release)
-        pointer = lib.aiorbd_completion_begin(completion)
         try:
             code = self._submit(pointer)
         except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
@@ -66,23 +71,29 @@ class Submission(Job[int]):
             lib.aiorbd_completion_refused(completion, code)
             return False
         self._pointer = pointer
-        if self.abandoned:  # meanwhile: `abandon` did not see the pointer, or cancels too
-            self._take_back(pointer)
+        # Abandoned meanwhile: `abandon` did not see the pointer, or cancels too. It is for the loop to cancel,
+        # since the I/O context may be gone by now.
+        if self._late is not None:
+            lib.aiorbd_bridge_post(self._queue, self._late, 0)
         return False
 
-    def _take_back(self, pointer: Any) -> None:
-        if self._cancel is not None:
-            self._cancel(pointer)
+    def _take_back(self) -> None:
+        """On the loop: cancel it, if it is still running, which keeps its I/O context open."""
+        if self.value is None and self._pointer is not None and self._cancel is not None:
+            self._cancel(self._pointer)
 
     def abandon(self) -> None:
         """Cancel it, where librados can."""
+        if self.value is None and self._late is None:
+            self._late = self.owner.bridge.listen(self._take_back)
         super().abandon()
-        if self.value is None and self._pointer is not None:
-            self._take_back(self._pointer)
+        self._take_back()
 
     def settle(self) -> None:
         """Keep what the completion says."""
         super().settle()
+        if self._late is not None:
+            self.owner.bridge.unlisten(self._late)
         self.owner.wake_waiters()
         self.result = self.value or 0
         if self._ended is not None and self._completion is not None:

@@ -4,12 +4,15 @@ They are daemons and belong to one cluster: threads that hang in a dead cluster 
 another cluster nor the end of the process.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from aiorbd._bridge.operation import Job
+
+logger = logging.getLogger("aiorbd")
 
 #: Seconds a thread without work lives on.
 IDLE: Final = 10.0
@@ -20,7 +23,7 @@ class Workers:
 
     What the library itself needs to go on (asking for a size, closing) is urgent: it goes first and does
     not count, since the jobs may all hang for as long as a cluster is dead. There is at most one such job
-    for each open handle.
+    for each open handle, and one for each diff, which waits for its reader.
     """
 
     def __init__(self, limit: int, done: Callable[[Job[Any]], None]) -> None:
@@ -80,8 +83,11 @@ class Workers:
                     return
                 job, counts = taken
                 self._running += counts
-            if job.run():
-                self._done(job)
+            try:
+                if job.run():
+                    self._done(job)
+            except BaseException:  # a defect of ours: the thread, and its place, must not be lost for it
+                logger.exception("a worker's job failed")
             del job, taken  # or its buffers would live until the next one
             with self._changed:
                 self._running -= counts

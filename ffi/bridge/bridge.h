@@ -111,7 +111,7 @@ void aiorbd_diff_stop(aiorbd_diff *diff);    /* any; the next extent returns -EC
 void aiorbd_diff_release(aiorbd_diff *diff); /* any; after the walk ended */
 
 /*
- * Messages of librados's, copied; at most `room` of them wait, more are lost and counted. Records with
+ * Messages of librados's, copied; at most `room` of them wait, and 64 MiB; more are lost and counted. Records with
  * `token` say that there is news. A notification has the notify id, the watch's cookie and the
  * notifier's id as its numbers, and the payload as its data; a line of the log has seconds, nanoseconds
  * and sequence, and channel, who, name, level and text, each with its NUL.

@@ -9,6 +9,9 @@
 
 #include "internal.h"
 
+/* What the data of all messages that wait may come to, however few they are. */
+#define MOST_BYTES ((int64_t)1 << 26)
+
 struct message {
     struct aiorbd_node node; /* first: the list holds these */
     uint64_t numbers[AIORBD_MESSAGE_NUMBERS];
@@ -21,6 +24,7 @@ struct aiorbd_mailbox {
     struct aiorbd_list messages;
     struct message *shown; /* the one that the loop looks at */
     atomic_int room;
+    _Atomic int64_t bytes; /* of the messages that wait */
     atomic_int error; /* of the watch; kept apart, since it must not get lost */
     _Atomic uint64_t lost;
 };
@@ -51,10 +55,13 @@ aiorbd_mailbox *aiorbd_mailbox_new(aiorbd_bridge *bridge, int64_t token, int roo
 static struct message *new_message(aiorbd_mailbox *mailbox, size_t length)
 {
     struct message *message = NULL;
-    if (atomic_fetch_sub_explicit(&mailbox->room, 1, memory_order_relaxed) > 0)
+    int64_t bytes = atomic_fetch_add_explicit(&mailbox->bytes, (int64_t)length, memory_order_relaxed);
+    if (atomic_fetch_sub_explicit(&mailbox->room, 1, memory_order_relaxed) > 0 &&
+        bytes + (int64_t)length <= MOST_BYTES)
         message = calloc(1, sizeof *message + length);
     if (message == NULL) {
         atomic_fetch_add_explicit(&mailbox->room, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&mailbox->bytes, (int64_t)length, memory_order_relaxed);
         atomic_fetch_add_explicit(&mailbox->lost, 1, memory_order_relaxed);
         aiorbd_event_raise(&mailbox->event);
         return NULL;
@@ -151,6 +158,7 @@ int64_t aiorbd_mailbox_take(aiorbd_mailbox *mailbox, uint64_t *numbers, const ch
     if (message == NULL)
         return -1;
     atomic_fetch_add_explicit(&mailbox->room, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&mailbox->bytes, (int64_t)message->length, memory_order_relaxed);
     memcpy(numbers, message->numbers, sizeof message->numbers);
     *data = message->data;
     return (int64_t)message->length;

@@ -426,6 +426,12 @@ def test_messages(run):
         assert take() == ([7, 8, 9], b"cluster\0mon.a\0\0INF\0text\0")
         assert take() == ([10, 10, 10], b"fits")
         assert take() is None
+        notify(address, 1, 1, 1, b"x" * (40 << 20), 40 << 20)
+        notify(address, 2, 2, 2, b"x" * (40 << 20), 40 << 20)  # more than 64 MiB
+        assert lib.aiorbd_mailbox_lost(box) == 6
+        assert take()[0] == [1, 1, 1] and take() is None
+        notify(address, 3, 3, 3, b"x" * (40 << 20), 40 << 20)
+        assert take()[0] == [3, 3, 3] and lib.aiorbd_mailbox_lost(box) == 6
         assert lib.aiorbd_mailbox_error(box) == 0
         drain(bridge)
         error(address, 5, -errno.ENOTCONN)

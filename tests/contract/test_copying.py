@@ -140,6 +140,11 @@ async def test_copy_to_an_open_image(ioctx, parent, make_image, witness):
     assert reports[-1][0] == reports[-1][1] > 0
     exported = await witness.export(other.name)
     assert exported[: 16 * MIB] == await witness.export(parent.name)
+    async with ioctx.open_image(await make_image(20 * MIB)) as used:  # what is zeroes here does not go there
+        await used.write(b"old", 6 * MIB)
+        await parent.copy_to(used)
+        assert await used.read(6 * MIB, 3) == b"old"
+        assert await used.read(12 * MIB, MIB) == DATA
     async with ioctx.open_image(await make_image(MIB)) as small:
         with pytest.raises(aiorbd.InvalidArgument, match=small.name):
             await parent.copy_to(small)

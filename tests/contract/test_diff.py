@@ -190,6 +190,70 @@ async def test_closing_cuts_a_diff_short_and_says_so(ioctx, many):
         await anext(image.diff())
 
 
+async def test_a_snapshot_that_is_gone_is_no_empty_image(ioctx, image, name, witness):
+    """librbd says that its size is 0: a backup of that would be empty, and a copy too."""
+    await image.write(b"x" * 4096, 0)
+    await image.create_snapshot("one")
+    await image.set_snapshot("one")
+    assert [e.length async for e in image.diff()] == [4096]
+    await witness.rbd("snap", "rm", "--no-progress", f"{image.name}@one")
+    for call in (
+        lambda: anext(image.diff()),
+        image.size,
+        lambda: image.copy(ioctx, name),
+        lambda: image.file().read(),
+        lambda: image.read(0, 1),
+    ):
+        with pytest.raises(aiorbd.SnapshotNotFound, match="snapshot 'one' of image"):
+            await call()
+    assert name not in await ioctx.list_images()
+    await image.set_snapshot()
+    assert await image.read(0, 1) == b"x"
+
+
+async def test_an_older_snapshot_whose_name_was_taken(ioctx, image, witness):
+    """What changed since another one would be too little."""
+    mine = await image.create_snapshot("one")
+    await image.write(b"x" * 4096, 0)
+    await witness.rbd("snap", "rename", f"{image.name}@one", f"{image.name}@moved")
+    await image.create_snapshot("one")
+    with pytest.raises(aiorbd.SnapshotNotFound, match=f"this one's id is {mine.id}"):
+        await anext(image.diff(from_snapshot=mine))
+    with pytest.raises(aiorbd.SnapshotNotFound, match=f"this one's id is {mine.id}"):
+        await ioctx.open_image(image.name, snapshot=mine)
+    with pytest.raises(aiorbd.SnapshotNotFound, match=f"this one's id is {mine.id}"):
+        await image.clone(mine, ioctx, "clone")
+    assert [e.length async for e in image.diff(from_snapshot="moved")] == [4096]
+    assert [e async for e in image.diff(from_snapshot="one")] == []
+
+
+async def test_many_diffs_that_wait_hold_up_nobody(many):
+    """As many as there are threads for calls, and more: their readers make calls."""
+    diffs = [many.diff() for _ in range(20)]
+    for diff in diffs:
+        await anext(diff)
+    await anyio.sleep(0.3)
+    assert many.in_flight == 20
+    with anyio.fail_after(5):
+        await many.metadata.set("meanwhile", "yes")
+    for diff in diffs:
+        await diff.aclose()
+    await gone(many)
+
+
+async def test_a_diff_whose_thread_could_not_be_started(image, monkeypatch):
+    await image.write(b"x" * 4096, 0)
+    diff = image.diff()
+    monkeypatch.setattr(
+        image._handle.bridge._workers, "submit", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no"))
+    )
+    with pytest.raises(RuntimeError, match="no"):
+        await anext(diff)
+    monkeypatch.undo()
+    assert (await anext(diff)).length == 4096
+    await diff.aclose()
+
+
 async def test_one_task_at_a_time(osd):
     from fix_faults import opened
 

@@ -213,6 +213,28 @@ async def test_blocking(full, witness):
     assert await witness.export(full.name) == expected[:MIB]
 
 
+async def test_what_is_written_during_a_flush_is_flushed_next(full):
+    raw = full.blocking_file()
+    flushes = []
+    flush = full.flush
+
+    async def slow():
+        flushes.append(1)
+        if len(flushes) == 1:
+            await to_thread.run_sync(raw.write, b"meanwhile")
+        await flush()
+
+    raw._file.flush = slow
+    await to_thread.run_sync(raw.write, b"before")
+    await to_thread.run_sync(raw.flush)
+    await to_thread.run_sync(raw.flush)
+    await to_thread.run_sync(raw.flush)
+    assert len(flushes) == 2
+    with pytest.raises(TypeError):
+        await to_thread.run_sync(raw.write, 5)
+    await to_thread.run_sync(raw.close)
+
+
 async def test_blocking_would_block_the_loop(full):
     raw = full.blocking_file()
     for call in (raw.read, raw.tell, lambda: raw.seek(0), lambda: raw.write(b"x")):
