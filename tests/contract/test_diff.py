@@ -141,7 +141,7 @@ async def test_the_walk_waits_for_a_slow_reader(many):
         seen += [extent async for extent in diff]
     assert [e.offset for e in seen] == [number * 8192 for number in range(6_000)]
     assert AHEAD + BATCH < 6_000
-    assert lag.worst < 0.05
+    assert lag.worst < 0.2
     await gone(many)
 
 

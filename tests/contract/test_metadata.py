@@ -74,7 +74,7 @@ async def test_many_keys(image):
     async with measured_lag() as lag:
         seen = [item async for item in image.metadata.items()]
     assert seen == sorted(expected.items())
-    assert lag.worst < 0.05
+    assert lag.worst < 0.2
 
 
 async def test_exactly_a_page(image):

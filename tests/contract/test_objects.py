@@ -130,7 +130,7 @@ async def test_a_large_omap(ioctx, key):
     async with measured_lag() as lag:
         seen = [entry async for entry in ioctx.objects.omap_items(key)]
     assert seen == sorted(expected.items())
-    assert lag.worst < 0.05
+    assert lag.worst < 0.2
 
 
 async def test_cancelling_takes_requests_back(osd):
