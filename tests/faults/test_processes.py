@@ -11,8 +11,11 @@ import pytest
 from conftest import new_name
 
 PREAMBLE = """
-    import asyncio, os, sys, time
+    import asyncio, os, signal, sys, time
     import anyio, aiorbd
+
+    # A shell that starts the tests in the background has interrupts ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     CONF, NAME, BACKEND = sys.argv[1:4]
 
