@@ -45,6 +45,36 @@ int64_t aiorbd_bridge_submitted(const aiorbd_bridge *bridge);
 int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* any; -ENOMEM */
 
 /*
+ * What was submitted and is done, by kind, since the bridge was made. Time runs from the submit to
+ * librbd's callback. Bucket 0 counts what took less than a microsecond, bucket n what took less than
+ * 2^n, the last all that took longer.
+ */
+enum {
+    AIORBD_OPEN,
+    AIORBD_CLOSE,
+    AIORBD_READ,
+    AIORBD_READV,
+    AIORBD_WRITE,
+    AIORBD_WRITEV,
+    AIORBD_DISCARD,
+    AIORBD_WRITE_ZEROES,
+    AIORBD_WRITE_SAME,
+    AIORBD_COMPARE_AND_WRITE,
+    AIORBD_FLUSH,
+    AIORBD_KINDS
+};
+enum { AIORBD_BUCKETS = 28 };
+
+typedef struct {
+    uint64_t done, failed, bytes, nanoseconds;
+    uint64_t buckets[AIORBD_BUCKETS];
+} aiorbd_counts;
+
+void aiorbd_bridge_counts(const aiorbd_bridge *bridge, int kind, aiorbd_counts *counts); /* any */
+/* Loop. How often a drain found something, and how many records all of them took. */
+void aiorbd_bridge_drained(const aiorbd_bridge *bridge, uint64_t *wakeups_records);
+
+/*
  * Images. An aiorbd_image stands for an open rbd_image_t, which it does not own, and knows whether
  * the image's header changed since somebody looked: then an operation that depends on the size is
  * refused with AIORBD_STALE until somebody took the generation, asked for the size, and said that it

@@ -14,29 +14,34 @@ struct aiorbd_completion {
 };
 
 /* Any thread. */
-void aiorbd_completion_release(aiorbd_completion *completion)
+static void drop(aiorbd_completion *completion)
 {
-    aiorbd_bridge *bridge = completion->bridge;
     if (atomic_fetch_sub_explicit(&completion->references, 1, memory_order_acq_rel) != 1)
         return;
     aiorbd_librados.rados_aio_release(completion->completion);
     free(completion);
+}
+
+/* Any thread. The holder has the bridge as well; the record in the bridge's own queue has not. */
+void aiorbd_completion_release(aiorbd_completion *completion)
+{
+    aiorbd_bridge *bridge = completion->bridge;
+    drop(completion);
     aiorbd_bridge_release(bridge);
 }
 
-/* The loop's thread. */
+/* The loop's thread, or the last holder's of the bridge. */
 static void completion_taken(struct aiorbd_node *node)
 {
-    aiorbd_completion_release((aiorbd_completion *)node);
+    drop((aiorbd_completion *)node);
 }
 
 /* A thread of librados's, or the submitter's when it was refused. The drain may drop the record's
- * reference before the push returns, and the submitter its own. */
+ * reference before the push returns, and the submitter its own: the bridge is held since begin(). */
 static void finish(aiorbd_completion *completion, int value)
 {
     aiorbd_bridge *bridge = completion->bridge;
     completion->node.value = value;
-    aiorbd_bridge_hold(bridge);
     aiorbd_bridge_push(bridge, &completion->node);
     aiorbd_bridge_release(bridge);
 }
@@ -70,6 +75,7 @@ aiorbd_completion *aiorbd_completion_new(aiorbd_bridge *bridge, int64_t token)
 void *aiorbd_completion_begin(aiorbd_completion *completion)
 {
     atomic_fetch_add_explicit(&completion->references, 1, memory_order_relaxed);
+    aiorbd_bridge_hold(completion->bridge);
     return completion->completion;
 }
 

@@ -4,26 +4,33 @@
 
 #include "internal.h"
 
-/* Any thread. */
-void aiorbd_event_release(struct aiorbd_event *event)
+/* Any thread: the owner's, or the one that empties the queue. */
+static void drop(struct aiorbd_event *event)
 {
-    aiorbd_bridge *bridge = event->bridge;
     if (atomic_fetch_sub_explicit(&event->references, 1, memory_order_acq_rel) != 1)
         return;
     if (event->dispose != NULL)
         event->dispose(event);
     free(event);
+}
+
+/* Any thread. It is the owner that holds the bridge: a record in the bridge's own queue must not, or
+ * a queue that nobody empties any more would live for ever. */
+void aiorbd_event_release(struct aiorbd_event *event)
+{
+    aiorbd_bridge *bridge = event->bridge;
+    drop(event);
     aiorbd_bridge_release(bridge);
 }
 
-/* The loop's thread. Cleared before the record's reader looks at the source, so that news which
+/* The loop's thread, or the last holder's of the bridge. Cleared before the record's reader looks at the source, so that news which
  * arrive while it looks queue the record again. */
 static void event_taken(struct aiorbd_node *node)
 {
     struct aiorbd_event *event = (struct aiorbd_event *)node;
     /* An exchange, so that it reads what the raise before it wrote: what that told of is seen then. */
     atomic_exchange_explicit(&event->queued, false, memory_order_acq_rel);
-    aiorbd_event_release(event);
+    drop(event);
 }
 
 /* Any thread. */

@@ -81,7 +81,17 @@ struct aiorbd_event {
         address_;                                                                                  \
     }))
 
+/* What is written by librbd's threads for one kind of operation: see aiorbd_counts. */
+struct aiorbd_tally {
+    _Atomic uint64_t done, failed, bytes, nanoseconds;
+    _Atomic uint64_t buckets[AIORBD_BUCKETS];
+};
+
 void aiorbd_bridge_hold(aiorbd_bridge *bridge);
+struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind);
+uint64_t aiorbd_now(void); /* nanoseconds */
+void aiorbd_tally_add(struct aiorbd_tally *tally, uint64_t nanoseconds, int64_t value, uint64_t bytes);
+void aiorbd_tally_read(const struct aiorbd_tally *tally, aiorbd_counts *counts);
 void aiorbd_bridge_set_submitted(aiorbd_bridge *bridge, int64_t token);
 /* Link the node in and wake the loop. The caller must hold a reference until this returned: the
  * drain may be done with the node before the eventfd is written. */

@@ -11,6 +11,8 @@ struct aiorbd_bridge {
     atomic_int references;
     int fd;
     int64_t submitted; /* the submitting thread's: see aiorbd_bridge_submitted() */
+    uint64_t wakeups, taken; /* the loop's thread's */
+    struct aiorbd_tally tallies[AIORBD_KINDS];
 };
 
 /* Any thread. */
@@ -81,10 +83,33 @@ int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max)
         records[0] = ++taken;
         node->taken(node);
     }
+    if (taken) {
+        bridge->wakeups++;
+        bridge->taken += (uint64_t)taken;
+    }
     if (bridge->records.ready != NULL ||
         atomic_load_explicit(&bridge->records.head, memory_order_relaxed) != NULL)
         signal_loop(bridge);
     return taken;
+}
+
+/* The loop's thread. */
+void aiorbd_bridge_drained(const aiorbd_bridge *bridge, uint64_t *wakeups_records)
+{
+    wakeups_records[0] = bridge->wakeups;
+    wakeups_records[1] = bridge->taken;
+}
+
+/* Any thread. */
+struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind)
+{
+    return &bridge->tallies[kind];
+}
+
+/* Any thread. */
+void aiorbd_bridge_counts(const aiorbd_bridge *bridge, int kind, aiorbd_counts *counts)
+{
+    aiorbd_tally_read(&bridge->tallies[kind], counts);
 }
 
 /* The submitter's thread. */

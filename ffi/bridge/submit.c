@@ -13,6 +13,9 @@
 struct operation {
     struct aiorbd_node node; /* first: freed through it */
     aiorbd_bridge *bridge;
+    struct aiorbd_tally *tally;
+    uint64_t started; /* nanoseconds */
+    uint64_t bytes;
     struct iovec vector[]; /* librbd reads the array of a readv at completion */
 };
 
@@ -33,13 +36,16 @@ static void on_complete(void *completion, void *argument)
     struct operation *operation = argument;
     aiorbd_bridge *bridge = operation->bridge;
     operation->node.value = aiorbd_librbd.rbd_aio_get_return_value(completion);
+    aiorbd_tally_add(operation->tally, aiorbd_now() - operation->started, operation->node.value,
+                     operation->bytes);
     aiorbd_librbd.rbd_aio_release(completion);
     aiorbd_bridge_push(bridge, &operation->node);
     aiorbd_bridge_release(bridge);
 }
 
 /* The submitter's thread. */
-static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t token, int vectors)
+static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t token, int kind,
+                 uint64_t bytes, int vectors)
 {
     struct operation *operation =
         malloc(sizeof *operation + (size_t)vectors * sizeof operation->vector[0]);
@@ -49,6 +55,9 @@ static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t t
     operation->node.token = token;
     operation->node.taken = free_operation;
     operation->bridge = bridge;
+    operation->tally = aiorbd_bridge_tally(bridge, kind);
+    operation->bytes = bytes;
+    operation->started = aiorbd_now();
     code = aiorbd_librbd.rbd_aio_create_completion(operation, on_complete, &submission->completion);
     if (code < 0) {
         free(operation);
@@ -73,11 +82,20 @@ static int end(const struct submission *submission, ssize_t code)
 }
 
 /* The submitter's thread. For what depends on the image's size. */
-static int begin_io(struct submission *submission, aiorbd_image *image, int64_t token, int vectors)
+static int begin_io(struct submission *submission, aiorbd_image *image, int64_t token, int kind,
+                    uint64_t bytes, int vectors)
 {
     if (aiorbd_image_is_stale(image))
         return AIORBD_STALE;
-    return begin(submission, image->event.bridge, token, vectors);
+    return begin(submission, image->event.bridge, token, kind, bytes, vectors);
+}
+
+static uint64_t total(const size_t *lengths, int count)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < count; i++)
+        sum += lengths[i];
+    return sum;
 }
 
 int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id,
@@ -87,7 +105,7 @@ int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *n
     int (*open)(void *, const char *, void **, const char *, void *) =
         by_id ? (read_only ? aiorbd_librbd.rbd_aio_open_by_id_read_only : aiorbd_librbd.rbd_aio_open_by_id)
               : (read_only ? aiorbd_librbd.rbd_aio_open_read_only : aiorbd_librbd.rbd_aio_open);
-    int code = begin(&s, bridge, token, 0);
+    int code = begin(&s, bridge, token, AIORBD_OPEN, 0, 0);
     if (code)
         return code;
     return end(&s, open(ioctx, name, image, snapshot, s.completion));
@@ -96,7 +114,7 @@ int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *n
 int aiorbd_close(aiorbd_image *image, int64_t token)
 {
     struct submission s;
-    int code = begin(&s, image->event.bridge, token, 0);
+    int code = begin(&s, image->event.bridge, token, AIORBD_CLOSE, 0, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_close(image->handle, s.completion));
@@ -106,7 +124,7 @@ int aiorbd_read(aiorbd_image *image, int64_t token, uint64_t offset, size_t leng
                 int op_flags)
 {
     struct submission s;
-    int code = begin_io(&s, image, token, 0);
+    int code = begin_io(&s, image, token, AIORBD_READ, length, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_read2(image->handle, offset, length, buffer, s.completion,
@@ -125,7 +143,7 @@ int aiorbd_readv(aiorbd_image *image, int64_t token, uint64_t offset, void **buf
                  size_t *lengths, int count)
 {
     struct submission s;
-    int code = begin_io(&s, image, token, count);
+    int code = begin_io(&s, image, token, AIORBD_READV, total(lengths, count), count);
     if (code)
         return code;
     fill_vector(s.operation, buffers, lengths, count);
@@ -137,7 +155,7 @@ int aiorbd_write(aiorbd_image *image, int64_t token, uint64_t offset, size_t len
                  const void *buffer, int op_flags)
 {
     struct submission s;
-    int code = begin_io(&s, image, token, 0);
+    int code = begin_io(&s, image, token, AIORBD_WRITE, length, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_write2(image->handle, offset, length, buffer, s.completion,
@@ -148,7 +166,7 @@ int aiorbd_writev(aiorbd_image *image, int64_t token, uint64_t offset, void **bu
                   size_t *lengths, int count)
 {
     struct submission s;
-    int code = begin_io(&s, image, token, count);
+    int code = begin_io(&s, image, token, AIORBD_WRITEV, total(lengths, count), count);
     if (code)
         return code;
     fill_vector(s.operation, buffers, lengths, count);
@@ -159,7 +177,7 @@ int aiorbd_writev(aiorbd_image *image, int64_t token, uint64_t offset, void **bu
 int aiorbd_discard(aiorbd_image *image, int64_t token, uint64_t offset, uint64_t length)
 {
     struct submission s;
-    int code = begin_io(&s, image, token, 0);
+    int code = begin_io(&s, image, token, AIORBD_DISCARD, length, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_discard(image->handle, offset, length, s.completion));
@@ -169,7 +187,7 @@ int aiorbd_write_zeroes(aiorbd_image *image, int64_t token, uint64_t offset, siz
                         int zero_flags, int op_flags)
 {
     struct submission s;
-    int code = begin_io(&s, image, token, 0);
+    int code = begin_io(&s, image, token, AIORBD_WRITE_ZEROES, length, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_write_zeroes(image->handle, offset, length, s.completion,
@@ -180,7 +198,7 @@ int aiorbd_write_same(aiorbd_image *image, int64_t token, uint64_t offset, size_
                       const void *buffer, size_t buffer_length, int op_flags)
 {
     struct submission s;
-    int code = begin_io(&s, image, token, 0);
+    int code = begin_io(&s, image, token, AIORBD_WRITE_SAME, length, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_writesame(image->handle, offset, length, buffer,
@@ -192,7 +210,7 @@ int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset
                              int op_flags)
 {
     struct submission s;
-    int code = begin_io(&s, image, token, 0);
+    int code = begin_io(&s, image, token, AIORBD_COMPARE_AND_WRITE, length, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_compare_and_write(image->handle, offset, length, compare,
@@ -203,7 +221,7 @@ int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset
 int aiorbd_flush(aiorbd_image *image, int64_t token)
 {
     struct submission s;
-    int code = begin(&s, image->event.bridge, token, 0);
+    int code = begin(&s, image->event.bridge, token, AIORBD_FLUSH, 0, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_flush(image->handle, s.completion));
