@@ -117,6 +117,7 @@ from aiorbd.object_watch import Notification, ObjectWatch
 from aiorbd.objects import Objects
 from aiorbd.options import ImageKeywords, ImageOptions
 from aiorbd.snapshots import Snapshot
+from aiorbd.stats import LATENCY_BOUNDS, ClusterStats, CompletedOperation, Observer, OperationStats
 from aiorbd.trash import Trash
 from aiorbd.watch import Updates
 
@@ -129,15 +130,18 @@ __all__ = [
     "FEATURES_RW_INCOMPATIBLE",
     "FEATURES_SINGLE_CLIENT",
     "FEATURE_NAMES",
+    "LATENCY_BOUNDS",
     "ArgumentOutOfRange",
     "BlockingImageFile",
     "CloseTimeout",
     "ClosedError",
     "Cluster",
     "ClusterLog",
+    "ClusterStats",
     "Command",
     "CommandResult",
     "CompareMismatch",
+    "CompletedOperation",
     "ConfigFileNotFound",
     "ConnectionShutdown",
     "Diff",
@@ -193,11 +197,13 @@ __all__ = [
     "ObjectStat",
     "ObjectWatch",
     "Objects",
+    "Observer",
     "OpFlag",
     "Opening",
     "OperationCanceled",
     "OperationFeature",
     "OperationNotSupported",
+    "OperationStats",
     "Parent",
     "PastEndOfImage",
     "PermissionError",

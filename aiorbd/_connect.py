@@ -2,9 +2,9 @@
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiorbd._marshal import decode
 from aiorbd._native import ffi, rados
@@ -18,7 +18,7 @@ class Request:
     conffile: str | os.PathLike[str] | None
     client_id: str
     cluster_name: str
-    conf: dict[str, str]
+    conf: dict[str, str] = field(repr=False)  # may hold a key
 
     @property
     def target(self) -> Target:
@@ -26,8 +26,18 @@ class Request:
         return Target("cluster", f"client.{self.client_id} of cluster {self.cluster_name!r}")
 
 
-def connect(request: Request) -> tuple[Any, str, int]:
-    """Return a connected ``rados_t``, the fsid and the instance id. Blocks."""
+class Connected(NamedTuple):
+    """What `connect` returns."""
+
+    pointer: Any
+    fsid: str
+    instance_id: int
+    #: What the user should be told of the configuration; empty when it is fine.
+    warning: str
+
+
+def connect(request: Request) -> Connected:
+    """Return a connected ``rados_t`` and what is known of it then. Blocks."""
     lib = rados()
     pointer = ffi.new("rados_t *")
     code = lib.rados_create2(pointer, request.cluster_name.encode(), f"client.{request.client_id}".encode(), 0)
@@ -43,10 +53,14 @@ def connect(request: Request) -> tuple[Any, str, int]:
         code = lib.rados_cluster_fsid(cluster, buffer, len(buffer))
         if code < 0:
             raise error_for(code, "rados_cluster_fsid", request.target)
-        return cluster, decode(buffer), lib.rados_get_instance_id(cluster)
+        return Connected(cluster, decode(buffer), lib.rados_get_instance_id(cluster), _warning(cluster))
     except BaseException:
         lib.rados_shutdown(cluster)
         raise
+
+
+#: What `ms_type` can be.
+_MESSENGERS = {"", "async", "async+posix", "async+rdma", "async+dpdk", "random"}
 
 
 def _configure(cluster: Any, request: Request) -> None:
@@ -71,6 +85,11 @@ def _configure(cluster: Any, request: Request) -> None:
         if code < 0:
             target = Target("other", f"option {name!r}")
             raise error_for(code, "rados_conf_set", target, "the option does not take this value")
+    for name in ("ms_type", "ms_public_type"):
+        # librados aborts the process on a messenger that it does not have.
+        if conf_get(cluster, name) not in _MESSENGERS:
+            message = f"no such messenger; there are {', '.join(sorted(filter(None, _MESSENGERS)))}"
+            raise InvalidArgument(errno.EINVAL, message, "rados_connect", f"option {name!r}")
 
 
 def _usual_places(request: Request) -> list[str]:
@@ -79,6 +98,21 @@ def _usual_places(request: Request) -> list[str]:
         return places.split(",")
     name = f"{request.cluster_name}.conf"
     return [f"/etc/ceph/{name}", str(Path("~/.ceph", name).expanduser()), name]
+
+
+def _warning(cluster: Any) -> str:
+    """A dead OSD is replaced after its grace and a heartbeat: who gives up earlier gives up what would be done."""
+    limit, grace, interval = (
+        float(conf_get(cluster, name) or 0)
+        for name in ("rados_osd_op_timeout", "osd_heartbeat_grace", "osd_heartbeat_interval")
+    )
+    if not 0 < limit <= grace + interval:
+        return ""
+    return (
+        f"rados_osd_op_timeout is {limit:g} s, less than it takes to replace a dead OSD ({grace + interval:g} s): "
+        "librados gives up writes that librbd has already reported as done, and flush does not tell. "
+        "Put timeouts around awaits instead."
+    )
 
 
 def conf_get(cluster: Any, name: str) -> str:

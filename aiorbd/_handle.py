@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aiorbd import _native
 from aiorbd._bridge.listing import Listing
-from aiorbd._bridge.operation import Job, Operation
+from aiorbd._bridge.operation import Job
 from aiorbd._bridge.progress import Progress, ProgressJob
 from aiorbd._bridge.submission import Submission
 from aiorbd._lifecycle import Lifecycle
@@ -37,25 +37,31 @@ class Handle(Lifecycle):
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
         """Return what a C function returned, or raise when it is an error. Any thread."""
         if code < 0:
+            if code == -errno.ESHUTDOWN:
+                self.bridge.lose()
             raise error_for(code, operation, on or self.target)
         return code
 
-    async def run(self, function: Callable[[], T], also: Iterable[Lifecycle] = ()) -> T:
+    async def run(
+        self, operation: str, function: Callable[[], T], *, on: Target | None = None, also: Iterable[Lifecycle] = ()
+    ) -> T:
         """Run a blocking function on a worker thread. Cancellation leaves it running there.
 
-        It is not begun when the task is in a cancelled scope already. Handles that it uses beside this one
-        go into `also`.
+        It is not begun when the task is in a cancelled scope already. `operation` is the C function, for who
+        counts and observes. Handles that it uses beside this one go into `also`.
         """
         self.check()
         await checkpoint_if_cancelled()
-        return await self.bridge.call(Job(self, function, also))
+        return await self.bridge.call(Job(self, operation, function, on=on, also=also))
 
     async def call(
         self, function: str, *arguments: Any, on: Target | None = None, also: Iterable[Lifecycle] = ()
     ) -> int:
         """Call one C function, which blocks and takes this handle first, on a worker thread."""
         c_function = getattr(_native.library_of(function), function)
-        return await self.run(lambda: self.raise_for(c_function(self.pointer, *arguments), function, on), also)
+        return await self.run(
+            function, lambda: self.raise_for(c_function(self.pointer, *arguments), function, on), on=on, also=also
+        )
 
     async def call_with_progress(
         self,
@@ -78,12 +84,14 @@ class Handle(Lifecycle):
         c_function = getattr(_native.library_of(function), function)
         job = ProgressJob(
             self,
+            function,
             lambda callback, argument: self.raise_for(
                 c_function(self.pointer, *arguments, callback, argument, *after), function, on
             ),
             progress,
-            ended,
-            also,
+            on=on,
+            ended=ended,
+            also=also,
         )
         if begin is not None:
             begin()
@@ -108,7 +116,9 @@ class Handle(Lifecycle):
             code: int = c_function(self.pointer, *arguments, buffer, ffi.new(size_type, size) if size_type else size)
             return code
 
-        return await self.run(lambda: grow_string(call, lambda code: self.raise_for(code, function, on)))
+        return await self.run(
+            function, lambda: grow_string(call, lambda code: self.raise_for(code, function, on)), on=on
+        )
 
     def listing(
         self,
@@ -146,7 +156,7 @@ class Handle(Lifecycle):
         async def next_page() -> list[T]:
             nonlocal items, owner, count, at
             if items is None:
-                items, count, owner = await self.run(lambda: grow(read, PAGE))
+                items, count, owner = await self.run(function, lambda: grow(read, PAGE), on=on)
             else:
                 await checkpoint()
             page = [convert(item) for item in items[at : min(at + PAGE, count)]] if at < count else []
@@ -161,7 +171,7 @@ class Handle(Lifecycle):
         """Submit one operation of librbd's through the bridge, wait for it, and return what librbd returned."""
         self.check()
         await checkpoint_if_cancelled()
-        operation = Operation(self, keep)
+        operation = self.bridge.operation(self, keep, function, str(self.target))
         code = self.bridge.submit(operation, submit, first, *arguments)
         if not code:
             await self.bridge.wait(operation)
@@ -181,5 +191,5 @@ class Handle(Lifecycle):
         """Submit one operation of librados's, wait for it, and return what its completion says."""
         self.check()
         await checkpoint_if_cancelled()
-        code = await self.bridge.call(Submission(self, submit, keep, cancel=cancel, ended=ended))
+        code = await self.bridge.call(Submission(self, function, submit, keep, on=on, cancel=cancel, ended=ended))
         return self.raise_for(code, function, on)

@@ -17,7 +17,7 @@ from aiorbd._bridge.source import Source
 from aiorbd._handle import Handle
 from aiorbd._marshal import encode_name, grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
-from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, SnapshotNotFound, Target, error_for
+from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, SnapshotNotFound, Target
 
 if TYPE_CHECKING:
     from aiorbd._ioctx_handle import IoCtxHandle
@@ -75,7 +75,7 @@ class ImageHandle(Handle):
         self.check()  # closing may have begun: then it is `shut` that has the image
         self.take(self.opened[0])
         self._make_native()
-        return await self.run(lambda: self._look(snapshot))
+        return await self.run("rbd_stat", lambda: self._look(snapshot))
 
     def _make_native(self) -> None:
         if self.native is None:
@@ -183,7 +183,7 @@ class ImageHandle(Handle):
         """Run what asks for the size, or switches to another one, as the only such thing."""
         self._asking = True
         try:
-            self.bridge.start_background(self, function, self._answered)
+            self.bridge.start_background(self, "rbd_get_size", function, self._answered)
         except RuntimeError:  # no thread can be started
             self._asking = False
             raise
@@ -283,7 +283,11 @@ class ImageHandle(Handle):
     ) -> int:
         """Submit one operation and wait for it; return what librbd returned."""
         bridge = self.bridge
-        entry = Operation(self, keep)
+        entry = (
+            bridge.operation(self, keep, operation, self.describe(offset, length), length)
+            if bridge.observers
+            else Operation(self, keep)
+        )
         while True:
             try:
                 code = bridge.submit(entry, submit, self.native, *arguments)
@@ -301,6 +305,7 @@ class ImageHandle(Handle):
             await bridge.loop.park(entry)
         except BaseException:
             entry.abandon()
+            logger.debug("abandoned: %s on %s, %d bytes at %d", operation, self.target, length, offset)
             raise
         value: int = entry.value  # type: ignore[assignment]  # it is done
         if value < 0:
@@ -317,7 +322,8 @@ class ImageHandle(Handle):
         return offset // unit // count % (object_size // unit) * unit + offset % unit
 
     def _fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
-        raise error_for(code, operation, Target("image", self.describe(offset, length)))
+        self.raise_for(code, operation, Target("image", self.describe(offset, length)))
+        raise AssertionError(code)
 
     async def change(
         self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
@@ -342,7 +348,9 @@ class ImageHandle(Handle):
             return
         if self.native is None:  # cancelled while it opened
             self._make_native()
-        self.bridge.start_background(self, lambda: self.lib.aiorbd_image_unwatch(self.native), self._unwatched)
+        self.bridge.start_background(
+            self, "rbd_update_unwatch", lambda: self.lib.aiorbd_image_unwatch(self.native), self._unwatched
+        )
 
     def _unwatched(self, _code: int) -> None:
         code = self.bridge.submit(Step(self, self._gone), self.lib.aiorbd_close, self.native)
@@ -387,4 +395,5 @@ async def open_handle(
         handle.begin_close()
         raise
     handle.target = Target("image", f"image {ioctx.name + '/' + found + at!r}")
+    logger.debug("opened: %s, %d bytes", handle.target, handle.size)
     return handle, found

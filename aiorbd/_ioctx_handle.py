@@ -2,12 +2,15 @@
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
 
 from aiorbd._handle import Handle
-from aiorbd._marshal import encode_name, encode_new_name
+from aiorbd._marshal import decode, encode_name, encode_new_name
 from aiorbd._native import ffi, rados, rbd
-from aiorbd.errors import Target, UsageError, error_for
+from aiorbd.errors import ImageBusy, Target, UsageError, error_for
 
 if TYPE_CHECKING:
     from aiorbd._lifecycle import Lifecycle
@@ -45,6 +48,49 @@ class IoCtxHandle(Handle):
         self.closed()
 
 
+#: Seconds between two tries to remove what is open somewhere.
+_PAUSE: Final = 0.5
+
+
+async def remove_when_free(
+    ioctx: IoCtxHandle, remove: Callable[[], Awaitable[object]], opening: tuple[str, bytes], retry_for: float
+) -> None:
+    """Remove an image, for `retry_for` seconds if need be; in the end, say who has it open.
+
+    `opening` is the C function that opens it for reading only, and what that takes.
+    """
+    deadline = anyio.current_time() + retry_for
+    while True:
+        try:
+            await remove()
+        except ImageBusy as error:
+            left = deadline - anyio.current_time()
+            if left <= 0:
+                if addresses := await ioctx.run("rbd_watchers_list", lambda: _watchers(ioctx, *opening)):
+                    message = f"the image is open at {', '.join(addresses)}"
+                    raise error_for(-errno.EBUSY, error.operation, Target("image", error.target), message) from None
+                raise
+            await anyio.sleep(min(_PAUSE, left))
+        else:
+            return
+
+
+def _watchers(ioctx: IoCtxHandle, opening: str, name: bytes) -> list[str]:
+    """On a worker thread: the addresses of who has an image open for writing; none when that cannot be found out."""
+    image = ffi.new("rbd_image_t *")
+    if getattr(rbd(), opening)(ioctx.pointer, name, image, ffi.NULL) < 0:
+        return []
+    watchers, count = ffi.new("rbd_image_watcher_t[]", 64), ffi.new("size_t *", 64)
+    try:
+        if rbd().rbd_watchers_list(image[0], watchers, count) < 0:
+            return []
+        addresses = [decode(watchers[index].addr) for index in range(count[0])]
+        rbd().rbd_watchers_list_cleanup(watchers, count[0])
+        return addresses
+    finally:
+        rbd().rbd_close(image[0])
+
+
 async def clone_snapshot(
     parent: IoCtxHandle, name: str, snapshot: str, child: IoCtxHandle, child_name: str, options: Any
 ) -> None:
@@ -64,7 +110,7 @@ async def clone_snapshot(
             _require_snapshot(parent, name, snapshot, *encoded)
         child.raise_for_new(code, function, on)
 
-    await parent.run(call, also=[child])
+    await parent.run(function, call, on=on, also=[child])
 
 
 def _require_snapshot(ioctx: IoCtxHandle, name: str, snapshot: str, encoded: bytes, encoded_snapshot: bytes) -> None:

@@ -70,9 +70,11 @@ class Lifecycle:
 
     def check(self) -> None:
         """Refuse a call that must not reach C."""
-        if self.state is not _OPEN or self.bridge.forked or not self._is_current():
+        if self.state is not _OPEN or self.bridge.dead or not self._is_current():
             self.check_loop()
-            raise ClosedError(f"{self.target} is {self.state.value}")
+            if self.state is not _OPEN:
+                raise ClosedError(f"{self.target} is {self.state.value}")
+            raise error_for(-errno.ESHUTDOWN, "", self.target)
 
     def check_loop(self) -> None:
         """Refuse a caller from another loop, another thread or a forked child."""
@@ -168,6 +170,7 @@ class Lifecycle:
         """On the loop: the native object is gone, whatever C thought of it."""
         self.state = State.CLOSED
         self.pointer = None
+        logger.debug("closed: %s", self.target)
         if code < 0:
             self._close_error = error_for(code, operation, self.target)
             if self._overdue:  # nobody waits for it any more

@@ -19,7 +19,17 @@ class Resource:
         self._close_timeout = close_timeout
 
     def __repr__(self) -> str:
-        return f"<aiorbd.{type(self).__name__}: {self._handle.target}, {self._handle.state.value}>"
+        state = self._handle.state.value + (", blocklisted" if self._handle.bridge.lost else "")
+        return f"<aiorbd.{type(self).__name__}: {self._handle.target}, {state}>"
+
+    @property
+    def blocklisted(self) -> bool:
+        """Whether the cluster is known to have cut this connection off, for good: see `ConnectionShutdown`.
+
+        A call that the cluster answers so is the first to know. All that follow fail at once with the same error
+        and do not reach Ceph; closing works. Go on with a new connection.
+        """
+        return self._handle.bridge.lost
 
     @property
     def in_flight(self) -> int:

@@ -1,8 +1,10 @@
 """A connection to a Ceph cluster."""
 
 import errno
+import logging
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,10 +18,13 @@ from aiorbd._handle import Handle
 from aiorbd._marshal import encode_name, encode_new_name, grow, invalid, number
 from aiorbd._native import ffi, rados
 from aiorbd._resource import Opening
-from aiorbd.cluster_log import ClusterLog, LogLevel, open_log
+from aiorbd.cluster_log import ClusterLog, LogLevel, forward_log, open_log
 from aiorbd.commands import ClusterCommands
 from aiorbd.errors import PoolNotFound, Target, Timeout
+from aiorbd.insight import ClusterInsight
 from aiorbd.ioctx import IoCtx, open_ioctx
+
+logger = logging.getLogger("aiorbd")
 
 #: Seconds `connect` waits for the monitors.
 CONNECT_TIMEOUT: Final = 30.0
@@ -36,7 +41,7 @@ class ClusterHandle(Handle):
         if self.pointer is None:
             self._gone(0)
         else:
-            self.bridge.start_background(self, self._shutdown, self._gone)
+            self.bridge.start_background(self, "rados_shutdown", self._shutdown, self._gone)
 
     def _shutdown(self) -> int:
         rados().rados_shutdown(self.pointer)
@@ -47,7 +52,7 @@ class ClusterHandle(Handle):
         self.bridge.release()
 
 
-class Cluster(ClusterCommands):
+class Cluster(ClusterCommands, ClusterInsight):
     """A connection to a Ceph cluster, made by `connect`.
 
     It belongs to the event loop that connected it. Use it as an async context manager, or call
@@ -119,7 +124,7 @@ class Cluster(ClusterCommands):
             length = handle.raise_for(rados().rados_pool_list(handle.pointer, buffer, size), "rados_pool_list")
             return (-errno.ERANGE if length > size else 0), bytes(ffi.buffer(buffer)[:length])
 
-        names = await handle.run(lambda: grow(read, 1024))
+        names = await handle.run("rados_pool_list", lambda: grow(read, 1024))
         return [os.fsdecode(name) for name in names.split(b"\0") if name]
 
     async def pool_lookup(self, name: str) -> int:
@@ -156,17 +161,24 @@ class Cluster(ClusterCommands):
             return False
         return True
 
-    def open_ioctx(self, pool: str | int, namespace: str = "") -> Opening[IoCtx]:
+    def open_ioctx(self, pool: str | int, namespace: str = "", *, full_try: bool = False) -> Opening[IoCtx]:
         """Open an I/O context: a pool, by name or by id, and a namespace in it.
 
         Await the result, or use it with ``async with``.
 
+        Args:
+            pool: Its name or its id.
+            namespace: A namespace in it; empty for the default one.
+            full_try: When the pool is full or its quota is reached, let writes fail with `NoSpace` or
+                `DiskQuotaExceeded`. Without it Ceph makes them wait until there is room. It holds for the images
+                opened from here.
+
         Raises:
             PoolNotFound: There is no such pool.
 
-        Implements: rados_ioctx_create, rados_ioctx_create2, rados_ioctx_set_namespace
+        Implements: rados_ioctx_create, rados_ioctx_create2, rados_ioctx_set_namespace, rados_set_pool_full_try
         """
-        return Opening(lambda: open_ioctx(self._handle, self._close_timeout, pool, namespace))
+        return Opening(lambda: open_ioctx(self._handle, self._close_timeout, pool, namespace, full_try=full_try))
 
     def monitor_log(self, level: LogLevel = "info") -> Opening[ClusterLog]:
         """Listen to the cluster's log. Await the result, or use it with ``async with``.
@@ -193,6 +205,7 @@ def connect(
     timeout: float | None = CONNECT_TIMEOUT,
     cluster_name: str = "ceph",
     close_timeout: float = CLOSE_TIMEOUT,
+    cluster_log: LogLevel | None = None,
 ) -> Opening[Cluster]:
     """Connect to a cluster. Await the result, or use it with ``async with``.
 
@@ -207,6 +220,11 @@ def connect(
         cluster_name: The name that default paths contain.
         close_timeout: Seconds that leaving ``async with`` and `Cluster.close` wait for operations in flight,
             also for the I/O contexts and images opened from this connection.
+        cluster_log: Hand lines of the cluster's own log, from this level on, to the logger
+            ``aiorbd.cluster_log``; None for none. `Cluster.monitor_log` cannot be had beside it.
+
+    Warns:
+        RuntimeWarning: ``rados_osd_op_timeout`` is set so low that data is lost.
 
     Raises:
         ConfigFileNotFound: `conffile` is not there.
@@ -219,7 +237,9 @@ def connect(
 
     Implements: rados_create2, rados_conf_read_file, rados_conf_set, rados_connect
     """
-    return Opening(lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout))
+    return Opening(
+        lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout, cluster_log)
+    )
 
 
 async def _open_cluster(
@@ -229,6 +249,7 @@ async def _open_cluster(
     timeout: float | None,
     cluster_name: str,
     close_timeout: float,
+    cluster_log: LogLevel | None,
 ) -> Cluster:
     for name in (client_id, cluster_name):
         encode_name(name, "client or cluster name", "rados_create2")
@@ -242,14 +263,14 @@ async def _open_cluster(
     request = _connect.Request(conffile, client_id, cluster_name, conf)
     handle = ClusterHandle(Bridge(loop), None, request.target)
 
-    def run() -> tuple[str, int]:
-        pointer, fsid, instance_id = _connect.connect(request)
-        handle.take(pointer)
-        return fsid, instance_id
+    def run() -> _connect.Connected:
+        connected = _connect.connect(request)
+        handle.take(connected.pointer)
+        return connected
 
     try:
         with anyio.fail_after(timeout):
-            fsid, instance_id = await handle.run(run)
+            connected = await handle.run("rados_connect", run)
     except TimeoutError as error:
         handle.begin_close()
         if isinstance(error, Timeout):
@@ -261,5 +282,14 @@ async def _open_cluster(
         # Cancelled: the thread goes on, and what it connects is shut down when it is done.
         handle.begin_close()
         raise
-    handle.target = Target("cluster", f"cluster {fsid}")
-    return Cluster(handle, fsid, instance_id, close_timeout)
+    handle.target = Target("cluster", f"cluster {connected.fsid}")
+    logger.debug("connected: %s as client.%s, id %d", handle.target, client_id, connected.instance_id)
+    if connected.warning:
+        warnings.warn(connected.warning, RuntimeWarning, stacklevel=2)
+    if cluster_log is not None:
+        try:
+            await forward_log(handle, cluster_log)
+        except BaseException:
+            handle.begin_close()
+            raise
+    return Cluster(handle, connected.fsid, connected.instance_id, close_timeout)

@@ -1,8 +1,10 @@
 """The cluster's own log, as it is written."""
 
+import logging
 import os
 from typing import Final, Literal, Self
 
+from aiorbd._bridge.loops import Loop
 from aiorbd._bridge.source import Source
 from aiorbd._handle import Handle
 from aiorbd._mailbox import Mailbox, Messages
@@ -24,11 +26,11 @@ ROOM: Final = 4096
 class LogHandle(Handle):
     """The one log callback that a client has."""
 
-    def __init__(self, cluster: Handle, level: str) -> None:
+    def __init__(self, cluster: Handle, level: str, source: Source | None = None) -> None:
         super().__init__(cluster.bridge, cluster, Target("cluster", f"log of {cluster.target}"))
         self.cluster: Handle = cluster
         self.level: bytes = level.encode()
-        self.source: Source = self.new_source(endless=True)
+        self.source: Source = source or self.new_source(endless=True)
         self.mailbox: Mailbox = Mailbox(self, self.source, ROOM)
 
     def listen(self) -> None:
@@ -43,7 +45,7 @@ class LogHandle(Handle):
         if self.pointer is None:
             self._gone(0)
         else:
-            self.bridge.start_background(self, self._stop, self._gone)
+            self.bridge.start_background(self, "rados_monitor_log2", self._stop, self._gone)
 
     def _stop(self) -> int:
         code: int = rados().rados_monitor_log2(self.cluster.pointer, self.level, ffi.NULL, ffi.NULL)
@@ -89,17 +91,53 @@ def _entry(numbers: list[int], data: bytes) -> LogEntry:
     return LogEntry(utc(seconds, nanoseconds), channel, who, name, sequence, level, message)
 
 
+#: Where lines go that `aiorbd.connect` was asked to hand on, and as what.
+logger = logging.getLogger("aiorbd.cluster_log")
+_AS: Final = {
+    "DBG": logging.DEBUG,
+    "INF": logging.INFO,
+    "SEC": logging.WARNING,
+    "WRN": logging.WARNING,
+    "ERR": logging.ERROR,
+}
+
+
+class _Forwarding(Source):
+    """Hands lines to `logging` as they come, without a task."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop, endless=True)
+        self.mailbox: Mailbox | None = None
+
+    def tell(self) -> None:
+        """On the loop: there are lines."""
+        while self.mailbox is not None and (entries := self.mailbox.take(_entry)):
+            for entry in entries:
+                logger.log(_AS.get(entry.level.strip("[]"), logging.INFO), "%s: %s", entry.name, entry.message)
+
+
+async def forward_log(cluster: Handle, level: str) -> None:
+    """Hand the log to `logging` until the cluster closes: see `aiorbd.connect`."""
+    await _listen(cluster, level, _Forwarding(cluster.bridge.loop))
+
+
 async def open_log(cluster: Handle, level: str, close_timeout: float) -> ClusterLog:
     """Listen to the log: see `Cluster.monitor_log`."""
+    return ClusterLog(await _listen(cluster, level, None), close_timeout)
+
+
+async def _listen(cluster: Handle, level: str, forwarding: _Forwarding | None) -> LogHandle:
     cluster.check()
     if level not in _LEVELS:
         raise invalid(f"level {level!r} is none of {', '.join(_LEVELS)}", "rados_monitor_log2", cluster.target)
     if any(isinstance(child, LogHandle) for child in cluster.children):
         raise UsageError(f"the log of {cluster.target} is open already: a connection has one")
-    handle = LogHandle(cluster, level)
+    handle = LogHandle(cluster, level, forwarding)
+    if forwarding is not None:
+        forwarding.mailbox = handle.mailbox
     try:
-        await handle.run(handle.listen)
+        await handle.run("rados_monitor_log2", handle.listen)
     except BaseException:
         handle.begin_close()
         raise
-    return ClusterLog(handle, close_timeout)
+    return handle

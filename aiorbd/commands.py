@@ -77,7 +77,7 @@ class ClusterCommands(Resource):
                 raise error_for(code, function, on, message or None)
             return CommandResult(data, message)
 
-        return await handle.run(call)
+        return await handle.run(function, call, on=on)
 
 
 def _prefix(command: str) -> str:

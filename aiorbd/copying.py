@@ -219,7 +219,7 @@ class ImageCopies(Resource):
                 rbd().rbd_snap_spec_cleanup(snapshot)
 
         try:
-            return await handle.run(call)
+            return await handle.run("rbd_get_parent", call)
         except ObjectNotFound:
             return None
 

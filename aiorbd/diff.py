@@ -29,7 +29,9 @@ class _Walk(Job[int]):
     __slots__ = ("_diff", "_lib", "_source", "_stopped", "_token")
 
     def __init__(self, handle: ImageHandle, source: Source, arguments: "_Arguments") -> None:
-        super().__init__(handle, lambda: 0 if self._stopped else _walk(handle, self._diff, arguments))
+        super().__init__(
+            handle, "rbd_diff_iterate2", lambda: 0 if self._stopped else _walk(handle, self._diff, arguments)
+        )
         self._stopped = False
         self._lib = lib = handle.lib
         self._source = source

@@ -140,7 +140,7 @@ class Image(ImageData, ImageSnapshots, ImageDiff, ImageCopies, ImageFacts, Image
             handle.raise_for(rbd().rbd_stat(handle.pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
             return ImageInfo(info.size, info.obj_size, info.num_objs, info.order, decode(info.block_name_prefix))
 
-        return await handle.run(call)
+        return await handle.run("rbd_stat", call)
 
     async def resize(self, size: int, allow_shrink: bool = True, *, progress: Progress | None = None) -> None:
         """Change the size.

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._handle import Handle
-from aiorbd._ioctx_handle import IoCtxHandle, clone_snapshot
+from aiorbd._ioctx_handle import IoCtxHandle, clone_snapshot, remove_when_free
 from aiorbd._marshal import decode, encode_name, encode_new_name, grow_string, number
 from aiorbd._native import ffi, rados, rbd
 from aiorbd._resource import Opening, Resource
@@ -21,7 +21,9 @@ from aiorbd.snapshots import Snapshot
 from aiorbd.trash import Trash
 
 
-async def open_ioctx(cluster: Handle, close_timeout: float, pool: str | int, namespace: str) -> "IoCtx":
+async def open_ioctx(
+    cluster: Handle, close_timeout: float, pool: str | int, namespace: str, *, full_try: bool
+) -> "IoCtx":
     """Open an I/O context: see `Cluster.open_ioctx`."""
     encoded = encode_name(namespace, "namespace", "rados_ioctx_set_namespace") if namespace else b""
     if isinstance(pool, int):
@@ -37,14 +39,15 @@ async def open_ioctx(cluster: Handle, close_timeout: float, pool: str | int, nam
             handle.raise_for(rados().rados_ioctx_create2(cluster.pointer, pool, pointer), "rados_ioctx_create2")
         handle.take(pointer[0])
         rados().rados_ioctx_set_namespace(handle.pointer, encoded)
-
+        if full_try:
+            rados().rados_set_pool_full_try(handle.pointer)
         return grow_string(
             lambda buffer, size: rados().rados_ioctx_get_pool_name(handle.pointer, buffer, size),
             lambda code: handle.raise_for(code, "rados_ioctx_get_pool_name"),
         )
 
     try:
-        pool_name = await handle.run(call)
+        pool_name = await handle.run("rados_ioctx_create", call)
     except BaseException:
         handle.begin_close()
         raise
@@ -132,7 +135,9 @@ class IoCtx(Resource):
         number(size, "size", "rbd_create4", on)
         wanted = for_c(options, keywords, "create_image")
         await handle.run(
-            lambda: handle.raise_for_new(rbd().rbd_create4(handle.pointer, encoded, size, wanted), "rbd_create4", on)
+            "rbd_create4",
+            lambda: handle.raise_for_new(rbd().rbd_create4(handle.pointer, encoded, size, wanted), "rbd_create4", on),
+            on=on,
         )
 
     async def clone_image(
@@ -167,7 +172,7 @@ class IoCtx(Resource):
         options_for_c = for_c(options, keywords, "clone_image")
         await clone_snapshot(self._handle, parent_name, parent_snapshot, ioctx._handle, name, options_for_c)
 
-    async def remove_image(self, name: str, *, progress: Progress | None = None) -> None:
+    async def remove_image(self, name: str, *, progress: Progress | None = None, retry_for: float = 0.0) -> None:
         """Remove an image.
 
         When cancelled, librbd is asked to stop; how much of the image is left is unknown, and calling
@@ -176,17 +181,25 @@ class IoCtx(Resource):
         Args:
             name: The image's name.
             progress: Called on the event loop with what is done and what there is to do.
+            retry_for: For how many seconds to try again while it is open somewhere. A client that died is
+                watching for up to 30 s.
 
         Raises:
             ImageNotFound: There is no such image.
             ImageHasSnapshots: Its snapshots must go first.
-            ImageBusy: It is open somewhere, or a client that had it open died less than 30 s ago.
+            ImageBusy: It is open somewhere, or a client that had it open died less than 30 s ago; the message says
+                at which addresses.
 
         Implements: rbd_remove_with_progress
         """
-        function = "rbd_remove_with_progress"
+        function, handle = "rbd_remove_with_progress", self._handle
         encoded = encode_name(name, "image name", function)
-        await self._handle.call_with_progress(function, encoded, progress=progress, on=self._handle.image(name))
+        await remove_when_free(
+            handle,
+            lambda: handle.call_with_progress(function, encoded, progress=progress, on=handle.image(name)),
+            ("rbd_open_read_only", encoded),
+            retry_for,
+        )
 
     async def rename_image(self, name: str, new_name: str) -> None:
         """Rename an image. When cancelled, the outcome is unknown.
@@ -286,7 +299,7 @@ class IoCtx(Resource):
                 rbd().rbd_pool_stats_destroy(pointer[0])
             return PoolStats(*values)
 
-        return await handle.run(call)
+        return await handle.run("rbd_pool_stats_get", call)
 
 
 def _spec(item: Any) -> ImageSpec:

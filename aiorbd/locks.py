@@ -103,7 +103,7 @@ class Locks(Topic[ImageHandle]):
             lockers = tuple(map(Locker, clients, cookies, addresses))
             return code, Lockers(bool(exclusive[0]), decode(tag[0]), lockers)
 
-        lockers: Lockers = await handle.run(lambda: grow(read, 1024))
+        lockers: Lockers = await handle.run("rbd_list_lockers", lambda: grow(read, 1024))
         return lockers
 
     async def is_exclusive_lock_owner(self) -> bool:
@@ -159,7 +159,7 @@ class Locks(Topic[ImageHandle]):
             finally:
                 rbd().rbd_lock_get_owners_cleanup(owners, count[0])
 
-        found: tuple[LockMode, list[str]] = await handle.run(lambda: grow(read, 8))
+        found: tuple[LockMode, list[str]] = await handle.run("rbd_lock_get_owners", lambda: grow(read, 8))
         return found
 
     async def lock_break(self, mode: LockMode | int, owner: str) -> None:

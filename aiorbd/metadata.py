@@ -80,7 +80,7 @@ class Metadata(Topic[Handle]):
                 handle.raise_for(code, function, on)
             handle.raise_for(c_function(handle.pointer, encoded), function, on)
 
-        await handle.run(call)
+        await handle.run(function, call, on=on)
 
     def items(self) -> Listing[tuple[str, str]]:
         """Iterate over all keys and their values, in the order of the keys; a page of them at a time is in memory.
@@ -104,7 +104,7 @@ class Metadata(Topic[Handle]):
             nonlocal start
             if start is None:
                 return []
-            page: list[tuple[str, str]] = await handle.run(lambda: grow(read, 4096))
+            page: list[tuple[str, str]] = await handle.run(function, lambda: grow(read, 4096))
             start = encode_name(page[-1][0], "key", function) if len(page) == PAGE else None
             return page
 

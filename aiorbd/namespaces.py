@@ -54,7 +54,7 @@ class Namespaces(Topic[IoCtxHandle]):
             handle.raise_for(code, "rbd_namespace_list")
             return code, split(names, length[0])
 
-        return await handle.run(lambda: grow(read, 1024))
+        return await handle.run("rbd_namespace_list", lambda: grow(read, 1024))
 
     async def exists(self, name: str) -> bool:
         """Tell whether there is a namespace of that name.

@@ -36,7 +36,7 @@ class WatchHandle(Handle):
         if self.pointer is None:
             self._gone(0)
         else:
-            self.bridge.start_background(self, self._unwatch, self._gone)
+            self.bridge.start_background(self, "rados_unwatch2", self._unwatch, self._gone)
 
     def _unwatch(self) -> int:
         code: int = rados().rados_unwatch2(self.ioctx.pointer, self.pointer)
@@ -83,10 +83,11 @@ class Notification:
         number(len(view), "length of the reply", function, handle.target, bits=31)
         # Its arguments begin with the pool's handle, which cannot close before the watch has.
         await handle.run(
+            function,
             lambda: handle.raise_for(
                 rados().rados_notify_ack(handle.ioctx.pointer, handle.key, self.id, handle.pointer, view, len(view)),
                 function,
-            )
+            ),
         )
 
 
@@ -128,9 +129,10 @@ class ObjectWatch(Resource):
         handle = self._handle
         return (
             await handle.run(
+                "rados_watch_check",
                 lambda: handle.raise_for(
                     rados().rados_watch_check(handle.ioctx.pointer, handle.pointer), "rados_watch_check"
-                )
+                ),
             )
             / 1000
         )

@@ -181,7 +181,7 @@ class Snapshot:
             )
             return utc(out.tv_sec, out.tv_nsec)
 
-        return await handle.run(call)
+        return await handle.run("rbd_snap_get_timestamp", call, on=target)
 
     async def get_namespace_type(self) -> SnapshotNamespaceType:
         """Return whose it is.
@@ -274,7 +274,7 @@ class ImageSnapshots(Resource):
                 found = out[0]
             return Snapshot(handle, found, _name_of(handle, found), _size_of(handle, found, on))
 
-        return await handle.run(call)
+        return await handle.run("rbd_snap_get_id", call, on=on)
 
     async def snapshot_exists(self, name: str) -> bool:
         """Tell whether the image has a snapshot of that name.
@@ -356,7 +356,7 @@ async def set_snapshot(handle: ImageHandle, name: str | None = None, snapshot_id
     on = snapshot_target(handle, name, snapshot_id)
     if encoded is not None:
         known = await handle.get("rbd_snap_get_id", "uint64_t *", encoded, on=on)
-    found = name if name is not None else await handle.run(lambda: _name_of(handle, known))
+    found = name if name is not None else await handle.run("rbd_snap_get_name", lambda: _name_of(handle, known), on=on)
     await handle.switch("rbd_snap_set_by_id", known, found, known, on)
 
 

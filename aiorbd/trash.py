@@ -6,7 +6,7 @@ from typing import Any
 
 from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
-from aiorbd._ioctx_handle import IoCtxHandle
+from aiorbd._ioctx_handle import IoCtxHandle, remove_when_free
 from aiorbd._marshal import decode, encode_name, encode_new_name, invalid, number, utc
 from aiorbd._native import ffi, rbd
 from aiorbd._resource import Topic
@@ -59,7 +59,7 @@ class Trash(Topic[IoCtxHandle]):
             finally:
                 rbd().rbd_trash_get_cleanup(info)
 
-        return await handle.run(call)
+        return await handle.run("rbd_trash_get", call, on=on)
 
     def entries(self) -> Listing[TrashEntry]:
         """Iterate over what is in the trash.
@@ -68,7 +68,9 @@ class Trash(Topic[IoCtxHandle]):
         """
         return self._handle.listing("rbd_trash_list", "rbd_trash_image_info_t", "rbd_trash_list_cleanup", _entry)
 
-    async def remove(self, image_id: str, force: bool = False, *, progress: Progress | None = None) -> None:
+    async def remove(
+        self, image_id: str, force: bool = False, *, progress: Progress | None = None, retry_for: float = 0.0
+    ) -> None:
         """Remove an image for good.
 
         When cancelled, librbd is asked to stop; calling again finishes the work.
@@ -77,18 +79,24 @@ class Trash(Topic[IoCtxHandle]):
             image_id: Its id.
             force: Although its time in the trash is not over.
             progress: Called on the event loop with what is done and what there is to do.
+            retry_for: For how many seconds to try again while it is open somewhere.
 
         Raises:
             ImageNotFound: There is no such image in the trash.
             PermissionError: Its time in the trash is not over.
             ImageHasSnapshots: Its snapshots must go first.
-            ImageBusy: It is open somewhere.
+            ImageBusy: It is open somewhere; the message says at which addresses.
 
         Implements: rbd_trash_remove_with_progress
         """
-        function = "rbd_trash_remove_with_progress"
+        function, handle, on = "rbd_trash_remove_with_progress", self._handle, self._entry(image_id)
         encoded = encode_name(image_id, "image id", function)
-        await self._handle.call_with_progress(function, encoded, force, progress=progress, on=self._entry(image_id))
+        await remove_when_free(
+            handle,
+            lambda: handle.call_with_progress(function, encoded, force, progress=progress, on=on),
+            ("rbd_open_by_id_read_only", encoded),
+            retry_for,
+        )
 
     async def restore(self, image_id: str, name: str) -> None:
         """Take an image out of the trash, under a name. When cancelled, the outcome is unknown.

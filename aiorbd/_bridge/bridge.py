@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiorbd import _native
 from aiorbd._bridge.loops import Loop
+from aiorbd._bridge.observation import READS, WRITES, ZEROES, Note, NotedOperation, Tally
 from aiorbd._bridge.operation import BackgroundJob, Job, Operation
 from aiorbd._bridge.submission import Submission
 from aiorbd._bridge.threads import Workers
+from aiorbd.stats import ClusterStats, Observer
 
 if TYPE_CHECKING:
     from aiorbd._lifecycle import Lifecycle
@@ -40,7 +42,13 @@ class Bridge:
 
     def __init__(self, loop: Loop) -> None:
         self.loop: Final = loop
+        #: No call may reach C any more: see `forked` and `lost`.
+        self.dead: bool = False
         self.forked: bool = False
+        #: The cluster cut this client off; it is said by whichever call hears of it, on any thread.
+        self.lost: bool = False
+        self.observers: list[Observer] = []
+        self._tally = Tally()
         self._lib = _native.bridge()
         self._queue = self._lib.aiorbd_bridge_new()
         if not self._queue:
@@ -93,12 +101,23 @@ class Bridge:
         """Undo the registration of what C or the threads refused."""
         self._operations.pop(token).owner.in_flight -= 1
 
+    def lose(self) -> None:
+        """Any thread: the cluster said that it has blocklisted this client."""
+        if not self.lost:
+            self.lost = self.dead = True
+            logger.error("the cluster has blocklisted this client: connect anew")
+
+    def operation(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int = 0) -> Operation:
+        """Make the table's entry of a call, which observers are told of."""
+        return NotedOperation(owner, keep, name, target, length) if self.observers else Operation(owner, keep)
+
     async def wait(self, operation: Operation) -> None:
         """Wait for an operation that is in flight. Cancellation leaves it running, abandoned."""
         try:
             await self.loop.park(operation)
         except BaseException:
             operation.abandon()
+            logger.debug("abandoned: a call on %s goes on without its task", operation.owner.target)
             raise
 
     def submissions(self, owner: "Lifecycle") -> list[Submission]:
@@ -111,6 +130,8 @@ class Bridge:
         job.token = token = next(self._tokens)
         self._operations[token] = job
         job.owner.in_flight += 1
+        if self.observers:
+            job.note = Note(job.name, str(job.on), 0)
         try:
             self._workers.submit(job, urgent=urgent)
         except RuntimeError:  # no thread can be started
@@ -129,9 +150,11 @@ class Bridge:
         finally:
             del job  # its error's traceback would hold this frame, and the frame the error
 
-    def start_background(self, owner: "Lifecycle", function: Callable[[], int], then: Callable[[int], None]) -> None:
+    def start_background(
+        self, owner: "Lifecycle", name: str, function: Callable[[], int], then: Callable[[int], None]
+    ) -> None:
         """Run a function on a worker thread, first of all, and go on with `then` on the loop."""
-        self.start(BackgroundJob(owner, function, then), urgent=True)
+        self.start(BackgroundJob(owner, name, function, then), urgent=True)
 
     def _job_done(self, job: Job[Any]) -> None:
         """On a worker thread: send the news the way librbd's completions go."""
@@ -168,7 +191,7 @@ class Bridge:
                     owner = operation.owner
                     owner.in_flight -= 1
                     if operation.settles:
-                        operation.settle()
+                        self._settle(operation)
                     if operation.waiter is not None:
                         wake(operation)
                     if not owner.in_flight:
@@ -186,6 +209,33 @@ class Bridge:
             raise
         if self._release_due:
             self._release()
+
+    def _settle(self, operation: Operation) -> None:
+        operation.settle()
+        if isinstance(operation, Job):
+            error = self._tally.add(operation)
+            if operation.note is not None:
+                operation.note.tell(self.observers, error, abandoned=operation.abandoned)
+                operation.note = None
+
+    def stats(self) -> ClusterStats:
+        """Return the figures of this connection."""
+        operations = self._tally.read(self._queue)
+        drained = _native.bridge_ffi.new("uint64_t[2]")
+        self._lib.aiorbd_bridge_drained(self._queue, drained)
+        moved = {name: figures.bytes for name, figures in operations.items()}
+        queued, threads = self._workers.load()
+        return ClusterStats(
+            len(self._operations),
+            sum(operation.abandoned for operation in self._operations.values()),
+            queued,
+            threads,
+            drained[0],
+            drained[1],
+            sum(moved.get(name, 0) for name in READS),
+            sum(moved.get(name, 0) for name in WRITES | ZEROES),
+            operations,
+        )
 
     def release(self) -> None:
         """Give up the C side once the current batch is done: nothing is in flight any more."""
@@ -219,7 +269,7 @@ def _at_exit() -> None:
 
 def _after_fork() -> None:
     for bridge in _live:
-        bridge.forked = True
+        bridge.forked = bridge.dead = True
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -2,8 +2,11 @@
 
 import errno
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from aiorbd.errors import Target, error_for
 
 if TYPE_CHECKING:
     from aiorbd._lifecycle import Lifecycle
@@ -66,11 +69,25 @@ class Job(Operation, Generic[T]):
     `also` are handles that C uses as well: they count it as in flight, and so stay open until it is over.
     """
 
-    __slots__ = ("_also", "_function", "error", "result", "token")
+    __slots__ = ("_also", "_function", "began", "error", "name", "note", "on", "result", "token")
     settles: bool = True
 
-    def __init__(self, owner: "Lifecycle", function: Callable[[], T], also: "Iterable[Lifecycle]" = ()) -> None:
+    def __init__(
+        self,
+        owner: "Lifecycle",
+        name: str,
+        function: Callable[[], T],
+        *,
+        on: Target | None = None,
+        also: "Iterable[Lifecycle]" = (),
+    ) -> None:
         super().__init__(owner)
+        #: The C function, and what it is about.
+        self.name: str = name
+        self.on: Target = on or owner.target
+        #: For who counts and observes: when it was made, in nanoseconds, and what is to be told.
+        self.began: int = time.perf_counter_ns()
+        self.note: Any = None
         self._function = function
         self._also = tuple(also)
         for handle in self._also:
@@ -90,6 +107,10 @@ class Job(Operation, Generic[T]):
                 self.error = error
         return True
 
+    def outcome(self) -> BaseException | None:
+        """On the loop: what it failed with."""
+        return self.error
+
     def settle(self) -> None:
         """Let the other handles go."""
         self.let_go()
@@ -107,9 +128,13 @@ class BackgroundJob(Job[int]):
 
     __slots__ = ("_then",)
 
-    def __init__(self, owner: "Lifecycle", function: Callable[[], int], then: Callable[[int], None]) -> None:
-        super().__init__(owner, function)
+    def __init__(self, owner: "Lifecycle", name: str, function: Callable[[], int], then: Callable[[int], None]) -> None:
+        super().__init__(owner, name, function)
         self._then = then
+
+    def outcome(self) -> BaseException | None:
+        """What C returned, as an error."""
+        return self.error or (error_for(self.result, self.name, self.on) if self.result < 0 else None)
 
     def settle(self) -> None:
         """Go on with what C returned."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from aiorbd import _native
 from aiorbd._bridge.operation import Job
+from aiorbd.errors import Target
 
 if TYPE_CHECKING:
     from aiorbd._bridge.bridge import Bridge
@@ -30,19 +31,22 @@ class ProgressJob(Job[T]):
     def __init__(
         self,
         owner: "Lifecycle",
+        name: str,
         function: Callable[[Any, Any], T],
         progress: Progress | None,
+        *,
+        on: Target | None = None,
         ended: Callable[[], None] | None = None,
         also: "Iterable[Lifecycle]" = (),
     ) -> None:
         """`ended` is called on the loop when librbd is done, whoever still waits."""
-        super().__init__(owner, lambda: function(self._callback, self._argument), also)
+        super().__init__(owner, name, lambda: function(self._callback, self._argument), on=on, also=also)
         bridge: Bridge = owner.bridge
         lib, ffi = _native.bridge(), _native.ffi
         self._bridge = bridge
         self._ended = ended
         self._progress = progress
-        self._seen = (-1, 0)
+        self._seen = (-1, 1)
         self._numbers = _native.bridge_ffi.new("uint64_t[2]")
         #: What the user's function raised: the call is stopped and this is raised in the end.
         self.failure: BaseException | None = None
@@ -84,7 +88,7 @@ class ProgressJob(Job[T]):
     def settle(self) -> None:
         """Report the end, then give the slot back."""
         done, total = self._seen
-        if self.error is None and 0 <= done < total:
+        if self.error is None and done < total:
             self._tell(total, total)
         if self.failure is not None:
             self.error = self.failure

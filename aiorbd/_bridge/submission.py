@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiorbd import _native
 from aiorbd._bridge.operation import Job
+from aiorbd.errors import Target, error_for
 
 if TYPE_CHECKING:
     from aiorbd._lifecycle import Lifecycle
@@ -20,8 +21,10 @@ class Submission(Job[int]):
 
     Args:
         owner: The handle of the I/O context or cluster.
+        name: The C function.
         submit: Gets a ``rados_completion_t``, on the worker thread; returns librados's return value.
         keep: Buffers and out-parameters.
+        on: What it is about.
         cancel: Takes back what was submitted, by its completion; None when that is not possible.
         ended: Called on the loop with the completion's value, whoever still waits.
     """
@@ -31,13 +34,15 @@ class Submission(Job[int]):
     def __init__(
         self,
         owner: "Lifecycle",
+        name: str,
         submit: Callable[[Any], int],
         keep: object = None,
         *,
+        on: Target,
         cancel: Callable[[Any], object] | None = None,
         ended: Callable[[int], None] | None = None,
     ) -> None:
-        super().__init__(owner, lambda: 0)
+        super().__init__(owner, name, lambda: 0, on=on)
         self.keep = keep
         self._submit = submit
         self._cancel = cancel
@@ -88,6 +93,10 @@ class Submission(Job[int]):
             self._late = self.owner.bridge.listen(self._take_back)
         super().abandon()
         self._take_back()
+
+    def outcome(self) -> BaseException | None:
+        """What the completion says, as an error."""
+        return self.error or (error_for(self.result, self.name, self.on) if self.result < 0 else None)
 
     def settle(self) -> None:
         """Keep what the completion says."""

@@ -56,6 +56,11 @@ class Workers:
                         raise
             self._changed.notify()
 
+    def load(self) -> tuple[int, int]:
+        """Return how many jobs wait, and how many threads there are."""
+        with self._changed:
+            return len(self._jobs) + len(self._urgent), self._threads
+
     def stop(self) -> None:
         """Let the threads end when their queue is empty."""
         with self._changed:

@@ -58,7 +58,7 @@ async def test_sixteen_hung_calls_hold_up_no_close(aiorbd_cluster, make_image, m
         image = await ioctx.open_image(await make_image())
         async with anyio.create_task_group() as tasks:
             for _ in range(40):
-                tasks.start_soon(ioctx._handle.run, hung.wait)
+                tasks.start_soon(ioctx._handle.run, "rbd_hung", hung.wait)
             await anyio.wait_all_tasks_blocked()
             with anyio.fail_after(5):
                 assert await image.size() == 16 << 20
@@ -286,3 +286,10 @@ async def test_names_that_are_none(cluster):
         await cluster.open_ioctx("")
     with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
         await aiorbd.connect(None, client_id="")
+
+
+@pytest.mark.parametrize("option", ["ms_type", "ms_public_type"])
+async def test_a_messenger_that_librados_does_not_have(aiorbd_cluster, option):
+    """librados would abort the process."""
+    with pytest.raises(aiorbd.InvalidArgument, match=f"no such messenger.*option '{option}'"):
+        await aiorbd.connect(aiorbd_cluster.conffile, conf={option: "pigeon"})

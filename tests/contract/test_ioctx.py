@@ -106,7 +106,7 @@ async def test_names_others_made_can_be_opened(ioctx):
         def create(name=bad):
             return rbd().rbd_create4(ioctx._handle.pointer, name.encode(), MIB, for_c(None, {}, "create"))
 
-        assert await ioctx._handle.run(create) == 0
+        assert await ioctx._handle.run("rbd_create4", create) == 0
         async with ioctx.open_image(bad) as image:
             assert image.name == bad
             await image.write(b"x", 0)

@@ -23,19 +23,20 @@ MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "_decl
 #: Each module may import from those before it, and from its own line.
 STOREYS = [
     {"enums", "errors"},
-    {"models"},
+    {"models", "stats"},
     {"_native"},
     {"_marshal", "library"},
     {"options"},
     {"_bridge.operation", "_bridge.loops", "_bridge.listing"},
     {"_bridge.loop_asyncio", "_bridge.loop_trio", "_bridge.threads", "_bridge.progress", "_bridge.submission"},
+    {"_bridge.observation"},
     {"_bridge.bridge", "_bridge.current", "_bridge.source"},
     {"_lifecycle"},
     {"_handle", "_mailbox"},
     {"_resource", "_connect"},
     {"_ioctx_handle", "_image_handle"},
     {"_image_data", "snapshots", "facts", "watch", "file", "locks", "metadata"},
-    {"diff", "copying", "trash", "namespaces", "object_watch", "cluster_log", "commands"},
+    {"diff", "copying", "trash", "namespaces", "object_watch", "cluster_log", "commands", "insight"},
     {"image", "objects"},
     {"ioctx"},
     {"cluster"},
@@ -174,13 +175,16 @@ OWN = {
     *(
         f"{cls}.{name}"
         for cls in ("Cluster", "IoCtx", "Image", "ObjectWatch", "ClusterLog")
-        for name in ("drain", "in_flight")
+        for name in ("blocklisted", "drain", "in_flight")
     ),
     "BlockingImageFile.readable",
     "BlockingImageFile.seek",
     "BlockingImageFile.seekable",
     "BlockingImageFile.tell",
     "BlockingImageFile.writable",
+    "Cluster.add_observer",
+    "Cluster.remove_observer",
+    "Cluster.stats",
     "ClusterLog.lost",
     "Diff.aclose",
     "Image.locks",

@@ -1,0 +1,241 @@
+"""What a connection tells of itself: figures, observers, logs; and what it never tells."""
+
+import contextvars
+import logging
+import math
+import traceback
+
+import anyio
+import pytest
+
+import aiorbd
+from aiorbd.testing import DevCluster
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_figures(cluster, image):
+    before = cluster.stats()
+    for number in range(10):
+        await image.write(bytes([number]) * 4096, number * 4096)
+    await image.readv([bytearray(1000), bytearray(24)], 0)
+    for _ in range(5):
+        await image.read(0, 512)
+    await image.flush()
+    await image.stat()
+    with pytest.raises(aiorbd.CompareMismatch):
+        await image.compare_and_write(b"a" * 512, b"b" * 512, 0)
+    with pytest.raises(aiorbd.MetadataNotFound):
+        await image.metadata.get("none")
+    after = cluster.stats()
+
+    def done(name):
+        old, new = before.operations.get(name), after.operations[name]
+        return new.count - (old.count if old else 0), new.failed - (old.failed if old else 0)
+
+    assert done("rbd_aio_write2") == (10, 0)
+    assert done("rbd_aio_read2") == (5, 0)
+    assert done("rbd_aio_readv") == (1, 0)
+    assert done("rbd_aio_flush") == (1, 0)
+    assert done("rbd_aio_compare_and_write") == (1, 1)
+    assert done("rbd_metadata_get") == (1, 1)
+    assert done("rbd_stat")[0] == 1
+    assert after.bytes_read - before.bytes_read == 5 * 512 + 1024
+    assert after.bytes_written - before.bytes_written == 10 * 4096
+    assert after.operations["rbd_aio_open"].count == 1
+    assert 18 <= after.completions - before.completions
+    assert 1 <= after.wakeups - before.wakeups <= after.completions - before.completions
+    assert (after.in_flight, after.abandoned, after.queued) == (0, 0, 0)
+    assert 1 <= after.threads <= 16
+
+
+async def test_latency(cluster, image):
+    await image.write(bytes(4096), 0)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(100):
+            tasks.start_soon(image.read, 0, 4096)
+    reads = cluster.stats().operations["rbd_aio_read2"]
+    assert reads.count == sum(reads.buckets) == 100
+    assert reads.mean == reads.seconds / 100
+    assert 0 < reads.quantile(0.01) <= reads.quantile(0.5) <= reads.quantile(0.99) <= reads.quantile(1.0) < math.inf
+    assert 0.00001 < reads.mean < 1
+    nothing = aiorbd.OperationStats(0, 0, 0, 0.0, (0,) * len(aiorbd.LATENCY_BOUNDS))
+    assert (nothing.mean, nothing.quantile(0.5)) == (0.0, 0.0)
+    one = aiorbd.OperationStats(1, 0, 0, 3e-6, (0, 0, 1, *(0,) * 25))
+    assert one.quantile(0.5) == 4e-6  # between 2 and 4 microseconds
+    assert len(aiorbd.LATENCY_BOUNDS) == len(one.buckets)
+
+
+async def test_no_figures_of_what_is_closed(aiorbd_cluster):
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
+        pass
+    with pytest.raises(aiorbd.ClosedError):
+        cluster.stats()
+
+
+request = contextvars.ContextVar("request", default="none")
+
+
+async def test_an_observer_is_told_in_the_callers_context(cluster, ioctx, image):
+    told = []
+    cluster.add_observer(lambda completed: told.append((request.get(), completed)))
+
+    async def work(name):
+        request.set(name)
+        await image.write(b"x" * 512, 0)
+        await image.flush()
+        await ioctx.list_images()
+        with pytest.raises(aiorbd.ImageNotFound):
+            await ioctx.open_image("none")
+        await ioctx.objects.write_full("object", b"x")
+
+    async with anyio.create_task_group() as tasks:
+        for name in "ab":
+            tasks.start_soon(work, name)
+    for name in "ab":
+        mine = [completed for context, completed in told if context == name]
+        operations = [completed.operation for completed in mine]
+        assert operations == [
+            "rbd_aio_write2",
+            "rbd_aio_flush",
+            "rbd_list2",
+            "rbd_aio_open",
+            "rados_aio_write_full",
+        ]
+        write, _, _, opening, rados = mine
+        assert f"image 'rbd/{image.name}', 512 bytes at 0" == write.target
+        assert (write.length, write.error, write.abandoned) == (512, None, False)
+        assert 0 < write.seconds < 5
+        assert write.started > 1e18
+        assert isinstance(opening.error, aiorbd.ImageNotFound)
+        assert rados.target == "object 'rbd/object'"
+    assert len(told) == 10
+
+
+async def test_an_observer_that_fails_harms_nobody(cluster, image, caplog):
+    def observer(_completed):
+        raise LookupError("mine")
+
+    cluster.add_observer(observer)
+    assert await image.read(0, 1) == b"\0"
+    assert "an observer failed" in caplog.text
+    cluster.remove_observer(observer)
+    with pytest.raises(ValueError, match="not in list"):
+        cluster.remove_observer(observer)
+    caplog.clear()
+    await image.read(0, 1)
+    assert not caplog.records
+
+
+async def test_an_observer_hears_of_what_was_abandoned(osd):
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image("abandoned", 1 << 20)
+        async with ioctx.open_image("abandoned") as image:
+            await image.write(b"a", 0)
+            await image.flush()
+            told = []
+            cluster.add_observer(told.append)
+            osd.pause()
+            with anyio.move_on_after(0.2):
+                await image.read(0, 1)
+            assert not told
+            stats = cluster.stats()
+            assert (stats.in_flight, stats.abandoned) == (1, 1)
+            with anyio.move_on_after(0.1):
+                await image.metadata.set("key", "value")
+            assert cluster.stats().abandoned == 2
+            osd.resume()
+            await image.drain(timeout=20)
+            assert {(c.operation, c.error, c.abandoned) for c in told} == {
+                ("rbd_aio_read2", None, True),
+                ("rbd_metadata_set", None, True),
+            }
+            assert min(c.seconds for c in told) > 0.05
+            assert cluster.stats().abandoned == 0
+        await ioctx.remove_image("abandoned")
+
+
+async def test_what_is_done_is_logged(aiorbd_cluster, name, caplog):
+    caplog.set_level(logging.DEBUG, "aiorbd")
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 1 << 20)
+        async with ioctx.open_image(name):
+            pass
+        fsid = cluster.get_fsid()
+    messages = [record.message for record in caplog.records]
+    assert messages[0].startswith(f"connected: cluster {fsid} as client.admin, id ")
+    assert f"opened: image 'rbd/{name}', 1048576 bytes" in messages
+    assert messages[-3:] == [f"closed: image 'rbd/{name}'", "closed: pool 'rbd'", f"closed: cluster {fsid}"]
+
+
+async def test_nothing_is_logged_by_default(cluster, image, caplog):
+    await image.write(b"x", 0)
+    with anyio.move_on_after(0):
+        await image.read(0, 1)
+    assert not [record for record in caplog.records if record.levelno >= logging.INFO]
+
+
+async def test_the_cluster_s_log_goes_to_logging(aiorbd_cluster, caplog):
+    caplog.set_level(logging.INFO, "aiorbd.cluster_log")
+    async with aiorbd.connect(aiorbd_cluster.conffile, cluster_log="info") as cluster:
+        await cluster.mon_command({"prefix": "log", "logtext": ["a line of the log"]})
+        with anyio.fail_after(10):
+            while "a line of the log" not in caplog.text:
+                await anyio.sleep(0.01)
+        with pytest.raises(aiorbd.UsageError, match="open already"):
+            await cluster.monitor_log()
+    (record,) = [record for record in caplog.records if record.message.endswith("a line of the log")]
+    assert record.name == "aiorbd.cluster_log"
+    assert record.levelno == logging.INFO
+    with pytest.raises(aiorbd.InvalidArgument, match="none of debug"):
+        await aiorbd.connect(aiorbd_cluster.conffile, cluster_log="loud")
+
+
+async def test_a_timeout_that_loses_data_is_warned_of(aiorbd_cluster):
+    with pytest.warns(RuntimeWarning, match=r"rados_osd_op_timeout is 2 s, less than .* \(26 s\)"):
+        async with aiorbd.connect(aiorbd_cluster.conffile, conf={"rados_osd_op_timeout": "2"}):
+            pass
+    async with aiorbd.connect(aiorbd_cluster.conffile, conf={"rados_osd_op_timeout": "60"}):
+        pass
+
+
+async def test_no_key_and_no_data_reaches_a_log_or_an_error(caplog, tmp_path):
+    """With a key in a file, in the options, and one that is wrong; and with data that is secret."""
+    caplog.set_level(logging.DEBUG)
+    texts = []
+    secret = b"a very secret sentence "
+    async with DevCluster(cephx=True) as ceph:
+        key = (await ceph.run("ceph", "auth", "get-key", "client.admin")).decode().strip()
+        wrong = (await ceph.run("ceph-authtool", "--gen-print-key")).decode().strip()
+        keyring = tmp_path / "keyring"
+        keyring.write_text(f"[client.admin]\n\tkey = {wrong}\n")
+
+        async def fails(call):
+            try:
+                await call()
+            except aiorbd.RbdError as error:
+                texts.append("".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__))
+            else:
+                pytest.fail("it went well")
+
+        await fails(lambda: aiorbd.connect(ceph.conffile, conf={"key": wrong}, timeout=5).__aenter__())
+        await fails(lambda: aiorbd.connect(ceph.conffile, conf={"keyring": str(keyring)}, timeout=5).__aenter__())
+        await fails(lambda: aiorbd.connect(ceph.conffile, conf={"key": key, "no_such": wrong}).__aenter__())
+        await fails(lambda: aiorbd.connect(ceph.conffile, conf={"ms_type": key}, timeout=5).__aenter__())
+        async with aiorbd.connect(ceph.conffile, conf={"key": key}) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            cluster.add_observer(lambda completed: texts.append(repr(completed)))
+            texts.extend((repr(cluster), repr(cluster._handle), repr(ioctx)))
+            await ioctx.create_image("image", 1 << 20)
+            async with ioctx.open_image("image") as image:
+                await image.write(secret, 0)
+                await image.read(0, len(secret))
+                await fails(lambda: image.compare_and_write(secret[::-1], secret, 0))
+                await fails(lambda: image.write(secret, 1 << 20))
+                await fails(lambda: image.write_same(secret, 0, 1))
+                await image.metadata.set("key", secret.decode())
+                await ioctx.objects.write_full("object", secret)
+            await fails(lambda: cluster.mon_command({"prefix": "nothing", "key": key}))
+    everything = "\n".join([*texts, caplog.text])
+    assert len(texts) > 15
+    for word in (key, wrong, secret.decode()):
+        assert word not in everything
