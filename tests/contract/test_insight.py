@@ -43,7 +43,7 @@ async def test_figures(cluster, image):
     assert after.bytes_read - before.bytes_read == 5 * 512 + 1024
     assert after.bytes_written - before.bytes_written == 10 * 4096
     assert after.operations["rbd_aio_open"].count == 1
-    assert 18 <= after.completions - before.completions
+    assert after.completions - before.completions >= 18
     assert 1 <= after.wakeups - before.wakeups <= after.completions - before.completions
     assert (after.in_flight, after.abandoned, after.queued) == (0, 0, 0)
     assert 1 <= after.threads <= 16

@@ -1,0 +1,103 @@
+"""Buffers live until librbd is done: AddressSanitizer watches Python's own memory while librbd writes to it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from conftest import new_name
+
+PROGRAM = """
+    import gc, os, sys, time
+    import anyio, aiorbd
+    from aiorbd._bridge import operation
+
+    conffile, name, backend, how = sys.argv[1:]
+    if how == "broken":  # what must not be: the table lets go of what was abandoned
+        abandon = operation.Operation.abandon
+
+        def forget(self):
+            abandon(self)
+            self.keep = None
+
+        operation.Operation.abandon = forget
+
+    async def main():
+        async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image(name, 1 << 24)
+            async with ioctx.open_image(name) as image:
+                await image.write(b"a" * (1 << 20), 0)
+                await image.flush()
+                print("written", flush=True)
+                sys.stdin.readline()  # the OSD is paused now
+
+                async def abandoned(function, *arguments):
+                    with anyio.move_on_after(0.05):
+                        await function(*arguments)
+
+                async with anyio.create_task_group() as tasks:
+                    for number in range(16):
+                        tasks.start_soon(abandoned, image.read, number * 4096, 8192)
+                        tasks.start_soon(abandoned, image.read_into, bytearray(65536), number * 4096)
+                        tasks.start_soon(abandoned, image.readv, [bytearray(5000), bytearray(70000)], number)
+                        tasks.start_soon(abandoned, image.write, bytes(6000), 1 << 21)
+                        tasks.start_soon(abandoned, image.compare_and_write, bytes(512), bytes(512), 1 << 22)
+                del tasks
+                gc.collect()
+                print("abandoned", image.in_flight, flush=True)
+                sys.stdin.readline()  # and goes on
+                await image.drain(timeout=30)
+        print("closed", flush=True)
+
+    anyio.run(main, backend=backend)
+    os._exit(0)  # what the sanitizer thinks of the interpreter's end is not the matter here
+"""
+
+
+@pytest.fixture
+def run(osd):
+    """A function that runs the program with all of Python's memory under AddressSanitizer."""
+    library = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
+    environment = os.environ | {
+        "LD_PRELOAD": library.strip(),
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:exitcode=77",
+    }
+
+    def run(backend, how):
+        arguments = [osd.conffile, new_name(), backend, how]
+        process = subprocess.Popen(
+            ["setarch", "-R", sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        try:
+            assert process.stdout.readline() == "written\n", process.communicate()[1]
+            osd.pause()
+            process.stdin.write("\n")
+            process.stdin.flush()
+            abandoned = process.stdout.readline()
+            osd.resume()
+            output, errors = process.communicate("\n", timeout=60)
+            return process.returncode, abandoned + output, errors
+        finally:
+            osd.resume()
+            process.kill()
+
+    return run
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_librbd_writes_to_no_freed_memory(run, backend):
+    code, output, errors = run(backend, "whole")
+    assert code == 0, errors[-4000:]
+    assert output.startswith("abandoned ")
+    assert int(output.split()[1]) >= 60
+    assert output.endswith("closed\n")
+    assert "AddressSanitizer" not in errors
+
+
+def test_the_sanitizer_sees_a_buffer_that_was_let_go(run):
+    code, _, errors = run("asyncio", "broken")
+    assert code == 77
+    assert "heap-use-after-free" in errors

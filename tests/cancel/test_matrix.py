@@ -1,0 +1,328 @@
+"""The cancellation matrix: every kind of operation, at every moment, on every loop, the OSD paused and running.
+
+What each cell must show: the wait ends at once and burns no CPU, the task hears of its own cancellation only, the
+operation stays counted until Ceph is done with it, and afterwards everything works and nothing is left.
+"""
+
+import asyncio
+import contextlib
+import gc
+import time
+import warnings
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+SIZE = 4 << 20
+
+
+class Subject:
+    """An image with a snapshot and a clone, and the connection it is on."""
+
+    def __init__(self, cluster, ioctx, image, clone, closable):
+        self.cluster, self.ioctx, self.image, self.clone = cluster, ioctx, image, clone
+        self.closable = closable
+        self.updates = image.watch()
+
+    async def open(self):
+        async with self.ioctx.open_image(self.image.name, read_only=True):
+            pass
+
+    async def diff(self):
+        async for _ in self.image.diff():
+            pass
+
+    async def flushed_write(self):
+        await self.image.write(b"w" * 4096, 8192)
+        await self.image.flush()
+
+
+#: By kind: what is awaited, and the handle that counts it.
+KINDS = {
+    "read": lambda s: (s.image, s.image.read(0, 4096)),
+    "write": lambda s: (s.image, s.flushed_write()),
+    "open": lambda s: (None, s.open()),
+    "close": lambda s: (None, s.closable.close(timeout=60)),
+    "thread": lambda s: (s.image, s.image.metadata.set("key", "value")),
+    "diff": lambda s: (s.image, s.diff()),
+    "watch": lambda s: (None, s.updates.wait()),
+    "progress": lambda s: (s.clone, s.clone.flatten()),
+    "rados": lambda s: (s.ioctx, s.ioctx.objects.write_full("object", b"x")),
+}
+#: The others are over in a moment when the OSD runs.
+LONG = {"watch"}
+
+
+@pytest.fixture
+async def subject(osd):
+    name = new_name()
+    async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, SIZE, order=16)
+        async with ioctx.open_image(name) as image:
+            await image.write(b"a" * (1 << 20), 0)
+            await image.create_snapshot("one")
+            await image.clone("one", ioctx, f"{name}-clone", clone_format=2)
+            async with ioctx.open_image(f"{name}-clone") as clone:
+                closable = await unflushed(ioctx, name)
+                yield Subject(cluster, ioctx, image, clone, closable)
+                osd.resume()
+                await settled(cluster, image, clone, ioctx)
+                assert await image.read(4096, 4) == b"aaaa"
+                await clone.write(b"alive", 0)
+                await closable.close(timeout=30)
+                assert cluster.stats().abandoned == 0
+
+
+async def unflushed(ioctx, name):
+    """An image with a write that its close has to wait for."""
+    await ioctx.create_image(f"{name}-closable", SIZE)
+    image = await ioctx.open_image(f"{name}-closable")
+    await image.write(b"c" * 4096, 0)
+    return image
+
+
+async def settled(*handles):
+    for handle in handles:
+        await handle.drain(timeout=30)
+        assert handle.in_flight == 0
+
+
+@contextlib.contextmanager
+def at_once(within=0.2, cpu=0.1):
+    """The block takes no longer than `within` seconds, and hardly any CPU."""
+    start, burnt = time.perf_counter(), time.process_time()
+    yield
+    assert time.perf_counter() - start < within
+    assert time.process_time() - burnt < cpu
+
+
+@pytest.fixture(params=["paused", "running"])
+def state(request, osd, subject):
+    if request.param == "paused":
+        osd.pause()
+    return request.param
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+async def test_before_the_submit(subject, state, kind):
+    """In a scope that is cancelled already: at once, and nothing is begun."""
+    before = subject.cluster.stats().operations
+    with at_once(), anyio.CancelScope() as scope:
+        scope.cancel()
+        _, call = KINDS[kind](subject)
+        await call
+    if kind == "close":  # it begins at once, and goes on by itself
+        return
+    assert scope.cancelled_caught
+    begun = {
+        name: figures.count - (before[name].count if name in before else 0)
+        for name, figures in subject.cluster.stats().operations.items()
+    }
+    assert subject.cluster.stats().in_flight == 0
+    assert not any(begun.values()), begun
+
+
+async def test_in_flight(subject, state, kind):
+    handle, call = KINDS[kind](subject)
+    ended = []
+    async with anyio.create_task_group() as tasks:
+
+        async def wait():
+            try:
+                await call
+            finally:
+                ended.append(True)
+
+        tasks.start_soon(wait)
+        await anyio.sleep(0.1 if state == "paused" else 0)
+        if state == "paused" or kind in LONG:
+            assert not ended
+        burnt = time.process_time()
+        if state == "paused":
+            await anyio.sleep(0.1)
+            assert time.process_time() - burnt < 0.08
+            assert handle is None or handle.in_flight >= 1
+        start = time.perf_counter()
+        tasks.cancel_scope.cancel()
+    assert time.perf_counter() - start < 0.2
+    assert ended
+    if state == "paused" and handle is not None and kind != "rados":  # librados takes its own back
+        assert handle.in_flight >= 1  # it goes on in Ceph, which has its buffers
+
+
+async def test_crossing_completion(subject, state, kind, osd):
+    """The cancellation and the completion meet: one of them wins, and nothing else happens."""
+    outcomes = set()
+    for number in range(12):
+        _handle, call = KINDS[kind](subject)
+        # A clone may have been flattened, or the work stopped, before the cancellation came.
+        with contextlib.suppress(*((aiorbd.OperationCanceled,) if kind == "progress" else ())):
+            with anyio.move_on_after(0.02 if state == "paused" else number * 0.0002) as scope:
+                if state == "paused":  # it is on its way when the OSD goes on
+                    osd.resume()
+                await call
+        outcomes.add(scope.cancelled_caught)
+        if kind in ("close", "progress"):
+            break
+        if state == "paused":
+            osd.pause()
+    assert outcomes <= {True, False}
+    if kind in LONG:
+        assert outcomes == {True}
+
+
+async def test_after_completion(subject, kind):
+    """The result is there; what is cancelled then is the next await."""
+    if kind in LONG:
+        with anyio.move_on_after(0.5):  # news that wait for somebody are a result too
+            await subject.image.resize(2 * SIZE)
+            await anyio.sleep(0.1)
+    _, call = KINDS[kind](subject)
+    reached = False
+    with anyio.CancelScope() as scope:
+        await call
+        reached = True
+        scope.cancel()
+        await anyio.sleep(1)
+    assert reached
+    assert scope.cancelled_caught
+    await settled(subject.image)
+
+
+async def test_twice(subject, state, kind):
+    """A second cancellation while the first is on its way out changes nothing."""
+    _, call = KINDS[kind](subject)
+    with at_once(within=0.5), anyio.CancelScope() as outer:
+        async with anyio.create_task_group() as tasks:
+
+            async def wait():
+                with anyio.CancelScope() as inner:
+                    scopes.append(inner)
+                    await call
+
+            scopes = []
+            tasks.start_soon(wait)
+            await anyio.sleep(0.05 if state == "paused" else 0)
+            for scope in scopes:
+                scope.cancel()
+            outer.cancel()
+            outer.cancel()
+
+
+async def test_the_deadline_of_a_scope(subject, osd, kind):
+    osd.pause()
+    _, call = KINDS[kind](subject)
+    start, burnt = time.perf_counter(), time.process_time()
+    with pytest.raises(TimeoutError), anyio.fail_after(0.25):
+        await call
+    assert 0.24 < time.perf_counter() - start < 0.45
+    assert time.process_time() - burnt < 0.1
+
+
+async def test_results_reach_their_own_awaiter(subject, osd):
+    """Half of the reads are cancelled: each of the others still gets its own bytes."""
+    for number in range(64):
+        await subject.image.write(bytes([number + 1]) * 512, number * 512)
+    await subject.image.flush()
+    got = {}
+
+    async def read(number):
+        with anyio.CancelScope() as scope:
+            scopes[number] = scope
+            got[number] = await subject.image.read(number * 512, 512)
+
+    scopes = {}
+    osd.pause()
+    async with anyio.create_task_group() as tasks:
+        for number in range(64):
+            tasks.start_soon(read, number)
+        await anyio.sleep(0.1)
+        for number in range(0, 64, 2):
+            scopes[number].cancel()
+        await anyio.sleep(0.05)
+        osd.resume()
+    assert sorted(got) == list(range(1, 64, 2))
+    assert all(data == bytes([number + 1]) * 512 for number, data in got.items())
+    await subject.image.write(b"a" * (1 << 20), 0)
+
+
+# -- asyncio's own cancellation -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"]
+)
+async def test_a_task_is_cancelled(subject, state, kind):
+    """`Task.cancel`, once and twice; no exception is left that nobody retrieved."""
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    for times in (1, 2):
+        if (kind, times) == ("close", 2):
+            break
+        _, call = KINDS[kind](subject)
+        task = asyncio.ensure_future(call)
+        await asyncio.sleep(0.05 if state == "paused" else 0)
+        with at_once():
+            for _ in range(times):
+                task.cancel()
+            await asyncio.wait([task])
+        if state == "paused" or kind in LONG:
+            assert task.cancelled()
+        elif not task.cancelled() and task.exception() is not None:
+            assert kind == "progress"
+        del task
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not complaints
+    asyncio.get_running_loop().set_exception_handler(None)
+
+
+def test_the_loop_closes(osd, kind, anyio_backend):
+    """The loop ends with the operation in flight: no crash, no hang, no complaint but about what was not closed."""
+    backend, options = anyio_backend
+    name = new_name()
+    kept = []
+
+    async def main():
+        cluster = await aiorbd.connect(osd.conffile, timeout=30)
+        ioctx = await cluster.open_ioctx("rbd")
+        await ioctx.create_image(name, SIZE, order=16)
+        image = await ioctx.open_image(name)
+        await image.write(b"a" * (1 << 20), 0)
+        await image.create_snapshot("one")
+        await image.clone("one", ioctx, f"{name}-clone", clone_format=2)
+        clone = await ioctx.open_image(f"{name}-clone")
+        subject = Subject(cluster, ioctx, image, clone, await unflushed(ioctx, name))
+        kept.append(subject)
+        osd.pause()
+        _, call = KINDS[kind](subject)
+        with anyio.move_on_after(0.05):
+            await call
+
+    start = time.perf_counter()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        anyio.run(main, backend=backend, backend_options=options)
+        ended = time.perf_counter()
+        osd.resume()
+        time.sleep(0.1)  # completions come that no loop hears of
+        kept.clear()
+        gc.collect()
+    assert ended - start < 3
+    assert {warning.category for warning in caught} == {ResourceWarning}, [str(w.message) for w in caught]
+
+    async def again():
+        async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            async with ioctx.open_image(name, read_only=True) as image:
+                assert await image.read(4096, 4) == b"aaaa"
+
+    anyio.run(again, backend=backend, backend_options=options)
