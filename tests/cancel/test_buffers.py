@@ -58,9 +58,13 @@ PROGRAM = """
 @pytest.fixture
 def run(osd):
     """A function that runs the program with all of Python's memory under AddressSanitizer."""
-    library = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
+    # libstdc++ too, or the sanitizer does not find what it has to stand before.
+    libraries = [
+        subprocess.run(["cc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+        for name in ("libasan.so", "libstdc++.so.6")
+    ]
     environment = os.environ | {
-        "LD_PRELOAD": library.strip(),
+        "LD_PRELOAD": " ".join(libraries),
         "PYTHONMALLOC": "malloc",
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:exitcode=77",
     }

@@ -1,0 +1,210 @@
+"""Long operations: what they report, and that they stop when nobody waits any more, where librbd can be stopped."""
+
+import threading
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+OBJECTS = 256
+OBJECT = 4096
+SIZE = OBJECTS * OBJECT
+
+#: One object after the other: so that there is a middle in which to stop.
+CONF = {"rbd_concurrent_management_ops": "1"}
+
+
+class Subject:
+    """A full image, open; what each operation needs beside it is made by the operation's own preparation."""
+
+    def __init__(self, ioctx, image):
+        self.ioctx, self.image = ioctx, image
+        self.made = new_name()
+        self.opened = [image]
+
+
+async def removal(s):
+    await s.image.close()
+    return lambda progress: s.ioctx.remove_image(s.image.name, progress=progress)
+
+
+async def trash_removal(s):
+    image_id = s.image.id
+    await s.image.close()
+    await s.ioctx.trash.move(s.image.name)
+    return lambda progress: s.ioctx.trash.remove(image_id, progress=progress)
+
+
+async def rollback(s):
+    snapshot = await s.image.create_snapshot("before")
+    for number in range(OBJECTS):
+        await s.image.write(b"later", number * OBJECT)
+    return lambda progress: snapshot.rollback(progress=progress)
+
+
+async def flatten(s):
+    await s.image.create_snapshot("parent")
+    await s.image.clone("parent", s.ioctx, s.made, clone_format=2)
+    clone = await s.ioctx.open_image(s.made)
+    s.opened.append(clone)
+    return lambda progress: clone.flatten(progress=progress)
+
+
+def plain(call):
+    async def prepare(s):
+        return lambda progress: call(s, progress)
+
+    return prepare
+
+
+#: What librbd stops when it is asked to.
+STOPPED = {
+    "resize": plain(lambda s, progress: s.image.resize(OBJECT, progress=progress)),
+    "flatten": flatten,
+    "remove": removal,
+    "trash_remove": trash_removal,
+    "sparsify": plain(lambda s, progress: s.image.sparsify(4096, progress=progress)),
+    "rollback": rollback,
+    "rebuild_object_map": plain(lambda s, progress: s.image.rebuild_object_map(progress=progress)),
+}
+#: What goes on.
+UNSTOPPED = {
+    "copy": plain(lambda s, progress: s.image.copy(s.ioctx, s.made, progress=progress)),
+    "deep_copy": plain(lambda s, progress: s.image.deep_copy(s.ioctx, s.made, progress=progress)),
+}
+ALL = STOPPED | UNSTOPPED
+
+
+@pytest.fixture
+async def cluster(aiorbd_cluster):
+    async with aiorbd.connect(aiorbd_cluster.conffile, conf=CONF) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def subject(ioctx, make_image):
+    image = await ioctx.open_image(await make_image(SIZE, order=12))
+    async with anyio.create_task_group() as tasks:
+        for number in range(OBJECTS):
+            tasks.start_soon(image.write, bytes([1 + number % 255]) * OBJECT, number * OBJECT)
+    await image.flush()
+    subject = Subject(ioctx, image)
+    yield subject
+    for image in subject.opened:
+        await image.close()
+
+
+@pytest.fixture
+async def ended(cluster):
+    """What is over, as an observer sees it."""
+    ended = []
+    cluster.add_observer(ended.append)
+    return ended
+
+
+@pytest.mark.parametrize("prepare", ALL.values(), ids=ALL)
+async def test_progress(subject, prepare):
+    """On the loop, never backwards, no more often than there is something new, and 100 % at the end."""
+    operate = await prepare(subject)
+    reports, threads = [], set()
+
+    def progress(done, total):
+        reports.append((done, total))
+        threads.add(threading.get_ident())
+
+    await operate(progress)
+    assert threads == {threading.get_ident()}
+    fractions = [done / total for done, total in reports]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert len(set(reports)) == len(reports) <= 2 * OBJECTS + 2
+
+
+async def test_progress_of_what_has_none(subject):
+    """librbd has nothing to report of a growth: the end is told all the same."""
+    reports = []
+    await subject.image.resize(2 * SIZE, progress=lambda done, total: reports.append((done, total)))
+    assert reports
+    assert reports[-1][0] == reports[-1][1] > 0
+
+
+async def half_way(operate):
+    """Cancel the wait at the first report."""
+    with anyio.fail_after(30), anyio.CancelScope() as scope:
+        await operate(lambda done, total: scope.cancel())
+    return scope.cancelled_caught
+
+
+async def drained(*handles):
+    for handle in handles:
+        await handle.drain(timeout=30)
+
+
+@pytest.mark.parametrize("prepare", STOPPED.values(), ids=STOPPED)
+async def test_a_cancellation_stops_librbd(subject, prepare, ended, cluster):
+    operate = await prepare(subject)
+    ended.clear()
+    assert await half_way(operate)
+    with anyio.fail_after(30):
+        while cluster.stats().in_flight:
+            await anyio.sleep(0.001)
+    (last,) = [completed for completed in ended if completed.operation.endswith(("_progress", "_map", "_resize2"))]
+    assert last.abandoned
+    assert isinstance(last.error, aiorbd.OperationCanceled)
+    # What is left can be worked with: the same again comes to its end.
+    reports = []
+    await operate(lambda done, total: reports.append((done, total)))
+    assert reports[-1][0] == reports[-1][1]
+
+
+@pytest.mark.parametrize("prepare", STOPPED.values(), ids=STOPPED)
+async def test_an_error_in_progress_stops_librbd(subject, prepare, ended, cluster):
+    operate = await prepare(subject)
+    ended.clear()
+
+    def progress(_done, _total):
+        raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        await operate(progress)
+    assert cluster.stats().in_flight == 0
+    assert not ended[-1].abandoned
+    await operate(None)
+
+
+@pytest.mark.parametrize("prepare", UNSTOPPED.values(), ids=UNSTOPPED)
+async def test_what_cannot_be_stopped_goes_on(subject, prepare, ended, witness):
+    operate = await prepare(subject)
+    ended.clear()
+    assert await half_way(operate)
+    assert subject.image.in_flight == 1
+    await drained(subject.image)
+    (last,) = [completed for completed in ended if "copy" in completed.operation]
+    assert (last.error, last.abandoned) == (None, True)
+    assert await witness.export(subject.made) == await witness.export(subject.image.name)
+
+
+@pytest.mark.parametrize("name", ["copy", "copy_to", "deep_copy"])
+def test_docstrings_say_what_cannot_be_stopped(name):
+    assert "librbd cannot be stopped" in " ".join(getattr(aiorbd.Image, name).__doc__.split())
+    assert "librbd cannot be stopped" in " ".join(aiorbd.Trash.purge.__doc__.split())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        aiorbd.Image.resize,
+        aiorbd.Image.flatten,
+        aiorbd.Image.sparsify,
+        aiorbd.Image.rebuild_object_map,
+        aiorbd.Snapshot.rollback,
+        aiorbd.IoCtx.remove_image,
+        aiorbd.Trash.remove,
+    ],
+)
+def test_docstrings_say_what_is_stopped(method):
+    assert "librbd is asked to stop" in " ".join(method.__doc__.split())
