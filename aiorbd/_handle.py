@@ -129,13 +129,15 @@ class Handle(Lifecycle):
         *,
         returns_count: bool = False,
         on: Target | None = None,
+        when_empty: Callable[[], object] | None = None,
     ) -> Listing[T]:
         """Iterate over what one C function puts into an array; the array and its count go last.
 
         The count comes back in its place, or, with `returns_count`, is what the function returns. `cleanup`
         is the C function that frees what is in the array; it takes the count, too, except with
         `returns_count`. C gives it all at once, on a worker thread. It is converted here page by page, since
-        a thread that runs Python holds up the loop, and freed with the iterator.
+        a thread that runs Python holds up the loop, and freed with the iterator. `when_empty` is called
+        on the worker thread when there is nothing.
         """
         items: Any = None
         owner: Any = None
@@ -149,6 +151,8 @@ class Handle(Lifecycle):
                 return code, None
             self.raise_for(code, function, on)
             number = code if returns_count else out[0]
+            if when_empty is not None and not number:
+                when_empty()
             free, rest = getattr(library, cleanup), () if returns_count else (number,)
             # The pointer frees what C put into the items, when it goes: however the iteration ends.
             return code, (array, number, ffi.gc(array + 0, lambda _: free(array, *rest)) if number else None)

@@ -15,9 +15,9 @@ from aiorbd._bridge.operation import Operation, Step
 from aiorbd._bridge.progress import Progress
 from aiorbd._bridge.source import Source
 from aiorbd._handle import Handle
-from aiorbd._marshal import encode_name, grow_string, invalid
+from aiorbd._marshal import grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
-from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, SnapshotNotFound, Target
+from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, Target, error_for
 
 if TYPE_CHECKING:
     from aiorbd._ioctx_handle import IoCtxHandle
@@ -64,11 +64,20 @@ class ImageHandle(Handle):
         self.snapshot: str | None = None
         self.snapshot_id: int | None = None
         self._ceilings: list[int] = []
+        self.read_only: bool = False
+
+    def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
+        """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""
+        if code == -errno.EROFS and not self.read_only and self.snapshot_id is None:
+            message = "another client keeps the exclusive lock, or the image is not primary"
+            raise error_for(code, operation, Target("lock", str(on or self.target)), message)
+        return super().raise_for(code, operation, on)
 
     # -- opening -------------------------------------------------------------------------------
 
     async def open(self, ioctx: "IoCtxHandle", name: bytes, snapshot: bytes, *, by_id: bool, read_only: bool) -> str:
         """Open, start to listen for header changes, and ask for the size; return the name."""
+        self.read_only = read_only
         function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
         arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
         await self.submit(function, self.lib.aiorbd_open, self.bridge.queue, *arguments, keep=self.opened)
@@ -365,35 +374,3 @@ class ImageHandle(Handle):
         self.native = None
         self.opened[0] = bridge_ffi.NULL
         self.closed(code, "rbd_aio_close")
-
-
-async def open_handle(
-    ioctx: "IoCtxHandle", name: str | None, image_id: str | None, snapshot: str | None, *, read_only: bool
-) -> tuple[ImageHandle, str]:
-    """Open an image by name or id; return its handle and its name."""
-    if (name is None) == (image_id is None):
-        raise TypeError("open_image() takes either a name or an image_id")
-    by_id = image_id is not None
-    which = image_id if image_id is not None else name or ""
-    encoded = encode_name(which, "image id" if by_id else "image name", "rbd_aio_open")
-    encoded_snapshot = encode_name(snapshot, "snapshot name", "rbd_aio_open") if snapshot is not None else b""
-    at = f"@{snapshot}" if snapshot else ""
-    handle = ImageHandle(ioctx, f"{ioctx.name}/{'id:' if by_id else ''}{which}{at}")
-    try:
-        found = await handle.open(
-            ioctx, encoded, encoded_snapshot, by_id=by_id, read_only=read_only or snapshot is not None
-        )
-    except RbdError as error:
-        handle.begin_close()
-        if error.errno == errno.ENOENT and snapshot is not None:
-            # Image or snapshot? The image alone tells, with its own error when it is not there either.
-            image, _ = await open_handle(ioctx, name, image_id, None, read_only=True)
-            image.begin_close()
-            raise SnapshotNotFound(errno.ENOENT, "no such snapshot", error.operation, str(handle.target)) from None
-        raise
-    except BaseException:
-        handle.begin_close()
-        raise
-    handle.target = Target("image", f"image {ioctx.name + '/' + found + at!r}")
-    logger.debug("opened: %s, %d bytes", handle.target, handle.size)
-    return handle, found

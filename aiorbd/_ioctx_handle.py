@@ -26,10 +26,20 @@ class IoCtxHandle(Handle):
         super().__init__(cluster.bridge, cluster, target)
         self.namespace: str = namespace
         self.cluster: Lifecycle = cluster
+        #: For what removes images: one without `full_try`, with which librbd 16.2 fails when an object that its
+        #: map has is not there, as after a write that found the pool full.
+        self.plain: IoCtxHandle = self
 
     def image(self, name: str) -> Target:
         """Name an image in errors."""
         return Target("image", f"image {self.name + '/' + name!r}")
+
+    def require_pool(self) -> None:
+        """On a worker thread: raise when the pool is gone. To librbd it would just have no images."""
+        buffer = ffi.new("char[]", 4096)
+        pool_id = rados().rados_ioctx_get_id(self.pointer)
+        code = rados().rados_pool_reverse_lookup(self.cluster.pointer, pool_id, buffer, len(buffer))
+        self.raise_for(code, "rados_pool_reverse_lookup")
 
     def raise_for_new(self, code: int, function: str, on: Target) -> None:
         """On a worker thread: like `raise_for`, for what makes an image here. What is missing decides the class."""

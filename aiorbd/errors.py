@@ -292,6 +292,7 @@ _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
     (_errno.EBUSY, "snapshot"): SnapshotBusy,
     (_errno.EBUSY, "namespace"): NamespaceBusy,
     (_errno.EBUSY, "lock"): LockBusy,
+    (_errno.EROFS, "lock"): LockBusy,
     (_errno.ENOTEMPTY, "image"): ImageHasSnapshots,
 }
 

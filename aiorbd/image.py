@@ -4,7 +4,8 @@ import errno
 
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_data import ImageData
-from aiorbd._image_handle import ImageHandle, open_handle
+from aiorbd._image_handle import ImageHandle
+from aiorbd._image_opening import open_handle
 from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import decode, invalid, number
 from aiorbd._native import ffi, rbd

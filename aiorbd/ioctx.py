@@ -30,6 +30,9 @@ async def open_ioctx(
         number(pool, "pool id", "rados_ioctx_create2", f"pool {pool}")
     name = encode_name(pool, "pool name", "rados_ioctx_create") if isinstance(pool, str) else b""
     handle = IoCtxHandle(cluster, Target("pool", f"pool {pool!r}"), namespace)
+    if full_try:
+        handle.plain = IoCtxHandle(handle, handle.target, namespace)
+        handle.plain.cluster = cluster
 
     def call() -> str:
         pointer = ffi.new("rados_ioctx_t *")
@@ -40,6 +43,12 @@ async def open_ioctx(
         handle.take(pointer[0])
         rados().rados_ioctx_set_namespace(handle.pointer, encoded)
         if full_try:
+            handle.raise_for(
+                rados().rados_ioctx_create2(cluster.pointer, rados().rados_ioctx_get_id(handle.pointer), pointer),
+                "rados_ioctx_create2",
+            )
+            handle.plain.take(pointer[0])
+            rados().rados_ioctx_set_namespace(handle.plain.pointer, encoded)
             rados().rados_set_pool_full_try(handle.pointer)
         return grow_string(
             lambda buffer, size: rados().rados_ioctx_get_pool_name(handle.pointer, buffer, size),
@@ -196,7 +205,9 @@ class IoCtx(Resource):
         encoded = encode_name(name, "image name", function)
         await remove_when_free(
             handle,
-            lambda: handle.call_with_progress(function, encoded, progress=progress, on=handle.image(name)),
+            lambda: handle.plain.call_with_progress(
+                function, encoded, progress=progress, on=handle.image(name), also=[handle]
+            ),
             ("rbd_open_read_only", encoded),
             retry_for,
         )
@@ -219,6 +230,9 @@ class IoCtx(Resource):
     async def list_images(self) -> list[str]:
         """Return the names of all images.
 
+        Raises:
+            PoolNotFound: The pool was deleted meanwhile.
+
         Implements: rbd_list2
         """
         return [spec.name async for spec in self.images()]
@@ -226,9 +240,15 @@ class IoCtx(Resource):
     def images(self) -> Listing[ImageSpec]:
         """Iterate over the ids and names of all images.
 
+        Raises:
+            PoolNotFound: The pool was deleted meanwhile.
+
         Implements: rbd_list2
         """
-        return self._handle.listing("rbd_list2", "rbd_image_spec_t", "rbd_image_spec_list_cleanup", _spec)
+        handle = self._handle
+        return handle.listing(
+            "rbd_list2", "rbd_image_spec_t", "rbd_image_spec_list_cleanup", _spec, when_empty=handle.require_pool
+        )
 
     def open_image(
         self,

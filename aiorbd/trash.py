@@ -64,9 +64,15 @@ class Trash(Topic[IoCtxHandle]):
     def entries(self) -> Listing[TrashEntry]:
         """Iterate over what is in the trash.
 
+        Raises:
+            PoolNotFound: The pool was deleted meanwhile.
+
         Implements: rbd_trash_list
         """
-        return self._handle.listing("rbd_trash_list", "rbd_trash_image_info_t", "rbd_trash_list_cleanup", _entry)
+        handle, cleanup = self._handle, "rbd_trash_list_cleanup"
+        return handle.listing(
+            "rbd_trash_list", "rbd_trash_image_info_t", cleanup, _entry, when_empty=handle.require_pool
+        )
 
     async def remove(
         self, image_id: str, force: bool = False, *, progress: Progress | None = None, retry_for: float = 0.0
@@ -93,7 +99,7 @@ class Trash(Topic[IoCtxHandle]):
         encoded = encode_name(image_id, "image id", function)
         await remove_when_free(
             handle,
-            lambda: handle.call_with_progress(function, encoded, force, progress=progress, on=on),
+            lambda: handle.plain.call_with_progress(function, encoded, force, progress=progress, on=on, also=[handle]),
             ("rbd_open_by_id_read_only", encoded),
             retry_for,
         )
@@ -141,7 +147,8 @@ class Trash(Topic[IoCtxHandle]):
         when = int(time.time() if expired_before is None else expired_before.timestamp())
         limit = -1.0 if threshold is None else threshold
         on = Target("other", f"trash of {self._handle.target}")
-        await self._handle.call_with_progress(function, when, limit, progress=progress, on=on)
+        handle = self._handle
+        await handle.plain.call_with_progress(function, when, limit, progress=progress, on=on, also=[handle])
 
 
 def _entry(info: Any) -> TrashEntry:

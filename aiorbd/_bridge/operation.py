@@ -89,7 +89,7 @@ class Job(Operation, Generic[T]):
         self.began: int = time.perf_counter_ns()
         self.note: Any = None
         self._function = function
-        self._also = tuple(also)
+        self._also = tuple(handle for handle in also if handle is not owner)
         for handle in self._also:
             handle.check()
         for handle in self._also:

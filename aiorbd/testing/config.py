@@ -73,6 +73,7 @@ class ClusterConfig:
             "osd objectstore": self.objectstore,
             "memstore device bytes": str(self.osd_bytes),
             "bluestore block size": str(self.osd_bytes),
+            "osd fast shutdown": "false",  # a memory-backed OSD saves its data in the slow one only
             "ms bind ipv6": "false",
             # One machine, one copy, no waiting.
             "osd pool default size": "1",

@@ -35,7 +35,7 @@ STOREYS = [
     {"_handle", "_mailbox"},
     {"_resource", "_connect"},
     {"_ioctx_handle", "_image_handle"},
-    {"_image_data", "snapshots", "facts", "watch", "file", "locks", "metadata"},
+    {"_image_opening", "_image_data", "snapshots", "facts", "watch", "file", "locks", "metadata"},
     {"diff", "copying", "trash", "namespaces", "object_watch", "cluster_log", "commands", "insight"},
     {"image", "objects"},
     {"ioctx"},

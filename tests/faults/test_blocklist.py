@@ -1,0 +1,133 @@
+"""A client that the cluster cuts off: its calls fail at once, and say why; a new connection goes on."""
+
+import errno
+import time
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def subject(osd):
+    """A connection to be blocklisted, with an image that has its lock; and the image's name."""
+    name = new_name()
+    cluster = await aiorbd.connect(osd.conffile, timeout=30)
+    ioctx = await cluster.open_ioctx("rbd")
+    await ioctx.create_image(name, 1 << 24)
+    image = await ioctx.open_image(name)
+    await image.write(b"before", 0)
+    await image.flush()
+    yield cluster, ioctx, image
+    osd.resume()
+    await cluster.close(timeout=10)
+
+
+async def cut_off(osd, image):
+    (watcher,) = [watcher async for watcher in image.watchers()]
+    await osd.blocklist(watcher.address)
+
+
+FIRST = {
+    "read": lambda cluster, ioctx, image: image.read(0, 6),
+    "write": lambda cluster, ioctx, image: image.write(b"after", 0),
+    "flush": lambda cluster, ioctx, image: image.flush(),
+    "resize": lambda cluster, ioctx, image: image.resize(1 << 25),
+    "snapshot": lambda cluster, ioctx, image: image.create_snapshot("one"),
+    "list": lambda cluster, ioctx, image: ioctx.list_images(),
+    "object": lambda cluster, ioctx, image: ioctx.objects.write_full("object", b"x"),
+    "open": lambda cluster, ioctx, image: ioctx.open_image(image.name),
+}
+
+
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
+async def test_blocklisted(osd, subject, first, caplog):
+    """Whichever call is the first to hear of it, all others fail the same way from then on, without Ceph."""
+    cluster, ioctx, image = subject
+    await cut_off(osd, image)
+    assert not cluster.blocklisted
+    start = time.perf_counter()
+    with pytest.raises(aiorbd.ConnectionShutdown, match="blocklisted") as caught:
+        await first(cluster, ioctx, image)
+    assert time.perf_counter() - start < 2
+    assert caught.value.errno == errno.ESHUTDOWN
+    assert isinstance(caught.value, ConnectionError)
+    for handle in subject:
+        assert handle.blocklisted
+        assert repr(handle).endswith("open, blocklisted>")
+    osd.pause()  # nothing of what follows needs the cluster
+    start = time.perf_counter()
+    for name, call in FIRST.items():
+        with pytest.raises(aiorbd.ConnectionShutdown):
+            await call(cluster, ioctx, image)
+            pytest.fail(name)
+    with pytest.raises(aiorbd.ConnectionShutdown):
+        await cluster.list_pools()
+    with pytest.raises(aiorbd.ConnectionShutdown):
+        async for _ in image.diff():
+            pass
+    assert time.perf_counter() - start < 0.2
+    assert cluster.stats().in_flight == 0
+    osd.resume()
+    start = time.perf_counter()
+    await cluster.close(timeout=5)
+    assert time.perf_counter() - start < 2
+    assert caplog.text.count("the cluster has blocklisted this client") == 1
+
+
+async def test_what_is_in_flight_fails_too(osd, subject):
+    cluster, _, image = subject
+    (watcher,) = [watcher async for watcher in image.watchers()]
+    errors = []
+
+    async def read(number):
+        try:
+            await image.read(number * 512, 512)
+        except aiorbd.ConnectionShutdown as error:
+            errors.append(error)
+
+    osd.pause()
+    async with anyio.create_task_group() as tasks:
+        for number in range(32):
+            tasks.start_soon(read, number)
+        await anyio.sleep(0.1)
+        assert image.in_flight == 32
+        await osd.run("ceph", "osd", "blocklist", "add", watcher.address)  # the monitors are alive
+        osd.resume()
+        tasks.cancel_scope.deadline = anyio.current_time() + 20
+    assert not tasks.cancel_scope.cancelled_caught
+    # Some may have been answered before the OSD heard of it.
+    if not errors:
+        with pytest.raises(aiorbd.ConnectionShutdown):
+            await image.read(0, 1)
+    assert cluster.blocklisted
+
+
+async def test_a_new_connection_goes_on(osd, subject):
+    """The way that the documentation shows: close within a bound, connect, open, go on."""
+    cluster, _, image = subject
+    await cut_off(osd, image)
+    with pytest.raises(aiorbd.ConnectionShutdown):
+        await image.write(b"lost", 0)
+    await cluster.close(timeout=5)
+    async with aiorbd.connect(osd.conffile, timeout=30) as again, again.open_ioctx("rbd") as ioctx:
+        async with ioctx.open_image(image.name) as image:
+            assert await image.read(0, 6) == b"before"
+            with anyio.fail_after(20):  # the lock of who was cut off is broken first
+                await image.write(b"after!", 0)
+                await image.flush()
+    assert (await osd.run("rbd", "export", "--no-progress", image.name, "-"))[:6] == b"after!"
+
+
+async def test_other_connections_are_not_harmed(osd, subject):
+    _, _, image = subject
+    async with aiorbd.connect(osd.conffile, timeout=30) as other, other.open_ioctx("rbd") as ioctx:
+        await cut_off(osd, image)
+        with pytest.raises(aiorbd.ConnectionShutdown):
+            await image.read(0, 1)
+        assert not other.blocklisted
+        assert image.name in await ioctx.list_images()

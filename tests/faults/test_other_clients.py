@@ -1,0 +1,236 @@
+"""What other clients do to an image, a pool or a key while we have them open."""
+
+import subprocess
+import sys
+import time
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+from aiorbd.testing import DevCluster
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_exclusive_lock_is_taken_over_in_the_middle_of_writing(aiorbd_cluster, make_image, witness):
+    """Two clients write to halves of one image: the lock goes to and fro, and no write is lost."""
+    name = await make_image(1 << 20)
+    rounds, block = 30, 4096
+    owners = set()
+
+    async def write(half):
+        async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            async with ioctx.open_image(name) as image:
+                for number in range(rounds):
+                    await image.write(bytes([1 + number + 100 * half]) * block, (2 * number + half) * block)
+                    if await image.locks.is_exclusive_lock_owner():
+                        owners.add((half, number))
+                await image.flush()
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write, 0)
+            tasks.start_soon(write, 1)
+    exported = await witness.export(name)
+    for number in range(rounds):
+        for half in (0, 1):
+            at = (2 * number + half) * block
+            assert exported[at : at + block] == bytes([1 + number + 100 * half]) * block
+    assert {half for half, _ in owners} == {0, 1}
+
+
+async def test_the_exclusive_lock_is_kept(aiorbd_cluster, make_image):
+    """Whoever acquired it explicitly does not give it away: others are told so, at once, and not "read-only"."""
+    name = await make_image()
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        async with ioctx.open_image(name) as holder:
+            await holder.locks.lock_acquire()
+            async with aiorbd.connect(aiorbd_cluster.conffile) as second, second.open_ioctx("rbd") as other:
+                async with other.open_image(name) as image:
+                    with anyio.fail_after(5), pytest.raises(aiorbd.LockBusy, match="another client keeps"):
+                        await image.write(b"mine", 0)
+                    _, owners = await image.locks.lock_get_owners()
+                    assert owners == (await holder.locks.lock_get_owners())[1] != []
+                    await holder.locks.lock_release()
+                    with anyio.fail_after(20):
+                        await image.write(b"mine", 0)
+                    assert await image.read(0, 4) == b"mine"
+
+
+async def test_an_image_is_renamed_under_an_open_handle(aiorbd_cluster, ioctx, make_image, witness):
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        await image.write(b"before", 0)
+        await witness.rbd("rename", name, f"{name}-new")
+        await image.write(b"after ", 0)
+        await image.flush()
+        assert await image.read(0, 6) == b"after "
+        await image.resize(1 << 25)
+        assert await image.size() == 1 << 25
+    assert (await witness.export(f"{name}-new"))[:6] == b"after "
+
+
+async def test_an_image_is_shrunk_under_an_open_handle(ioctx, make_image, witness):
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        await image.write(b"end", (16 << 20) - 3)
+        await image.flush()
+        await witness.rbd("resize", "--no-progress", "--allow-shrink", "--size", "1M", name)
+        for call in (
+            lambda: image.read((16 << 20) - 3, 3),
+            lambda: image.write(b"end", (16 << 20) - 3),
+            lambda: image.discard(1 << 20, 4096),
+            lambda: image.write(b"across", (1 << 20) - 3),
+        ):
+            with pytest.raises(aiorbd.PastEndOfImage, match="1048576 bytes"):
+                await call()
+        assert await image.size() == 1 << 20
+        await image.write(b"end", (1 << 20) - 3)
+    assert (await witness.export(name))[-3:] == b"end"
+
+
+async def test_an_image_is_removed_under_an_open_handle(aiorbd_cluster, ioctx, make_image, witness):
+    """Ceph refuses while somebody has it open for writing, and we say who. A reader is not asked."""
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        (watcher,) = [watcher async for watcher in image.watchers()]
+        async with aiorbd.connect(aiorbd_cluster.conffile) as second, second.open_ioctx("rbd") as other:
+            with pytest.raises(aiorbd.ImageBusy, match=f"open at {watcher.address}"):
+                await other.remove_image(name)
+    async with ioctx.open_image(name, read_only=True) as image:
+        await witness.rbd("rm", "--no-progress", name)
+        with anyio.fail_after(10):
+            assert await image.read(0, 4) == bytes(4)  # objects that are not there are zeroes to Ceph
+    with pytest.raises(aiorbd.ImageNotFound):
+        await ioctx.open_image(name)
+
+
+async def test_removing_waits_for_the_last_watcher(ioctx, make_image):
+    name = await make_image()
+    image = await ioctx.open_image(name)
+    start = time.perf_counter()
+    with pytest.raises(aiorbd.ImageBusy, match="open at"):
+        await ioctx.remove_image(name, retry_for=0.7)
+    assert 0.7 <= time.perf_counter() - start < 2
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: ioctx.remove_image(name, retry_for=20))
+        await anyio.sleep(0.2)
+        await image.close()
+    assert name not in await ioctx.list_images()
+
+
+async def test_an_image_in_the_trash_that_is_open(ioctx, make_image):
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        await ioctx.trash.move(name)
+        with pytest.raises(aiorbd.ImageBusy, match="open at"):
+            await ioctx.trash.remove(image.id)
+        image_id = image.id
+    await ioctx.trash.remove(image_id, retry_for=5)
+
+
+@pytest.mark.slow
+async def test_a_client_that_died_still_watches(osd):
+    """Its watch lives for half a minute: patience removes the image, without it we say who it was."""
+    name = new_name()
+    program = """
+import sys, anyio, aiorbd
+async def main():
+    async with aiorbd.connect(sys.argv[1]) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        async with ioctx.open_image(sys.argv[2]) as image:
+            await image.write(b"x", 0)
+            print("open", flush=True)
+            await anyio.sleep(60)
+anyio.run(main)
+"""
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 1 << 20)
+        process = subprocess.Popen([sys.executable, "-c", program, osd.conffile, name], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"open\n"
+        process.kill()
+        process.communicate()
+        with pytest.raises(aiorbd.ImageBusy, match=r"open at 127\.0\.0\.1:0/\d+"):
+            await ioctx.remove_image(name)
+        await ioctx.remove_image(name, retry_for=60)
+        assert name not in await ioctx.list_images()
+
+
+async def test_a_pool_is_deleted_under_open_handles(aiorbd_cluster):
+    """Everything on it fails, typed and soon; closing works; other pools are as they were."""
+    pool = new_name("pool")
+    async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
+        await cluster.create_pool(pool)
+        async with cluster.open_ioctx(pool) as ioctx:
+            await ioctx.pool_init()
+            await ioctx.create_image("image", 1 << 20)
+            image = await ioctx.open_image("image")
+            await image.write(b"x", 0)
+            await image.flush()
+            await cluster.delete_pool(pool)
+            for call in (
+                lambda: image.read(0, 1),
+                ioctx.list_images,
+                lambda: ioctx.objects.write_full("object", b"x"),
+                lambda: ioctx.open_image("image"),
+                lambda: ioctx.create_image("other", 1),
+                lambda: image.create_snapshot("one"),
+                lambda: image.resize(1 << 22),
+                lambda: anext(ioctx.trash.entries()),
+            ):
+                with anyio.fail_after(10), pytest.raises(aiorbd.RbdError):
+                    while True:  # until this client has heard of it
+                        await call()
+            assert not cluster.blocklisted
+            await image.close(timeout=10)
+        async with cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.list_images()
+
+
+@pytest.fixture(scope="module")
+def locked():
+    cluster = DevCluster(cephx=True)
+    cluster.start_blocking()
+    yield cluster
+    cluster.stop_blocking()
+
+
+async def make_client(ceph, name, **caps):
+    pairs = [part for daemon, cap in caps.items() for part in (daemon, cap)]
+    keyring = ceph.directory / f"{name}.keyring"
+    keyring.write_bytes(await ceph.run("ceph", "auth", "get-or-create", f"client.{name}", *pairs))
+    return {"client_id": name, "conf": {"keyring": str(keyring)}, "timeout": 30}
+
+
+async def test_a_key_that_may_only_read(locked):
+    name = new_name()
+    async with aiorbd.connect(locked.conffile) as admin, admin.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 1 << 20)
+        async with ioctx.open_image(name) as image:
+            await image.write(b"readable", 0)
+    reader = await make_client(locked, new_name("reader"), mon="profile rbd", osd="profile rbd-read-only pool=rbd")
+    async with aiorbd.connect(locked.conffile, **reader) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        async with ioctx.open_image(name, read_only=True) as image:
+            assert await image.read(0, 8) == b"readable"
+        with anyio.fail_after(20):
+            with pytest.raises(aiorbd.PermissionError):
+                await ioctx.create_image(new_name(), 1 << 20)
+            with pytest.raises(aiorbd.PermissionError):
+                await ioctx.objects.write_full("object", b"x")
+            with pytest.raises(PermissionError):  # the builtin one
+                await ioctx.remove_image(name)
+
+
+async def test_a_key_for_another_pool(locked):
+    stranger = await make_client(locked, new_name("stranger"), mon="allow r", osd="allow rwx pool=other")
+    async with aiorbd.connect(locked.conffile, **stranger) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        with anyio.fail_after(20):
+            with pytest.raises(aiorbd.PermissionError):
+                await ioctx.list_images()
+            with pytest.raises(aiorbd.RbdError) as caught:
+                await ioctx.open_image("image")
+        assert isinstance(caught.value, PermissionError)
+        with pytest.raises(aiorbd.RbdError):
+            await cluster.create_pool("mine")
