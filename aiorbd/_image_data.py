@@ -8,6 +8,7 @@ from there, `io` looks at the return value, and `read` returns the buffer itself
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from aiorbd._image_cache import require_no_read_cache
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
 from aiorbd._marshal import invalid, readable, writable
 from aiorbd._native import bridge_ffi
@@ -171,11 +172,13 @@ class ImageData(Resource):
 
         Raises:
             CompareMismatch: Something else is there; its `offset` says where. Nothing was written.
-            InvalidArgument: The lengths differ, or the bytes do not all lie in one object.
+            InvalidArgument: The lengths differ, or the bytes do not all lie in one sector, 512 bytes of an object.
+            OperationNotSupported: ``rbd_cache_policy`` is ``writeback`` or ``writethrough``: librbd would go on to
+                read the old data from its cache. Its default, ``writearound``, is fine.
             PastEndOfImage: They do not lie within the image.
             ReadOnlyImage: The image is open for reading only.
 
-        Implements: rbd_aio_compare_and_write
+        Implements: rbd_aio_compare_and_write, rbd_config_image_list
         """
         operation = "rbd_aio_compare_and_write"
         handle = self._handle
@@ -187,12 +190,14 @@ class ImageData(Resource):
             raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
         if not await handle.check_range(operation, offset, length):
             return 0
+        if handle.caches_reads is not False:
+            await require_no_read_cache(handle, operation)
         mismatch = bridge_ffi.new("uint64_t *")
         arguments = offset, length, expected, view, mismatch, op_flags
         try:
             await handle.change(operation, handle.lib.aiorbd_compare_and_write, offset, length, arguments, *arguments)
         except CompareMismatch as error:
-            error.offset = offset + handle.bytes_into_object(mismatch[0])
+            error.offset = offset + _bytes_into_object(handle, mismatch[0])
             raise
         return length
 
@@ -246,6 +251,16 @@ class ImageData(Resource):
         """
         handle = self._handle
         await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
+
+
+def _bytes_into_object(handle: ImageHandle, offset: int) -> int:
+    """Tell where in its object an offset of the image lies.
+
+    librbd counts the equal bytes of a compare_and_write and reports them as if they were counted
+    from the object's start, translated to an offset of the image. This takes that back.
+    """
+    object_size, unit, count, *_ = handle.layout
+    return offset // unit // count % (object_size // unit) * unit + offset % unit
 
 
 def _vector(views: list[Any]) -> tuple[Any, Any, int]:

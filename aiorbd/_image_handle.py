@@ -5,7 +5,7 @@ import logging
 import os
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -17,7 +17,8 @@ from aiorbd._bridge.source import Source
 from aiorbd._handle import Handle
 from aiorbd._marshal import grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
-from aiorbd.errors import IncompleteReadError, PastEndOfImage, RbdError, Target, error_for
+from aiorbd.errors import IncompleteReadError, InvalidArgument, PastEndOfImage, RbdError, Target, error_for
+from aiorbd.models import Layout
 
 if TYPE_CHECKING:
     from aiorbd._ioctx_handle import IoCtxHandle
@@ -26,16 +27,6 @@ logger = logging.getLogger("aiorbd")
 
 #: Bytes that one read or write may move: librbd counts some of them in 32 bits.
 LARGEST_IO: Final = (1 << 31) - 1
-
-
-class Layout(NamedTuple):
-    """What never changes of an image, in bytes."""
-
-    object_size: int
-    stripe_unit: int
-    stripe_count: int
-    block_name_prefix: str
-    data_pool_id: int
 
 
 class ImageHandle(Handle):
@@ -64,7 +55,10 @@ class ImageHandle(Handle):
         self.snapshot: str | None = None
         self.snapshot_id: int | None = None
         self._ceilings: list[int] = []
+        self._maintaining = False
         self.read_only: bool = False
+        #: Whether librbd keeps what was read; None while nobody asked.
+        self.caches_reads: bool | None = None
 
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
         """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""
@@ -223,6 +217,37 @@ class ImageHandle(Handle):
             code = await self._ask(call)
         self.raise_for(code, function if failed else "rbd_get_size", on if failed else None)
 
+    async def maintain(
+        self,
+        function: str,
+        *arguments: Any,
+        progress: Progress | None,
+        on: Target | None = None,
+        begin: Callable[[], None] | None = None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        """Call what works on all objects, like `call_with_progress`, once no other such call is under way.
+
+        librbd 16.2 aborts the process when an image shrinks while it is flattened.
+        """
+        self.check()
+        while self._maintaining:
+            await self.wait_until(lambda: not self._maintaining, None)
+            self.check()
+
+        def started() -> None:
+            self._maintaining = True
+            if begin is not None:
+                begin()
+
+        def over() -> None:
+            self._maintaining = False
+            if ended is not None:
+                ended()
+            self.wake_waiters()
+
+        await self.call_with_progress(function, *arguments, progress=progress, on=on, begin=started, ended=over)
+
     async def call_that_shrinks(
         self, function: str, size: int, *arguments: Any, progress: Progress | None, on: Target | None = None
     ) -> None:
@@ -236,7 +261,7 @@ class ImageHandle(Handle):
             self._ceilings.remove(size)
             self.lib.aiorbd_image_changed(self.native)
 
-        await self.call_with_progress(function, *arguments, progress=progress, on=on, begin=begin, ended=ended)
+        await self.maintain(function, *arguments, progress=progress, on=on, begin=begin, ended=ended)
 
     def _answered(self, code: int) -> None:
         """On the loop."""
@@ -321,15 +346,6 @@ class ImageHandle(Handle):
             self._fail(value, operation, offset, length)
         return value
 
-    def bytes_into_object(self, offset: int) -> int:
-        """Tell where in its object an offset of the image lies.
-
-        librbd counts the equal bytes of a compare_and_write and reports them as if they were counted
-        from the object's start, translated to an offset of the image. This takes that back.
-        """
-        object_size, unit, count, *_ = self.layout
-        return offset // unit // count % (object_size // unit) * unit + offset % unit
-
     def _fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
         self.raise_for(code, operation, Target("image", self.describe(offset, length)))
         raise AssertionError(code)
@@ -339,14 +355,22 @@ class ImageHandle(Handle):
     ) -> int:
         """Like `io`, for what changes the image: not begun when the task is cancelled already."""
         await checkpoint_if_cancelled()
-        value = await self.io(operation, submit, offset, length, keep, *arguments)
-        # Somebody changed the image meanwhile, perhaps its size: librbd may have clipped, and said nothing.
+        try:
+            value = await self.io(operation, submit, offset, length, keep, *arguments)
+        except InvalidArgument:
+            await self._require_still(operation, offset, length)
+            raise
+        if self.lib.aiorbd_image_is_stale(self.native):
+            await self._require_still(operation, offset, length)
+        return value
+
+    async def _require_still(self, operation: str, offset: int, length: int) -> None:
+        """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused."""
         if self.lib.aiorbd_image_is_stale(self.native):
             await self.refresh(if_stale=True)
-            if offset + length > self.size:
-                message = f"the image shrank to {self.size} bytes meanwhile: what lies beyond is not there"
-                raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
-        return value
+        if offset + length > self.size:
+            message = f"the image shrank to {self.size} bytes meanwhile: what lies beyond is not there"
+            raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
 
     # -- closing -------------------------------------------------------------------------------
 

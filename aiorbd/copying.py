@@ -171,7 +171,7 @@ class ImageCopies(Resource):
 
         Implements: rbd_flatten_with_progress
         """
-        await self._handle.call_with_progress("rbd_flatten_with_progress", progress=progress)
+        await self._handle.maintain("rbd_flatten_with_progress", progress=progress)
 
     async def sparsify(self, sparse_size: int, *, progress: Progress | None = None) -> None:
         """Give up the space of zeroes. When cancelled, librbd is asked to stop; nothing is lost.
@@ -187,7 +187,7 @@ class ImageCopies(Resource):
         Implements: rbd_sparsify_with_progress
         """
         number(sparse_size, "sparse size", "rbd_sparsify_with_progress", self._handle.target)
-        await self._handle.call_with_progress("rbd_sparsify_with_progress", sparse_size, progress=progress)
+        await self._handle.maintain("rbd_sparsify_with_progress", sparse_size, progress=progress)
 
     async def rebuild_object_map(self, *, progress: Progress | None = None) -> None:
         """Look at all objects and make the object map anew. When cancelled, librbd is asked to stop.
@@ -198,7 +198,7 @@ class ImageCopies(Resource):
 
         Implements: rbd_rebuild_object_map
         """
-        await self._handle.call_with_progress("rbd_rebuild_object_map", progress=progress)
+        await self._handle.maintain("rbd_rebuild_object_map", progress=progress)
 
     async def get_parent(self) -> Parent | None:
         """Return what the image was cloned from; None when it is no clone, or not any more.

@@ -15,6 +15,16 @@ class Version(NamedTuple):
     extra: int
 
 
+class Layout(NamedTuple):
+    """What never changes of an image, in bytes."""
+
+    object_size: int
+    stripe_unit: int
+    stripe_count: int
+    block_name_prefix: str
+    data_pool_id: int
+
+
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
     """An image's id, which stays, and its name, which can be changed."""

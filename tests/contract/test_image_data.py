@@ -188,3 +188,25 @@ async def test_read_returns_the_buffer_that_librbd_filled(image, monkeypatch):
     monkeypatch.setattr(module, "bridge_ffi", Spy())
     data = await image.read(0, 4096)
     assert original.from_buffer(data) == views[0]
+
+
+@pytest.mark.parametrize("policy", ["writeback", "writethrough", "writearound"])
+@pytest.mark.parametrize("where", ["connection", "image"])
+async def test_compare_and_write_with_a_cache_that_would_not_notice(aiorbd_cluster, make_image, policy, where):
+    """With the others librbd answers reads with what was there before."""
+    name = await make_image()
+    conf = {"rbd_cache_policy": policy} if where == "connection" else {}
+    async with aiorbd.connect(aiorbd_cluster.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        if where == "image":
+            async with ioctx.open_image(name) as image:
+                await image.metadata.set("conf_rbd_cache_policy", policy)
+        async with ioctx.open_image(name) as image:
+            await image.write(b"a" * 512, 0)
+            assert await image.read(0, 512) == b"a" * 512
+            if policy == "writearound":
+                await image.compare_and_write(b"a" * 512, b"b" * 512, 0)
+                assert await image.read(0, 512) == b"b" * 512
+            else:
+                with pytest.raises(aiorbd.OperationNotSupported, match="would not notice: set rbd_cache_policy"):
+                    await image.compare_and_write(b"a" * 512, b"b" * 512, 0)
+                assert await image.read(0, 512) == b"a" * 512

@@ -1,0 +1,141 @@
+"""aio-fsx in short, and proof that it would see what it looks for."""
+
+from collections import Counter
+from functools import partial
+
+import anyio
+import pytest
+from fsx_model import Discrepancy, Model
+from fsx_workload import Schedule
+from run import failure, minimize, play
+
+from aiorbd._image_data import ImageData
+
+
+def played(ceph, schedule):
+    counts = Counter()
+    anyio.run(partial(play, ceph, schedule, counts), backend=schedule.backend)
+    return counts
+
+
+def test_some_schedules(own_cluster):
+    """A few thousand operations, with pauses, restarts and cancellations."""
+    counts = Counter()
+    for seed in range(20):
+        counts += played(own_cluster, Schedule.make(seed, 150))
+    assert counts["write"] > 200
+    assert counts["read"] > 200
+    assert counts["cancelled"] > 100
+    assert counts["pause"] > 10
+    for kind in ("resize", "create_snapshot", "read_snapshot", "rollback", "clone", "flatten", "compare_and_write"):
+        assert counts[kind] > 5
+
+
+def test_without_faults(own_cluster):
+    for seed in range(100, 105):
+        counts = played(own_cluster, Schedule.make(seed, 300, faults=False))
+        assert not counts["pause"]
+
+
+async def lost(right, image, data, offset):
+    return len(data)
+
+
+async def elsewhere(right, image, data, offset):
+    return await right(image, data, max(0, offset - 4096))
+
+
+async def nothing(right, image, offset, length, **_keywords):
+    return None
+
+
+BREAKS = {"a write is lost": ("write", lost), "a write goes elsewhere": ("write", elsewhere),
+          "zeroes are not written": ("write_zeroes", nothing)}  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_it_sees(own_cluster, monkeypatch, broken):
+    """The library made worse in one place: the failure names a unit, and only what touched it."""
+    name, instead = BREAKS[broken]
+    right = getattr(ImageData, name)
+    calls = []
+
+    async def wrong(self, *arguments, **keywords):
+        calls.append(arguments)
+        if len(calls) % 7 == 0:
+            return await instead(right, self, *arguments, **keywords)
+        return await right(self, *arguments, **keywords)
+
+    monkeypatch.setattr(ImageData, name, wrong)
+    found = [failure(own_cluster, Schedule.make(seed, 150, faults=False)) for seed in range(6)]
+    caught = [text for text in found if text is not None]
+    assert caught
+    assert all(text.startswith("Discrepancy: ") and "may hold" in text for text in caught)
+
+
+def test_it_finds_the_shortest_schedule(own_cluster, monkeypatch):
+    async def wrong(self, *arguments, **keywords):
+        return None
+
+    monkeypatch.setattr(ImageData, "write_zeroes", wrong)
+    whole = Schedule.make(1, 40, faults=False)
+    shortest = minimize(own_cluster, whole, tries=1)
+    assert failure(own_cluster, shortest)
+    assert len(shortest.steps) <= 3
+    assert "write_zeroes" in {step.kind for step in shortest.steps}
+
+
+def test_a_seed_is_a_schedule():
+    assert Schedule.make(7, 100) == Schedule.make(7, 100) != Schedule.make(8, 100)
+
+
+@pytest.fixture
+def model():
+    model = Model(16)
+    model.grow(1)
+    return model
+
+
+def one(value):
+    return {0: frozenset([value])}
+
+
+def test_what_overlaps_may_be_either(model):
+    first, second = model.begin("a", one(1)), model.begin("b", one(2))
+    model.done(first)
+    model.done(second)
+    assert model.allowed(0, model.tick()) == {1, 2}
+
+
+def test_what_was_replaced_is_gone(model):
+    for value in (1, 2):
+        model.done(model.begin("write", one(value)))
+    assert model.allowed(0, model.tick()) == {2}
+
+
+def test_what_is_unknown_may_come_until_it_is_settled(model):
+    lost = model.begin("a", one(1))
+    model.perhaps(lost, over=False)
+    model.done(model.begin("b", one(2)))
+    assert model.allowed(0, model.tick()) == {1, 2}
+    model.settled()
+    assert model.allowed(0, model.tick()) == {1, 2}
+    model.done(model.begin("c", one(3)))
+    assert model.allowed(0, model.tick()) == {3}
+
+
+def test_what_was_refused_is_not_there(model):
+    model.refused(model.begin("a", one(1)))
+    assert model.allowed(0, model.tick()) == {0}
+
+
+def test_a_read_that_is_under_way_may_see_the_old(model):
+    begun = model.begin_look()
+    model.done(model.begin("a", one(1)))
+    assert model.allowed(0, begun) == {0, 1}
+    model.end_look(begun)
+
+
+def test_foreign_bytes(model):
+    with pytest.raises(Discrepancy, match=r"unit 0 .* holds foreign bytes 787878.* may hold"):
+        model.check("read", b"x" * 16, 0, [frozenset([0])])
