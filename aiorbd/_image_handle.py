@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
-from aiorbd import _native
 from aiorbd._bridge.operation import Operation, Step
-from aiorbd._bridge.progress import Progress
 from aiorbd._bridge.source import Source
-from aiorbd._handle import Handle
+from aiorbd._image_upkeep import UpkeepHandle
 from aiorbd._marshal import grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd.errors import IncompleteReadError, InvalidArgument, PastEndOfImage, RbdError, Target, error_for
@@ -29,22 +27,18 @@ logger = logging.getLogger("aiorbd")
 LARGEST_IO: Final = (1 << 31) - 1
 
 
-class ImageHandle(Handle):
+class ImageHandle(UpkeepHandle):
     """An ``rbd_image_t`` with the bridge's view of it."""
 
     def __init__(self, ioctx: "IoCtxHandle", spec: str) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
         #: The pool's own, for what is done in the image's pool.
         self.ioctx: IoCtxHandle = ioctx
-        self.lib: Any = _native.bridge()
         #: Where librbd puts the image when the open is done, whoever waits for it by then.
         self.opened: Any = bridge_ffi.new("void **")
-        self.native: Any = None
         self._token = 0
         #: Who wants to hear of changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
-        #: Bytes, as far as is known: see `refresh`.
-        self.size: int = 0
         self.image_id: str = ""
         self._refreshing = anyio.Lock()
         self._asking = False
@@ -54,8 +48,6 @@ class ImageHandle(Handle):
         #: The snapshot that is read; None for the image as it is now.
         self.snapshot: str | None = None
         self.snapshot_id: int | None = None
-        self._ceilings: list[int] = []
-        self._maintaining = False
         self.read_only: bool = False
         #: Whether librbd keeps what was read; None while nobody asked.
         self.caches_reads: bool | None = None
@@ -216,52 +208,6 @@ class ImageHandle(Handle):
             self.lib.aiorbd_image_changed(self.native)
             code = await self._ask(call)
         self.raise_for(code, function if failed else "rbd_get_size", on if failed else None)
-
-    async def maintain(
-        self,
-        function: str,
-        *arguments: Any,
-        progress: Progress | None,
-        on: Target | None = None,
-        begin: Callable[[], None] | None = None,
-        ended: Callable[[], None] | None = None,
-    ) -> None:
-        """Call what works on all objects, like `call_with_progress`, once no other such call is under way.
-
-        librbd 16.2 aborts the process when an image shrinks while it is flattened.
-        """
-        self.check()
-        while self._maintaining:
-            await self.wait_until(lambda: not self._maintaining, None)
-            self.check()
-
-        def started() -> None:
-            self._maintaining = True
-            if begin is not None:
-                begin()
-
-        def over() -> None:
-            self._maintaining = False
-            if ended is not None:
-                ended()
-            self.wake_waiters()
-
-        await self.call_with_progress(function, *arguments, progress=progress, on=on, begin=started, ended=over)
-
-    async def call_that_shrinks(
-        self, function: str, size: int, *arguments: Any, progress: Progress | None, on: Target | None = None
-    ) -> None:
-        """Call what may end with a smaller size, which counts from the start: librbd clips from then on."""
-
-        def begin() -> None:
-            self._ceilings.append(size)
-            self.size = min(self.size, size)
-
-        def ended() -> None:
-            self._ceilings.remove(size)
-            self.lib.aiorbd_image_changed(self.native)
-
-        await self.maintain(function, *arguments, progress=progress, on=on, begin=begin, ended=ended)
 
     def _answered(self, code: int) -> None:
         """On the loop."""

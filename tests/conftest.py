@@ -13,7 +13,7 @@ import uvloop
 import aiorbd
 from aiorbd.testing import DevCluster
 
-pytest_plugins = ("fix_witness", "fix_faults", "fix_samples")
+pytest_plugins = ("fix_witness", "fix_faults", "fix_samples", "fix_programs")
 
 
 def _eager_loop() -> asyncio.AbstractEventLoop:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import anyio
+
 from aiorbd import _native
 from aiorbd._bridge.loops import Loop
 from aiorbd._bridge.observation import READS, WRITES, ZEROES, Note, NotedOperation, Tally
@@ -124,6 +126,14 @@ class Bridge:
         """Return what one handle has asked librados for, and is not done."""
         running = self._operations.values()
         return [operation for operation in running if isinstance(operation, Submission) and operation.owner is owner]
+
+    async def wait_for_io(self, owner: "Lifecycle") -> None:
+        """Wait until what one handle has submitted by now is done; what needs a thread does not count."""
+        running = [op for op in self._operations.values() if op.owner is owner and not isinstance(op, Job)]
+        pause = 0.0005
+        while any(operation.value is None for operation in running):
+            await anyio.sleep(pause)
+            pause = min(2 * pause, 0.05)
 
     def start(self, job: Job[Any], *, urgent: bool = False) -> None:
         """Hand a job to a worker thread; what is urgent waits for no other job."""

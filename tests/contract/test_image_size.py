@@ -1,7 +1,10 @@
 """Sizes: told, changed, changed by others, and what lies beyond them."""
 
+import itertools
+
 import anyio
 import pytest
+from fix_faults import opened
 
 import aiorbd
 
@@ -226,3 +229,46 @@ async def test_wrong_types_and_buffers(image):
             await image.readv([buffer], 0)
     assert image.in_flight == 0
     assert await image.read(0, 16) == bytes(16)
+
+
+async def test_a_shrink_waits_for_what_is_in_flight(osd):
+    """librbd aborts the process when a write meets a shrink. Given up while it waits, it has not begun."""
+    async with opened(osd) as image:
+        osd.pause()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(image.read, 0, 4096)
+            await anyio.sleep(0.05)
+            with anyio.move_on_after(0.1) as scope:
+                await image.resize(1 << 20)
+            assert scope.cancelled_caught
+            assert image.in_flight == 1
+            tasks.start_soon(image.resize, 1 << 20)
+            await anyio.sleep(0.05)
+            with pytest.raises(aiorbd.PastEndOfImage), anyio.fail_after(5):
+                osd.resume()
+                await image.read(2 << 20, 1)
+        assert await image.size() == 1 << 20
+        assert await image.read(0, 1) == b"a"
+
+
+async def test_a_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
+    """librbd aborts the process when an image shrinks while it is flattened."""
+    name = await make_image(1 << 20, order=12)
+    async with ioctx.open_image(name) as image:
+        for number in range(0, 256, 2):
+            await image.write(b"x" * 4096, number << 12)
+        await image.create_snapshot("one")
+        await image.clone("one", ioctx, f"{name}-clone", clone_format=2, order=12)
+    ended = []
+    async with ioctx.open_image(f"{name}-clone") as clone:
+        cluster.add_observer(ended.append)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(clone.flatten)
+            await anyio.sleep(0.001)
+            for size in (200, 100, 20):
+                tasks.start_soon(clone.resize, size << 12)
+        upkeep = [c for c in ended if c.operation in ("rbd_flatten_with_progress", "rbd_resize2")]
+        assert [c.operation for c in upkeep] == ["rbd_flatten_with_progress", *["rbd_resize2"] * 3]
+        for before, after in itertools.pairwise(upkeep):
+            assert before.started + before.seconds * 1e9 <= after.started + 1e6
+        assert await clone.size() in {200 << 12, 100 << 12, 20 << 12}

@@ -4,50 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 
 import pytest
-from conftest import new_name
-
-PREAMBLE = """
-    import asyncio, os, signal, sys, time
-    import anyio, aiorbd
-
-    # A shell that starts the tests in the background has interrupts ignored, and children inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    CONF, NAME, BACKEND = sys.argv[1:4]
-
-    def run(main):
-        anyio.run(main, backend=BACKEND)
-"""
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def start(request, osd):
-    """A function that starts a program and waits for its line 'ready'."""
-    started = []
-
-    def start(body):
-        name = new_name()
-        program = textwrap.dedent(PREAMBLE) + textwrap.dedent(body)
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", program, osd.conffile, name, request.param],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        assert process.stdout.readline() == "ready\n", process.communicate()[1]
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-    osd.resume()
-
+from fix_programs import finish
 
 OPEN = """
     async def main():
@@ -59,13 +19,6 @@ OPEN = """
                 print("ready", flush=True)
                 sys.stdin.readline()
 """
-
-
-def finish(process, seconds):
-    begin = time.perf_counter()
-    output, errors = process.communicate(timeout=30)
-    assert time.perf_counter() - begin < seconds, errors
-    return process.returncode, output, errors
 
 
 def test_exit_with_reads_in_flight_on_a_dead_cluster(start, osd):

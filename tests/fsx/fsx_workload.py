@@ -468,8 +468,20 @@ class Run:
         exported = await self.ceph.run("rbd", "export", "--no-progress", self.image.name, "-")
         self.model.check("rbd export", exported, 0, [frozenset([value]) for value in found])
         for snapshot in self.snapshots:
-            spec = f"{self.image.name}@{snapshot.name}"
-            self.check_snapshot(self.model, snapshot, await self.ceph.run("rbd", "export", "--no-progress", spec, "-"))
+            await self.verify_snapshot(f"{self.image.name}@{snapshot.name}", self.model, snapshot)
         for name, model, snapshot in self.parents:
-            spec = f"{name}@{snapshot.name}"
+            await self.verify_snapshot(f"{name}@{snapshot.name}", model, snapshot)
+
+    async def verify_snapshot(self, spec: str, model: Model, snapshot: Snapshot) -> None:
+        """When it is wrong, is it the data, or librbd's map of the objects that exist?"""
+        units = list(snapshot.units)
+        try:
             self.check_snapshot(model, snapshot, await self.ceph.run("rbd", "export", "--no-progress", spec, "-"))
+        except Discrepancy as error:
+            await self.ceph.run("rbd", "object-map", "rebuild", "--no-progress", spec)
+            snapshot.units = units
+            try:
+                self.check_snapshot(model, snapshot, await self.ceph.run("rbd", "export", "--no-progress", spec, "-"))
+            except Discrepancy:
+                raise error from None
+            raise Discrepancy(f"{error}\n  With the object map made anew all is right: it was wrong.") from None

@@ -34,6 +34,7 @@ STOREYS = [
     {"_lifecycle"},
     {"_handle", "_mailbox"},
     {"_resource", "_connect"},
+    {"_image_upkeep"},
     {"_ioctx_handle", "_image_handle"},
     {"_image_cache", "_image_opening"},
     {"_image_data", "snapshots", "facts", "watch", "file", "locks", "metadata"},

@@ -1,0 +1,92 @@
+"""What works on all objects of an open image: one at a time, and nothing shrinks under a write.
+
+librbd 16.2 aborts the process, or waits for ever, when these meet.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from anyio.lowlevel import checkpoint_if_cancelled
+
+from aiorbd import _native
+from aiorbd._bridge.progress import Progress
+from aiorbd._handle import Handle
+from aiorbd.errors import Target
+
+if TYPE_CHECKING:
+    from aiorbd._bridge.bridge import Bridge
+    from aiorbd._lifecycle import Lifecycle
+
+
+class UpkeepHandle(Handle):
+    """The part of an image's handle that knows how large it may be, and what works on all of it."""
+
+    def __init__(self, bridge: "Bridge", parent: "Lifecycle", target: Target) -> None:
+        super().__init__(bridge, parent, target)
+        self.lib: Any = _native.bridge()
+        #: The bridge's view of the image; None before it is open.
+        self.native: Any = None
+        #: Bytes, as far as is known: see `ImageHandle.refresh`.
+        self.size: int = 0
+        #: What shrinks that are under way may end with.
+        self._ceilings: list[int] = []
+        self._maintaining = False
+
+    async def maintain(
+        self,
+        function: str,
+        *arguments: Any,
+        progress: Progress | None,
+        on: Target | None = None,
+        begin: Callable[[], None] | None = None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        """Call what works on all objects, like `call_with_progress`, once no other such call is under way."""
+        self.check()
+        while self._maintaining:
+            await self.wait_until(lambda: not self._maintaining, None)
+            self.check()
+
+        def started() -> None:
+            self._maintaining = True
+            if begin is not None:
+                begin()
+
+        def over() -> None:
+            self._maintaining = False
+            if ended is not None:
+                ended()
+            self.wake_waiters()
+
+        await self.call_with_progress(function, *arguments, progress=progress, on=on, begin=started, ended=over)
+
+    async def call_that_shrinks(
+        self, function: str, size: int, *arguments: Any, progress: Progress | None, on: Target | None = None
+    ) -> None:
+        """Call what may end with a smaller size, which counts from the start: librbd clips from then on.
+
+        What is in flight then is waited for, and nothing that reaches further is begun.
+        """
+        self.check()
+        await checkpoint_if_cancelled()
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            begun = True
+
+        def ended() -> None:
+            self._ceilings.remove(size)
+            self.lib.aiorbd_image_changed(self.native)
+
+        shrinks = size < self.size
+        self._ceilings.append(size)
+        self.size = min(self.size, size)
+        try:
+            if shrinks:
+                await self.bridge.wait_for_io(self)
+            await self.maintain(function, *arguments, progress=progress, on=on, begin=begin, ended=ended)
+        except BaseException:
+            if not begun:
+                ended()
+            raise
