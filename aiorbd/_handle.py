@@ -73,10 +73,12 @@ class Handle(Lifecycle):
         begin: Callable[[], None] | None = None,
         after: tuple[Any, ...] = (),
         also: Iterable[Lifecycle] = (),
+        stoppable: bool = True,
     ) -> int:
         """Call one C function like `call`; a progress callback and its argument go last, but for `after`.
 
-        `progress` is called on the loop. When the awaiting task is cancelled, librbd is asked to stop.
+        `progress` is called on the loop. When the awaiting task is cancelled, librbd is asked to stop,
+        if that is `stoppable`.
         `begin` and `ended` are called on the loop: before the call, and when it is over, whoever still waits.
         """
         self.check()
@@ -92,6 +94,7 @@ class Handle(Lifecycle):
             on=on,
             ended=ended,
             also=also,
+            stoppable=stoppable,
         )
         if begin is not None:
             begin()

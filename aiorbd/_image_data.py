@@ -188,10 +188,11 @@ class ImageData(Resource):
         length = len(view)
         if len(expected) != length:
             raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
+        if handle.caches_reads is not False:  # asked before the range is looked at, which must hold at the submit
+            await require_no_read_cache(handle, operation)
+            handle.check()
         if not await handle.check_range(operation, offset, length):
             return 0
-        if handle.caches_reads is not False:
-            await require_no_read_cache(handle, operation)
         mismatch = bridge_ffi.new("uint64_t *")
         arguments = offset, length, expected, view, mismatch, op_flags
         try:

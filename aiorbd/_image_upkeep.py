@@ -40,6 +40,7 @@ class UpkeepHandle(Handle):
         on: Target | None = None,
         begin: Callable[[], None] | None = None,
         ended: Callable[[], None] | None = None,
+        stoppable: bool = True,
     ) -> None:
         """Call what works on all objects, like `call_with_progress`, once no other such call is under way."""
         self.check()
@@ -58,10 +59,18 @@ class UpkeepHandle(Handle):
                 ended()
             self.wake_waiters()
 
-        await self.call_with_progress(function, *arguments, progress=progress, on=on, begin=started, ended=over)
+        await self.call_with_progress(
+            function, *arguments, progress=progress, on=on, begin=started, ended=over, stoppable=stoppable
+        )
 
     async def call_that_shrinks(
-        self, function: str, size: int, *arguments: Any, progress: Progress | None, on: Target | None = None
+        self,
+        function: str,
+        size: int,
+        *arguments: Any,
+        progress: Progress | None,
+        on: Target | None = None,
+        stoppable: bool = True,
     ) -> None:
         """Call what may end with a smaller size, which counts from the start: librbd clips from then on.
 
@@ -85,7 +94,9 @@ class UpkeepHandle(Handle):
         try:
             if shrinks:
                 await self.bridge.wait_for_io(self)
-            await self.maintain(function, *arguments, progress=progress, on=on, begin=begin, ended=ended)
+            await self.maintain(
+                function, *arguments, progress=progress, on=on, begin=begin, ended=ended, stoppable=stoppable
+            )
         except BaseException:
             if not begun:
                 ended()

@@ -137,11 +137,13 @@ class Snapshot:
     async def rollback(self, *, progress: Progress | None = None) -> None:
         """Make the image what it was then, its size included.
 
-        When cancelled, librbd is asked to stop, and the image is a mixture until it is rolled back again.
-        A write at the same time may be lost.
+        When cancelled, it goes on: librbd could be stopped, but its map of the objects that exist may be wrong
+        then, and with it every snapshot that is taken later. The image is a mixture until it is done. A write
+        at the same time may be lost.
 
         Args:
-            progress: Called on the event loop with what is done and what there is to do.
+            progress: Called on the event loop with what is done and what there is to do. What it raises is raised
+                here, when it is done.
 
         Raises:
             SnapshotNotFound: It is gone.
@@ -150,7 +152,12 @@ class Snapshot:
         Implements: rbd_snap_rollback_with_progress
         """
         await self._handle.call_that_shrinks(
-            "rbd_snap_rollback_with_progress", self.size, await self._require(), progress=progress, on=self._target
+            "rbd_snap_rollback_with_progress",
+            self.size,
+            await self._require(),
+            progress=progress,
+            on=self._target,
+            stoppable=False,
         )
 
     async def set(self) -> None:

@@ -25,7 +25,8 @@ class ProgressJob(Job[T]):
     """
 
     __slots__ = (
-        "_argument", "_bridge", "_callback", "_ended", "_numbers", "_progress", "_seen", "_slot", "_token", "failure",
+        "_argument", "_bridge", "_callback", "_ended", "_numbers", "_progress", "_seen", "_slot", "_stoppable",
+        "_token", "failure",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +39,7 @@ class ProgressJob(Job[T]):
         on: Target | None = None,
         ended: Callable[[], None] | None = None,
         also: "Iterable[Lifecycle]" = (),
+        stoppable: bool = True,
     ) -> None:
         """`ended` is called on the loop when librbd is done, whoever still waits."""
         super().__init__(owner, name, lambda: function(self._callback, self._argument), on=on, also=also)
@@ -45,6 +47,7 @@ class ProgressJob(Job[T]):
         lib, ffi = _native.bridge(), _native.ffi
         self._bridge = bridge
         self._ended = ended
+        self._stoppable = stoppable
         self._progress = progress
         self._seen = (-1, 1)
         self._numbers = _native.bridge_ffi.new("uint64_t[2]")
@@ -77,7 +80,8 @@ class ProgressJob(Job[T]):
             self._stop()
 
     def _stop(self) -> None:
-        _native.bridge().aiorbd_progress_stop(self._slot)
+        if self._stoppable:
+            _native.bridge().aiorbd_progress_stop(self._slot)
 
     def abandon(self) -> None:
         """Ask librbd to stop, where it can."""

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,16 @@ def test_no_row_of_python_s_rbd_is_empty(row):
         tables.resolve(row["aiorbd"])
     else:
         assert row["note"].startswith("not here because ")
+
+
+def test_every_failure_has_a_test():
+    """The table in the tests' README names tests that exist."""
+    table = (ROOT / "tests/README.md").read_text().partition("## Failures, and their tests")[2]
+    named = re.findall(r"`(test_\w+)`", table)
+    assert len(named) > 25
+    written = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        written |= set(re.findall(r"def (test_\w+)", path.read_text()))
+    assert set(named) <= written, set(named) - written
+    for line in table.strip().splitlines()[2:]:
+        assert "`test_" in line
