@@ -3,14 +3,14 @@
 General layout
 --------------
 
-``enums``, ``errors``, ``models``: the vocabulary. ``_native`` is the only importer of the compiled
-modules (their source lies in ``ffi/``), ``_marshal`` and ``options`` put values into C's shape.
-``_bridge`` turns completions into tasks that go on: the operation table, the event loops' adapters, the
-worker threads, the streams. ``_lifecycle`` is how everything opens and closes, ``_handle`` how every call of C
-is made. What users see comes last: ``image`` with a module for each topic (``snapshots``, ``diff``,
-``copying``, ``facts``, ``watch``, ``file``, ``locks``, ``metadata``), ``ioctx`` with its own (``trash``,
-``namespaces``, ``objects``), ``cluster``. ``testing`` starts a real cluster for tests. Imports go in this
-order only.
+``enums``, ``errors``, ``models``, ``stats``: the vocabulary. ``_native`` is the only importer of the compiled
+modules (their source lies in ``ffi/``), ``_marshal`` and ``options`` put values into C's shape. ``_bridge``
+turns completions into tasks that go on: the operation table, the event loops' adapters, the worker threads,
+the streams, counting and observing. ``_lifecycle`` is how everything opens and closes, ``_handle`` how every
+call of C is made, ``_image_upkeep`` what may not meet on one image. What users see comes last: ``image`` with
+a module for each topic (``snapshots``, ``diff``, ``copying``, ``facts``, ``watch``, ``file``, ``locks``,
+``metadata``), ``ioctx`` with its own (``trash``, ``namespaces``, ``objects``), ``cluster`` with ``insight``.
+``testing`` starts a real cluster for tests. Imports go in this order only.
 """
 
 from importlib.metadata import version as _installed_version

@@ -1,7 +1,8 @@
 """A seeded schedule of operations and faults, and a run of it on a real image against the model."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,15 +98,38 @@ class Run:
     def __post_init__(self) -> None:
         self.model = Model(self.schedule.unit)
         self.model.grow(self.UNITS)
-        self.sizes = {self.UNITS}  # more than one while it is not known
+        self.past_sizes: list[set[int]] = []
+        self.sizes = {self.UNITS}
         self.snapshots: list[Snapshot] = []
         self.parents: list[tuple[str, Model, Snapshot]] = []
+        self.running: dict[int, str] = {}
         self.generation = 0
         self.parent: dict[int, frozenset[int]] = {}
         self.structure = anyio.Lock()
         # librbd rounds to its granularity: what is smaller may stay as it was.
         self.exact_discard = self.schedule.unit % 4096 == 0
         self.faulty = anyio.Lock()
+
+    @property
+    def sizes(self) -> set[int]:
+        """What the size may be, in units: more than one while it is not known."""
+        return self._sizes
+
+    @sizes.setter
+    def sizes(self, sizes: set[int]) -> None:
+        self._sizes = sizes
+        for seen in self.past_sizes:
+            seen.update(sizes)
+
+    @contextmanager
+    def seen_sizes(self) -> Iterator[set[int]]:
+        """Give the sizes that the image may have had since the block began."""
+        seen = set(self.sizes)
+        self.past_sizes.append(seen)
+        try:
+            yield seen
+        finally:
+            self.past_sizes = [other for other in self.past_sizes if other is not seen]
 
     @property
     def operate(self) -> dict[str, Callable[[Step], Any]]:
@@ -118,8 +142,9 @@ class Run:
             try:
                 await self._play(list(reversed(self.schedule.steps)), workers)
                 await self.quiet()
-            except* Stuck:
+            except* Stuck as stuck:
                 self.counts["stuck"] = 1
+                print(f"seed {self.schedule.seed}: librbd is stuck in {self.running}, {stuck.exceptions}", flush=True)
             if self.counts.get("stuck"):
                 await self.verify_elsewhere()
             else:
@@ -152,7 +177,9 @@ class Run:
 
     async def one(self, step: Step) -> None:
         self.counts[step.kind] = self.counts.get(step.kind, 0) + 1
+        self.running[step.number] = step.kind
         await self.operate[step.kind](step)
+        del self.running[step.number]
 
     async def fault(self, name: str, seconds: float) -> None:
         """The OSD stands still, or is restarted."""
@@ -200,15 +227,12 @@ class Run:
         self.counts["cancelled"] = self.counts.get("cancelled", 0) + 1
         return "cancelled", None
 
-    def may_be_past(self, first: int, length: int, sizes: set[int]) -> bool:
-        return first + length > min(sizes | self.sizes)
-
     async def change(
         self, step: Step, label: str, values: dict[int, frozenset[int]], call: Callable[[], Any], *, sure: bool = True
     ) -> Change:
-        sizes, last = set(self.sizes), max(values)
         change = self.model.begin(f"#{step.number} {label}", values)
-        outcome, error = await self.attempt(step, call, aiorbd.PastEndOfImage, aiorbd.CompareMismatch)
+        with self.seen_sizes() as sizes:
+            outcome, error = await self.attempt(step, call, aiorbd.PastEndOfImage, aiorbd.CompareMismatch)
         if outcome == "done":
             if sure:
                 self.model.done(change)
@@ -220,7 +244,7 @@ class Run:
             self.model.refused(change)
             raise error
         else:
-            if not self.may_be_past(last, 1, sizes):
+            if max(values) < min(sizes):
                 raise Discrepancy(f"#{step.number} {label}: {error}, but the size is {sizes}")
             self.model.perhaps(change, over=True)
         return change
@@ -235,16 +259,17 @@ class Run:
 
     async def look(self, step: Step, read: Callable[[int, int], Any]) -> None:
         first, length = self.extent(step)
-        sizes, begun = set(self.sizes), self.model.begin_look()
+        begun = self.model.begin_look()
         try:
-            outcome, data = await self.attempt(
-                step, lambda: read(first * self.model.unit, length * self.model.unit),
-                aiorbd.PastEndOfImage, aiorbd.IncompleteReadError,
-            )  # fmt: skip
+            with self.seen_sizes() as sizes:
+                outcome, data = await self.attempt(
+                    step, lambda: read(first * self.model.unit, length * self.model.unit),
+                    aiorbd.PastEndOfImage, aiorbd.IncompleteReadError,
+                )  # fmt: skip
             if outcome == "done":
                 possible = [self.model.allowed(unit, begun) for unit in range(first, first + length)]
                 self.model.check(f"#{step.number} {step.kind} {first}+{length}", data, first, possible)
-            elif outcome == "error" and not self.may_be_past(first, length, sizes):
+            elif outcome == "error" and first + length <= min(sizes):
                 raise Discrepancy(f"#{step.number} {step.kind} {first}+{length}: {data}, but the size is {sizes}")
         finally:
             self.model.end_look(begun)
