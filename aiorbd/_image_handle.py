@@ -30,6 +30,9 @@ LARGEST_IO: Final = (1 << 31) - 1
 class ImageHandle(UpkeepHandle):
     """An ``rbd_image_t`` with the bridge's view of it."""
 
+    native: Any
+    size: int
+
     def __init__(self, ioctx: "IoCtxHandle", spec: str) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
         #: The pool's own, for what is done in the image's pool.

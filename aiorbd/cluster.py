@@ -24,7 +24,7 @@ from aiorbd.errors import PoolNotFound, Target, Timeout
 from aiorbd.insight import ClusterInsight
 from aiorbd.ioctx import IoCtx, open_ioctx
 
-logger = logging.getLogger("aiorbd")
+logger: logging.Logger = logging.getLogger("aiorbd")
 
 #: Seconds `connect` waits for the monitors.
 CONNECT_TIMEOUT: Final = 30.0
