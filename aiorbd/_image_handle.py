@@ -51,13 +51,14 @@ class ImageHandle(UpkeepHandle):
         #: The snapshot that is read; None for the image as it is now.
         self.snapshot: str | None = None
         self.snapshot_id: int | None = None
-        self.read_only: bool = False
+        #: Whether it was opened so, or may have been at a snapshot when librbd answered.
+        self.may_refuse_writes: bool = False
         #: Whether librbd keeps what was read; None while nobody asked.
         self.caches_reads: bool | None = None
 
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
         """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""
-        if code == -errno.EROFS and not self.read_only and self.snapshot_id is None:
+        if code == -errno.EROFS and not self.may_refuse_writes:
             message = "another client keeps the exclusive lock, or the image is not primary"
             raise error_for(code, operation, Target("lock", str(on or self.target)), message)
         return super().raise_for(code, operation, on)
@@ -66,7 +67,7 @@ class ImageHandle(UpkeepHandle):
 
     async def open(self, ioctx: "IoCtxHandle", name: bytes, snapshot: bytes, *, by_id: bool, read_only: bool) -> str:
         """Open, start to listen for header changes, and ask for the size; return the name."""
-        self.read_only = read_only
+        self.may_refuse_writes = read_only
         function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
         arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
         await self.submit(function, self.lib.aiorbd_open, self.bridge.queue, *arguments, keep=self.opened)
@@ -195,6 +196,7 @@ class ImageHandle(UpkeepHandle):
         self.check()
         await checkpoint_if_cancelled()
         c_function = getattr(rbd(), function)
+        self.may_refuse_writes = True
         failed = 0
 
         def call() -> int:
