@@ -58,7 +58,8 @@ class ImageHandle(UpkeepHandle):
 
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
         """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""
-        if code == -errno.EROFS and not self.may_refuse_writes:
+        mine = on is None or (on.kind != "lock" and str(self.target) in str(on))
+        if code == -errno.EROFS and mine and not self.may_refuse_writes:
             message = "another client keeps the exclusive lock, or the image is not primary"
             raise error_for(code, operation, Target("lock", str(on or self.target)), message)
         return super().raise_for(code, operation, on)
