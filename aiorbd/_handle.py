@@ -39,6 +39,12 @@ class Handle(Lifecycle):
         if code < 0:
             if code == -errno.ESHUTDOWN:
                 self.bridge.lose()
+            return self.raise_only(code, operation, on)
+        return code
+
+    def raise_only(self, code: int, operation: str, on: Target | None = None) -> int:
+        """Like `raise_for`, but draw no conclusions for the connection. Any thread."""
+        if code < 0:
             raise error_for(code, operation, on or self.target)
         return code
 
@@ -84,10 +90,14 @@ class Handle(Lifecycle):
         self.check()
         await checkpoint_if_cancelled()
         c_function = getattr(_native.library_of(function), function)
+        also = tuple(also)
+        # Of a copy to another cluster nobody knows which of the two cut its client off.
+        elsewhere = any(handle.bridge is not self.bridge for handle in also)
+        check = self.raise_only if elsewhere else self.raise_for
         job = ProgressJob(
             self,
             function,
-            lambda callback, argument: self.raise_for(
+            lambda callback, argument: check(
                 c_function(self.pointer, *arguments, callback, argument, *after), function, on
             ),
             progress,

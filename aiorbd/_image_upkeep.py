@@ -86,7 +86,8 @@ class UpkeepHandle(Handle):
 
         def ended() -> None:
             self._ceilings.remove(size)
-            self.lib.aiorbd_image_changed(self.native)
+            if self.native is not None:  # closed, while this waited for others
+                self.lib.aiorbd_image_changed(self.native)
 
         shrinks = size < self.size
         self._ceilings.append(size)

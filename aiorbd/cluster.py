@@ -284,12 +284,12 @@ async def _open_cluster(
         raise
     handle.target = Target("cluster", f"cluster {connected.fsid}")
     logger.debug("connected: %s as client.%s, id %d", handle.target, client_id, connected.instance_id)
-    if connected.warning:
-        warnings.warn(connected.warning, RuntimeWarning, stacklevel=2)
-    if cluster_log is not None:
-        try:
+    try:
+        if connected.warning:
+            warnings.warn(connected.warning, RuntimeWarning, stacklevel=2)  # may be an error to the caller
+        if cluster_log is not None:
             await forward_log(handle, cluster_log)
-        except BaseException:
-            handle.begin_close()
-            raise
+    except BaseException:
+        handle.begin_close()
+        raise
     return Cluster(handle, connected.fsid, connected.instance_id, close_timeout)

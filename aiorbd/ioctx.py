@@ -56,7 +56,7 @@ async def open_ioctx(
         )
 
     try:
-        pool_name = await handle.run("rados_ioctx_create", call)
+        pool_name = await handle.run("rados_ioctx_create", call, also=[handle.plain])
     except BaseException:
         handle.begin_close()
         raise

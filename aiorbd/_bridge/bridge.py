@@ -213,8 +213,11 @@ class Bridge:
         except BaseException:
             if records is not None:
                 self._rest = list(records)
-            if operation is not None and operation.waiter is not None:
-                wake(operation)
+            if operation is not None:
+                if operation.waiter is not None:
+                    wake(operation)
+                if not operation.owner.in_flight:
+                    operation.owner.on_idle()
             self._lib.aiorbd_bridge_post(self._queue, -next(self._tokens), 0)
             raise
         if self._release_due:

@@ -69,7 +69,7 @@ class Job(Operation, Generic[T]):
     `also` are handles that C uses as well: they count it as in flight, and so stay open until it is over.
     """
 
-    __slots__ = ("_also", "_function", "began", "error", "name", "note", "on", "result", "token")
+    __slots__ = ("_also", "_function", "began", "begun", "error", "name", "note", "on", "result", "token")
     settles: bool = True
 
     def __init__(
@@ -88,6 +88,7 @@ class Job(Operation, Generic[T]):
         #: For who counts and observes: when it was made, in nanoseconds, and what is to be told.
         self.began: int = time.perf_counter_ns()
         self.note: Any = None
+        self.begun: bool = False
         self._function = function
         self._also = tuple(handle for handle in also if handle is not owner)
         for handle in self._also:
@@ -101,6 +102,7 @@ class Job(Operation, Generic[T]):
     def run(self) -> bool:
         """On the worker thread; return whether it is over. What was abandoned while it queued is not begun."""
         if not self.abandoned:
+            self.begun = True
             try:
                 self.result = self._function()
             except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
@@ -109,7 +111,13 @@ class Job(Operation, Generic[T]):
 
     def outcome(self) -> BaseException | None:
         """On the loop: what it failed with."""
-        return self.error
+        if not self.begun:
+            return error_for(-errno.ECANCELED, self.name, self.on, "given up before it was begun")
+        return self.error or self.refusal()
+
+    def refusal(self) -> BaseException | None:
+        """On the loop: what C answered, where that is not raised on the thread."""
+        return None
 
     def settle(self) -> None:
         """Let the other handles go."""
@@ -132,9 +140,9 @@ class BackgroundJob(Job[int]):
         super().__init__(owner, name, function)
         self._then = then
 
-    def outcome(self) -> BaseException | None:
+    def refusal(self) -> BaseException | None:
         """What C returned, as an error."""
-        return self.error or (error_for(self.result, self.name, self.on) if self.result < 0 else None)
+        return error_for(self.result, self.name, self.on) if self.result < 0 else None
 
     def settle(self) -> None:
         """Go on with what C returned."""

@@ -56,6 +56,7 @@ class Submission(Job[int]):
         """On the worker thread: submit. It is over when the completion's record comes, except if not begun."""
         if self.abandoned:
             return True
+        self.begun = True
         lib, bridge_ffi = _native.bridge(), _native.bridge_ffi
         try:
             completion = lib.aiorbd_completion_new(self.owner.bridge.queue, self.token)
@@ -94,9 +95,9 @@ class Submission(Job[int]):
         super().abandon()
         self._take_back()
 
-    def outcome(self) -> BaseException | None:
+    def refusal(self) -> BaseException | None:
         """What the completion says, as an error."""
-        return self.error or (error_for(self.result, self.name, self.on) if self.result < 0 else None)
+        return error_for(self.result, self.name, self.on) if self.result < 0 else None
 
     def settle(self) -> None:
         """Keep what the completion says."""

@@ -4,6 +4,7 @@ import itertools
 
 import anyio
 import pytest
+from conftest import new_name
 from fix_faults import opened
 
 import aiorbd
@@ -272,3 +273,33 @@ async def test_a_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
         for before, after in itertools.pairwise(upkeep):
             assert before.started + before.seconds * 1e9 <= after.started + 1e6
         assert await clone.size() in {200 << 12, 100 << 12, 20 << 12}
+
+
+async def test_a_shrink_whose_image_closes_while_it_waits(osd):
+    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        name = new_name()
+        await ioctx.create_image(name, 1 << 24)
+        image = await ioctx.open_image(name)
+        await image.write(b"x" * 4096, 0)
+        await image.flush()
+        refused = []
+
+        async def shrink():
+            try:
+                await image.resize(1 << 20)
+            except aiorbd.ClosedError as error:
+                refused.append(error)
+
+        osd.pause()
+        with anyio.move_on_after(0.05):
+            await image.read(0, 4096)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(shrink)
+            await anyio.sleep(0.05)
+            with pytest.raises(aiorbd.CloseTimeout):
+                await image.close(timeout=0.1)
+            osd.resume()
+        assert len(refused) == 1
+        await image.close(timeout=20)
+        async with ioctx.open_image(name) as image:
+            assert await image.size() == 1 << 24

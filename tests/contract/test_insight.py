@@ -3,7 +3,9 @@
 import contextvars
 import logging
 import math
+import threading
 import traceback
+import warnings
 
 import anyio
 import pytest
@@ -239,3 +241,36 @@ async def test_no_key_and_no_data_reaches_a_log_or_an_error(caplog, tmp_path):
     assert len(texts) > 15
     for word in (key, wrong, secret.decode()):
         assert word not in everything
+
+
+async def test_what_was_given_up_before_it_began_is_no_success(cluster, ioctx):
+    """Sixteen calls hold all threads; one more is given up while it queues."""
+    held, told = threading.Event(), []
+    async with anyio.create_task_group() as tasks:
+        for _ in range(16):
+            tasks.start_soon(ioctx._handle.run, "rbd_held", held.wait)
+        await anyio.sleep(0.05)
+        cluster.add_observer(told.append)
+        with anyio.move_on_after(0.05):
+            await ioctx.list_images()
+        assert cluster.stats().queued == 1
+        held.set()
+    await ioctx.drain(timeout=10)
+    (given_up,) = [completed for completed in told if completed.operation == "rbd_list2"]
+    assert given_up.abandoned
+    assert isinstance(given_up.error, aiorbd.OperationCanceled)
+    figures = cluster.stats().operations["rbd_list2"]
+    assert (figures.count, figures.failed) == (1, 1)
+
+
+async def test_a_warning_that_is_an_error_leaves_no_connection(aiorbd_cluster):
+    from aiorbd._bridge import bridge
+
+    before = set(bridge._live)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning):
+            await aiorbd.connect(aiorbd_cluster.conffile, conf={"rados_osd_op_timeout": "2"})
+    with anyio.fail_after(10):
+        while set(bridge._live) - before:
+            await anyio.sleep(0.01)

@@ -131,3 +131,19 @@ async def test_other_connections_are_not_harmed(osd, subject):
             await image.read(0, 1)
         assert not other.blocklisted
         assert image.name in await ioctx.list_images()
+
+
+async def test_a_copy_to_a_cluster_that_cut_us_off(osd, subject, aiorbd_cluster):
+    """Only the other connection is dead then; this one goes on."""
+    other_cluster, other_ioctx, other_image = subject
+    async with aiorbd.connect(aiorbd_cluster.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        name = new_name()
+        await ioctx.create_image(name, 1 << 20)
+        async with ioctx.open_image(name) as image:
+            await image.write(b"x", 0)
+            await cut_off(osd, other_image)
+            with anyio.fail_after(20), pytest.raises(aiorbd.ConnectionShutdown):
+                await image.copy(other_ioctx, new_name())
+            assert not cluster.blocklisted
+            assert await image.read(0, 1) == b"x"
+    assert not other_cluster.blocklisted  # it has not been asked itself yet
