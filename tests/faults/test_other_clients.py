@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
 import anyio
 import pytest
@@ -134,28 +135,37 @@ async def test_an_image_in_the_trash_that_is_open(ioctx, make_image):
 
 @pytest.mark.slow
 async def test_a_client_that_died_still_watches(osd):
-    """Its watch lives for half a minute: patience removes the image, without it we say who it was."""
-    name = new_name()
+    """Its watch lives for half a minute: patience removes the image, without it we say who it was.
+
+    Where it had the exclusive lock as well, librbd itself waits until it may break that.
+    """
+    watched, locked = new_name(), new_name()
     program = """
 import sys, anyio, aiorbd
 async def main():
     async with aiorbd.connect(sys.argv[1]) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        async with ioctx.open_image(sys.argv[2]) as image:
-            await image.write(b"x", 0)
+        async with ioctx.open_image(sys.argv[2]) as watched, ioctx.open_image(sys.argv[3]) as locked:
+            await watched.read(0, 1)
+            await locked.write(b"x", 0)
             print("open", flush=True)
             await anyio.sleep(60)
 anyio.run(main)
 """
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        await ioctx.create_image(name, 1 << 20)
-        process = subprocess.Popen([sys.executable, "-c", program, osd.conffile, name], stdout=subprocess.PIPE)
+        await ioctx.create_image(watched, 1 << 20)
+        await ioctx.create_image(locked, 1 << 20)
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, osd.conffile, watched, locked], stdout=subprocess.PIPE
+        )
         assert process.stdout.readline() == b"open\n"
         process.kill()
         process.communicate()
         with pytest.raises(aiorbd.ImageBusy, match=r"open at 127\.0\.0\.1:0/\d+"):
-            await ioctx.remove_image(name)
-        await ioctx.remove_image(name, retry_for=60)
-        assert name not in await ioctx.list_images()
+            await ioctx.remove_image(watched)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(ioctx.remove_image, watched, retry_for=60))
+            tasks.start_soon(ioctx.remove_image, locked)
+        assert not {watched, locked} & set(await ioctx.list_images())
 
 
 async def test_a_pool_is_deleted_under_open_handles(aiorbd_cluster):
