@@ -31,10 +31,11 @@ def _options(handle: ImageHandle) -> dict[str, str]:
 
 async def require_no_read_cache(handle: ImageHandle, operation: str) -> None:
     """Raise when librbd would go on to answer reads with what was there before; asks once for each image."""
-    if handle.caches_reads is None:
-        options = await handle.run(_FUNCTION, lambda: _options(handle))
-        policy = options.get("rbd_cache_policy", "")
-        handle.caches_reads = options.get("rbd_cache") == "true" and policy != "writearound"
+    async with handle.asking_policy:  # however many want to know: each would hold a thread
+        if handle.caches_reads is None:
+            options = await handle.run(_FUNCTION, lambda: _options(handle))
+            policy = options.get("rbd_cache_policy", "")
+            handle.caches_reads = options.get("rbd_cache") == "true" and policy != "writearound"
     if handle.caches_reads:
         message = "librbd's cache would not notice: set rbd_cache_policy to writearound, or rbd_cache to false"
         raise OperationNotSupported(errno.EOPNOTSUPP, message, operation, str(handle.target))

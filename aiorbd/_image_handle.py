@@ -55,6 +55,7 @@ class ImageHandle(UpkeepHandle):
         self.may_refuse_writes: bool = False
         #: Whether librbd keeps what was read; None while nobody asked.
         self.caches_reads: bool | None = None
+        self.asking_policy = anyio.Lock()
 
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
         """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""

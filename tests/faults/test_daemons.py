@@ -25,7 +25,9 @@ async def test_an_osd_that_stands_still_for_half_a_minute(osd):
         cluster = image._handle._parent._parent
         await image.write(os.urandom(2 << 20), 0)
         await image.flush()
-        async with anyio.create_task_group() as tasks:  # whatever is started once is started now
+        with pytest.raises(aiorbd.CompareMismatch):  # whatever is asked or started once is asked and started now
+            await image.compare_and_write(b"?" * 512, b"!" * 512, 0)
+        async with anyio.create_task_group() as tasks:
             for number in range(256):
                 tasks.start_soon(image.read, number * 4096, 4096)
         before = descriptors(), threads()
