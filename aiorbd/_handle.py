@@ -61,13 +61,25 @@ class Handle(Lifecycle):
         return await self.bridge.call(Job(self, operation, function, on=on, also=also))
 
     async def call(
-        self, function: str, *arguments: Any, on: Target | None = None, also: Iterable[Lifecycle] = ()
+        self,
+        function: str,
+        *arguments: Any,
+        on: Target | None = None,
+        also: Iterable[Lifecycle] = (),
+        first: Callable[[], object] | None = None,
     ) -> int:
-        """Call one C function, which blocks and takes this handle first, on a worker thread."""
+        """Call one C function, which blocks and takes this handle first, on a worker thread.
+
+        `first` is called there just before it, and may raise.
+        """
         c_function = getattr(_native.library_of(function), function)
-        return await self.run(
-            function, lambda: self.raise_for(c_function(self.pointer, *arguments), function, on), on=on, also=also
-        )
+
+        def call() -> int:
+            if first is not None:
+                first()
+            return self.raise_for(c_function(self.pointer, *arguments), function, on)
+
+        return await self.run(function, call, on=on, also=also)
 
     async def call_with_progress(
         self,
@@ -79,6 +91,7 @@ class Handle(Lifecycle):
         begin: Callable[[], None] | None = None,
         after: tuple[Any, ...] = (),
         also: Iterable[Lifecycle] = (),
+        first: Callable[[], object] | None = None,
         stoppable: bool = True,
     ) -> int:
         """Call one C function like `call`; a progress callback and its argument go last, but for `after`.
@@ -94,12 +107,16 @@ class Handle(Lifecycle):
         # Of a copy to another cluster nobody knows which of the two cut its client off.
         elsewhere = any(handle.bridge is not self.bridge for handle in also)
         check = self.raise_only if elsewhere else self.raise_for
+
+        def call(callback: Any, argument: Any) -> int:
+            if first is not None:
+                first()
+            return check(c_function(self.pointer, *arguments, callback, argument, *after), function, on)
+
         job = ProgressJob(
             self,
             function,
-            lambda callback, argument: check(
-                c_function(self.pointer, *arguments, callback, argument, *after), function, on
-            ),
+            call,
             progress,
             on=on,
             ended=ended,
@@ -110,10 +127,17 @@ class Handle(Lifecycle):
             begin()
         return await self.bridge.call(job)
 
-    async def get(self, function: str, out_type: str, *arguments: Any, on: Target | None = None) -> Any:
+    async def get(
+        self,
+        function: str,
+        out_type: str,
+        *arguments: Any,
+        on: Target | None = None,
+        first: Callable[[], object] | None = None,
+    ) -> Any:
         """Call one C function like `call`, and return what it put into its last argument."""
         out = ffi.new(out_type)
-        await self.call(function, *arguments, out, on=on)
+        await self.call(function, *arguments, out, on=on, first=first)
         return out[0]
 
     async def get_string(

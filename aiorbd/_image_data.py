@@ -32,6 +32,7 @@ class ImageData(Resource):
 
         Raises:
             PastEndOfImage: They do not all lie within the image.
+            IncompleteReadError: The image shrank while it was read.
 
         Implements: rbd_aio_read2
         """

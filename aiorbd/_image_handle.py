@@ -15,7 +15,16 @@ from aiorbd._bridge.source import Source
 from aiorbd._image_upkeep import UpkeepHandle
 from aiorbd._marshal import grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
-from aiorbd.errors import IncompleteReadError, InvalidArgument, PastEndOfImage, RbdError, Target, error_for
+from aiorbd.errors import (
+    ClosedError,
+    ImageShrank,
+    IncompleteReadError,
+    InvalidArgument,
+    PastEndOfImage,
+    RbdError,
+    Target,
+    error_for,
+)
 from aiorbd.models import Layout
 
 if TYPE_CHECKING:
@@ -46,7 +55,6 @@ class ImageHandle(UpkeepHandle):
         self._refreshing = anyio.Lock()
         self._asking = False
         self._answer = 0
-        self._asked = (0, 0)
         self.layout: Layout = Layout(1, 1, 1, "", -1)
         #: The snapshot that is read; None for the image as it is now.
         self.snapshot: str | None = None
@@ -55,7 +63,7 @@ class ImageHandle(UpkeepHandle):
         self.may_refuse_writes: bool = False
         #: Whether librbd keeps what was read; None while nobody asked.
         self.caches_reads: bool | None = None
-        self.asking_policy = anyio.Lock()
+        self.asking_policy: anyio.Lock = anyio.Lock()
 
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
         """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""
@@ -308,22 +316,33 @@ class ImageHandle(UpkeepHandle):
     ) -> int:
         """Like `io`, for what changes the image: not begun when the task is cancelled already."""
         await checkpoint_if_cancelled()
+        generation = self.lib.aiorbd_image_generation(self.native)
         try:
             value = await self.io(operation, submit, offset, length, keep, *arguments)
         except InvalidArgument:
             await self._require_still(operation, offset, length)
             raise
-        if self.lib.aiorbd_image_is_stale(self.native):
+        if self.native is not None and self.lib.aiorbd_image_generation(self.native) != generation:
             await self._require_still(operation, offset, length)
         return value
 
     async def _require_still(self, operation: str, offset: int, length: int) -> None:
-        """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused."""
-        if self.lib.aiorbd_image_is_stale(self.native):
-            await self.refresh(if_stale=True)
-        if offset + length > self.size:
-            message = f"the image shrank to {self.size} bytes meanwhile: what lies beyond is not there"
-            raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
+        """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused.
+
+        librbd is asked: what a shrink of our own will end with does not count, since it waits for this.
+        """
+        try:
+            if self.lib.aiorbd_image_is_stale(self.native):
+                await self.refresh(if_stale=True)
+        except ClosedError:  # it is done, and closing waited for it
+            return
+        except RbdError as error:
+            error.add_note("The operation itself was done; whether the image shrank under it is not known.")
+            raise
+        size = self._asked[1]
+        if offset + length > size:
+            message = f"the image shrank to {size} bytes meanwhile: what lies beyond is not there"
+            raise ImageShrank(errno.EINVAL, message, operation, self.describe(offset, length))
 
     # -- closing -------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from aiorbd import _native
+from aiorbd._bridge.operation import Job
 from aiorbd._bridge.progress import Progress
 from aiorbd._handle import Handle
 from aiorbd.errors import Target
@@ -30,7 +31,25 @@ class UpkeepHandle(Handle):
         self.size: int = 0
         #: What shrinks that are under way may end with.
         self._ceilings: list[int] = []
+        #: The generation and size of librbd's last answer.
+        self._asked = (0, 0)
         self._maintaining = False
+
+    async def unclaimed(self) -> None:
+        """Wait until nothing works on all objects."""
+        self.check()
+        while self._maintaining:
+            await self.wait_until(lambda: not self._maintaining, None)
+            self.check()
+
+    def claim(self) -> None:
+        """On the loop: something begins to work on all objects."""
+        self._maintaining = True
+
+    def unclaim(self) -> None:
+        """On the loop: it is over."""
+        self._maintaining = False
+        self.wake_waiters()
 
     async def maintain(
         self,
@@ -40,27 +59,24 @@ class UpkeepHandle(Handle):
         on: Target | None = None,
         begin: Callable[[], None] | None = None,
         ended: Callable[[], None] | None = None,
+        first: Callable[[], object] | None = None,
         stoppable: bool = True,
     ) -> None:
         """Call what works on all objects, like `call_with_progress`, once no other such call is under way."""
-        self.check()
-        while self._maintaining:
-            await self.wait_until(lambda: not self._maintaining, None)
-            self.check()
+        await self.unclaimed()
 
         def started() -> None:
-            self._maintaining = True
+            self.claim()
             if begin is not None:
                 begin()
 
         def over() -> None:
-            self._maintaining = False
             if ended is not None:
                 ended()
-            self.wake_waiters()
+            self.unclaim()
 
         await self.call_with_progress(
-            function, *arguments, progress=progress, on=on, begin=started, ended=over, stoppable=stoppable
+            function, *arguments, progress=progress, on=on, begin=started, ended=over, first=first, stoppable=stoppable
         )
 
     async def call_that_shrinks(
@@ -70,6 +86,7 @@ class UpkeepHandle(Handle):
         *arguments: Any,
         progress: Progress | None,
         on: Target | None = None,
+        first: Callable[[], object] | None = None,
         stoppable: bool = True,
     ) -> None:
         """Call what may end with a smaller size, which counts from the start: librbd clips from then on.
@@ -89,14 +106,22 @@ class UpkeepHandle(Handle):
             if self.native is not None:  # closed, while this waited for others
                 self.lib.aiorbd_image_changed(self.native)
 
-        shrinks = size < self.size
+        # Not less than what is known: a shrink that was given up has lowered that already.
+        shrinks = size < max(self.size, self._asked[1])
         self._ceilings.append(size)
         self.size = min(self.size, size)
         try:
             if shrinks:
-                await self.bridge.wait_for_io(self)
+                await self.wait_for(lambda operation: not isinstance(operation, Job), None)
             await self.maintain(
-                function, *arguments, progress=progress, on=on, begin=begin, ended=ended, stoppable=stoppable
+                function,
+                *arguments,
+                progress=progress,
+                on=on,
+                begin=begin,
+                ended=ended,
+                first=first,
+                stoppable=stoppable,
             )
         except BaseException:
             if not begun:

@@ -19,6 +19,7 @@ from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Targ
 
 if TYPE_CHECKING:
     from aiorbd._bridge.bridge import Bridge
+    from aiorbd._bridge.operation import Operation
 
 logger = logging.getLogger("aiorbd")
 
@@ -54,6 +55,8 @@ class Lifecycle:
         self.pointer: Any = None
         self.state: State = State.OPEN
         self.in_flight: int = 0
+        #: How many tasks wait for some of what is in flight: they are told of each that ends.
+        self.awaited: int = 0
         self._is_current = bridge.loop.is_current
         self._parent = parent
         self._children: set[Lifecycle] = set()
@@ -62,6 +65,7 @@ class Lifecycle:
         self._shutting = False
         self._shut_failed = False
         self._overdue = False
+        self._closers = 0
         self._close_error: RbdError | None = None
 
     def take(self, pointer: Any) -> None:
@@ -117,16 +121,26 @@ class Lifecycle:
             self.bridge.loop.wake(waiter)
 
     def on_idle(self) -> None:
-        """On the loop: the last operation ended."""
+        """On the loop: the last operation ended, or one while somebody waits for some of them."""
         if self._waiters:
             self.wake_waiters()
         self._advance()
 
+    async def wait_for(self, counts: "Callable[[Operation], bool]", timeout: float | None) -> int:
+        """Wait for some of what is in flight now, not for what comes after it; return how many still are."""
+        running = [operation for operation in self.bridge.running(self) if counts(operation)]
+        self.awaited += 1
+        try:
+            await self.wait_until(lambda: all(op.value is not None or not op.ends for op in running), timeout)
+        finally:
+            self.awaited -= 1
+        return sum(operation.value is None and operation.ends for operation in running)
+
     async def drain(self, timeout: float | None) -> None:
-        """Wait until nothing is in flight."""
+        """Wait until what is in flight now is done."""
         self.check_loop()
-        if not await self.wait_until(lambda: not self.in_flight, timeout):
-            message = f"{self.in_flight} operations still in flight after {timeout} s"
+        if left := await self.wait_for(lambda _: True, timeout):
+            message = f"{left} operations still in flight after {timeout} s"
             raise Timeout(errno.ETIMEDOUT, message, "drain", str(self.target))
 
     # -- closing -------------------------------------------------------------------------------
@@ -173,7 +187,7 @@ class Lifecycle:
         logger.debug("closed: %s", self.target)
         if code < 0:
             self._close_error = error_for(code, operation, self.target)
-            if self._overdue:  # nobody waits for it any more
+            if not self._closers:  # who else would hear of it
                 logger.warning("closing in the background: %s", self._close_error)
         self.wake_waiters()
         if self._parent is not None:
@@ -190,7 +204,12 @@ class Lifecycle:
         self.check_loop()
         self.begin_close()
         self._try_again()
-        if not await self.wait_until(lambda: self.state is State.CLOSED, timeout):
+        self._closers += 1
+        try:
+            closed = await self.wait_until(lambda: self.state is State.CLOSED, timeout)
+        finally:
+            self._closers -= 1
+        if not closed:
             self._overdue = True
             raise CloseTimeout(
                 errno.ETIMEDOUT,

@@ -37,7 +37,9 @@ class Resource:
         return self._handle.in_flight
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Wait until no operation is in flight, abandoned ones included.
+        """Wait until all operations that are in flight now are done, abandoned ones included.
+
+        What begins meanwhile is not waited for, nor is a diff that somebody iterates over.
 
         Raises:
             Timeout: Some still are after `timeout` seconds (None waits for ever).

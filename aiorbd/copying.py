@@ -119,8 +119,15 @@ class ImageCopies(Resource):
         other = image._handle
         other.check()
         await self._handle.refresh()  # a snapshot that is gone would be copied as nothing
+        await other.unclaimed()  # it must not shrink meanwhile
         await self._handle.call_with_progress(
-            "rbd_copy_with_progress2", other.pointer, progress=progress, on=other.target, also=[other]
+            "rbd_copy_with_progress2",
+            other.pointer,
+            progress=progress,
+            on=other.target,
+            also=[other],
+            begin=other.claim,
+            ended=other.unclaim,
         )
 
     async def deep_copy(

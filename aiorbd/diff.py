@@ -9,9 +9,10 @@ from aiorbd._image_handle import ImageHandle
 from aiorbd._marshal import encode_name, number
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd._resource import Resource
-from aiorbd.errors import PastEndOfImage, SnapshotNotFound, Target
+from aiorbd._snapshot_ids import require_id, snapshot_target
+from aiorbd.errors import PastEndOfImage, Target
 from aiorbd.models import Extent
-from aiorbd.snapshots import Snapshot, name_of, snapshot_target
+from aiorbd.snapshots import Snapshot, name_of
 
 #: Extents that librbd may be ahead of the loop; 24 bytes each.
 AHEAD: Final = 4096
@@ -52,6 +53,11 @@ class _Walk(Job[int]):
         count: int = self._lib.aiorbd_diff_take(self._diff, numbers, BATCH)
         return count
 
+    @property
+    def ends(self) -> bool:  # type: ignore[override]
+        """Whether it comes to its end without its reader, who may be waiting for other things."""
+        return self._stopped
+
     def settle(self) -> None:
         """Tell whoever iterates that this is all."""
         self.let_go()
@@ -85,9 +91,14 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
     if rest < 0 or wanted > rest:
         message = f"past the end of the image, which has {out[0]} bytes"
         raise PastEndOfImage(errno.EINVAL, message, "rbd_diff_iterate2", str(handle.target))
+
+    def require_since() -> None:
+        if arguments.since_id is not None:
+            require_id(handle, arguments.since, arguments.since_id, arguments.target)
+
     if wanted <= 0:  # of an empty range, librbd 16.2 aborts the process in some cases
         return 0
-    _require_since(handle, arguments)
+    require_since()
     code = rbd().rbd_diff_iterate2(
         handle.pointer,
         arguments.since if arguments.since is not None else ffi.NULL,
@@ -99,20 +110,9 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
         ffi.cast("void *", diff),
     )
     result = handle.raise_for(code, "rbd_diff_iterate2", arguments.target)
-    _require_since(handle, arguments)
+    require_since()
     handle.require_view()
     return result
-
-
-def _require_since(handle: ImageHandle, arguments: _Arguments) -> None:
-    """On a worker thread: librbd goes by the name, which may have come to belong to another snapshot."""
-    if arguments.since_id is not None:
-        out = ffi.new("uint64_t *")
-        code = rbd().rbd_snap_get_id(handle.pointer, arguments.since, out)
-        handle.raise_for(code, "rbd_snap_get_id", arguments.target)
-        if out[0] != arguments.since_id:
-            message = f"the name now belongs to another snapshot: this one's id is {arguments.since_id}"
-            raise SnapshotNotFound(errno.ENOENT, message, "rbd_snap_get_id", str(arguments.target))
 
 
 class Diff(Stream[Extent]):
@@ -132,7 +132,7 @@ class Diff(Stream[Extent]):
         self._numbers = bridge_ffi.new("uint64_t[]", 3 * BATCH)
         self._walk: _Walk | None = None
 
-    def _begin(self) -> None:
+    async def _go_on(self) -> None:
         if self._walk is None:
             self._handle.check()
             walk = _Walk(self._handle, self._source, self._arguments)

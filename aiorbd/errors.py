@@ -194,7 +194,11 @@ class ArgumentOutOfRange(InvalidArgument):
 
 
 class PastEndOfImage(InvalidArgument):
-    """Offset and length do not lie within the image. Nothing was read or written."""
+    """Offset and length do not lie within the image. Nothing was read or written, but see `ImageShrank`."""
+
+
+class ImageShrank(PastEndOfImage):
+    """The image shrank while it was written to: what lies within its new size may have been written."""
 
 
 class IncompleteReadError(RbdError):

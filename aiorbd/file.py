@@ -38,6 +38,7 @@ class ImageFile:
         self._position = 0
         self._turn = anyio.Lock()
         self._closed = False
+        self._flushed = False  # for the last time
 
     @property
     def closed(self) -> bool:
@@ -151,10 +152,12 @@ class ImageFile:
         await self._image.flush()
 
     async def aclose(self) -> None:
-        """Flush, and close the file; the image stays open."""
-        if not self._closed:
-            self._closed = True
-            await self._image.flush()
+        """Flush, and close the file; the image stays open. Can be called again when the flush failed."""
+        async with self._turn:
+            if not self._flushed:
+                self._closed = True
+                await self._image.flush()
+                self._flushed = True
 
     def __aiter__(self) -> Self:
         return self
@@ -187,6 +190,7 @@ class BlockingImageFile(io.RawIOBase):
         self._loop: EventLoopToken = current_token()
         self._loop_thread = threading.get_ident()
         self._dirty = False
+        self._flushing = threading.Lock()
 
     def _check_thread(self) -> None:
         if self.closed:
@@ -236,8 +240,10 @@ class BlockingImageFile(io.RawIOBase):
         """
         copy = bytes(memoryview(data))  # see `readinto`
         self._check_thread()
-        self._dirty = True  # before: what fails may have been written in part
-        return int(self._run(self._file.write, copy))
+        try:
+            return int(self._run(self._file.write, copy))
+        finally:  # also what failed may have been written in part; and a flush in the meantime did not cover it
+            self._dirty = True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move to an offset; return the position."""
@@ -257,16 +263,21 @@ class BlockingImageFile(io.RawIOBase):
     def flush(self) -> None:
         """Make durable what was written.
 
+        `io.BufferedWriter.flush` only writes: call ``raw.flush()`` after it.
+
         Implements: rbd_aio_flush
         """
-        if self._dirty and not self.closed:
-            self._check_thread()
-            self._dirty = False  # before: what another thread writes meanwhile is not part of this flush
-            try:
-                self._run(self._file.flush)
-            except BaseException:
-                self._dirty = True
-                raise
+        if self.closed:
+            return
+        with self._flushing:  # whose flush it is that another thread waits for
+            if self._dirty:
+                self._check_thread()
+                self._dirty = False  # before: what another thread writes meanwhile is not part of this flush
+                try:
+                    self._run(self._file.flush)
+                except BaseException:
+                    self._dirty = True
+                    raise
 
     def close(self) -> None:
         """Flush what was written, and close the file; the image stays open.

@@ -1,5 +1,6 @@
 """RADOS objects beside images: what block clients keep their own state in."""
 
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,7 @@ from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import encode_name, invalid, number, readable, take_buffer, utc
 from aiorbd._native import bridge_ffi, ffi, rados
 from aiorbd._resource import Opening, Topic
-from aiorbd.errors import Target, Timeout, error_for
+from aiorbd.errors import OperationNotSupported, Target, Timeout, error_for
 from aiorbd.models import NotifyReply, NotifyResult, ObjectStat
 from aiorbd.object_watch import ObjectWatch, open_watch
 
@@ -213,6 +214,9 @@ class Objects(Topic[IoCtxHandle]):
             handle.raise_for(page.result[0], "rados_read_op_omap_get_vals2", on)
             entries = page.entries()
             last = entries[-1][0] if page.more[0] and entries else None
+            if last is not None and "\0" in last:
+                message = "librados cannot go on after an omap key that contains NUL"
+                raise OperationNotSupported(errno.EOPNOTSUPP, message, function, str(on))
             return entries
 
         return Listing(next_page)

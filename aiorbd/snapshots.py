@@ -1,17 +1,16 @@
 """Snapshots of an open image."""
 
-import errno
 from datetime import datetime
-from typing import Any
 
 from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_handle import ImageHandle
-from aiorbd._marshal import decode, encode_name, encode_new_name, grow, grow_string, number, utc
+from aiorbd._marshal import decode, encode_name, encode_new_name, number, utc
 from aiorbd._native import ffi, rbd
 from aiorbd._resource import Resource
+from aiorbd._snapshot_ids import name_by_id, require_id, size_by_id, snapshot_target
 from aiorbd.enums import SnapshotCreateFlag, SnapshotNamespaceType, SnapshotRemoveFlag
-from aiorbd.errors import SnapshotNotFound, Target
+from aiorbd.errors import Target
 
 
 class Snapshot:
@@ -48,14 +47,9 @@ class Snapshot:
     def _encoded(self) -> bytes:
         return encode_name(self.name, "snapshot name", "rbd_snap_get_id")
 
-    async def _require(self) -> bytes:
-        """Return the name for C, once it is this snapshot's: another client may have given it to another one."""
-        encoded = self._encoded
-        found = await self._handle.get("rbd_snap_get_id", "uint64_t *", encoded, on=self._target)
-        if found != self.id:
-            message = f"the name now belongs to another snapshot: this one's id is {self.id}"
-            raise SnapshotNotFound(errno.ENOENT, message, "rbd_snap_get_id", str(self._target))
-        return encoded
+    def _require(self) -> None:
+        """On a worker thread: raise when another client gave the name to another snapshot."""
+        require_id(self._handle, self._encoded, self.id, self._target)
 
     @property
     def _target(self) -> Target:
@@ -69,7 +63,7 @@ class Snapshot:
 
         Implements: rbd_snap_protect
         """
-        await self._handle.call("rbd_snap_protect", await self._require(), on=self._target)
+        await self._handle.call("rbd_snap_protect", self._encoded, on=self._target, first=self._require)
 
     async def unprotect(self) -> None:
         """Let it be removed again. When cancelled, the outcome is unknown.
@@ -80,14 +74,15 @@ class Snapshot:
 
         Implements: rbd_snap_unprotect
         """
-        await self._handle.call("rbd_snap_unprotect", await self._require(), on=self._target)
+        await self._handle.call("rbd_snap_unprotect", self._encoded, on=self._target, first=self._require)
 
     async def is_protected(self) -> bool:
         """Tell whether it is protected.
 
         Implements: rbd_snap_is_protected
         """
-        return bool(await self._handle.get("rbd_snap_is_protected", "int *", await self._require(), on=self._target))
+        function = "rbd_snap_is_protected"
+        return bool(await self._handle.get(function, "int *", self._encoded, on=self._target, first=self._require))
 
     async def remove(self, flags: SnapshotRemoveFlag | int = 0, *, progress: Progress | None = None) -> None:
         """Remove it. When cancelled, the outcome is unknown.
@@ -104,7 +99,7 @@ class Snapshot:
         """
         number(flags, "flags", "rbd_snap_remove2", self._target, bits=32)
         await self._handle.call_with_progress(
-            "rbd_snap_remove2", await self._require(), flags, progress=progress, on=self._target
+            "rbd_snap_remove2", self._encoded, flags, progress=progress, on=self._target, first=self._require
         )
 
     async def remove_by_id(self) -> None:
@@ -131,7 +126,7 @@ class Snapshot:
         """
         encoded = encode_new_name(new_name, "new snapshot name", "rbd_snap_rename")
         on = Target("snapshot", f"{self._target}, new name {new_name!r}")
-        await self._handle.call("rbd_snap_rename", await self._require(), encoded, on=on)
+        await self._handle.call("rbd_snap_rename", self._encoded, encoded, on=on, first=self._require)
         self.name = new_name
 
     async def rollback(self, *, progress: Progress | None = None) -> None:
@@ -154,9 +149,10 @@ class Snapshot:
         await self._handle.call_that_shrinks(
             "rbd_snap_rollback_with_progress",
             self.size,
-            await self._require(),
+            self._encoded,
             progress=progress,
             on=self._target,
+            first=self._require,
             stoppable=False,
         )
 
@@ -181,7 +177,7 @@ class Snapshot:
         handle, target = self._handle, self._target
 
         def call() -> datetime:
-            _name_of(handle, self.id)  # of an id that is not there, librbd 16.2 aborts the process
+            name_by_id(handle, self.id)  # of an id that is not there, librbd 16.2 aborts the process
             out = ffi.new("struct timespec *")
             handle.raise_for(
                 rbd().rbd_snap_get_timestamp(handle.pointer, self.id, out), "rbd_snap_get_timestamp", target
@@ -279,7 +275,7 @@ class ImageSnapshots(Resource):
                 out = ffi.new("uint64_t *")
                 handle.raise_for(rbd().rbd_snap_get_id(handle.pointer, encoded, out), "rbd_snap_get_id", on)
                 found = out[0]
-            return Snapshot(handle, found, _name_of(handle, found), _size_of(handle, found, on))
+            return Snapshot(handle, found, name_by_id(handle, found), size_by_id(handle, found, on))
 
         return await handle.run("rbd_snap_get_id", call, on=on)
 
@@ -332,17 +328,12 @@ _NO_LIMIT = (1 << 64) - 1
 
 async def require_name(snapshot: Snapshot) -> None:
     """Raise when the name of a snapshot has come to belong to another one."""
-    await snapshot._require()
+    await snapshot._handle.run("rbd_snap_get_id", snapshot._require, on=snapshot._target)
 
 
 def name_of(snapshot: str | Snapshot) -> str:
     """Return a snapshot's name, however it was given."""
     return snapshot.name if isinstance(snapshot, Snapshot) else snapshot
-
-
-def snapshot_target(handle: ImageHandle, name: str | None, snapshot_id: int | None = None) -> Target:
-    """Name a snapshot in errors."""
-    return handle.about("snapshot", f"snapshot {name!r}" if name is not None else f"snapshot id {snapshot_id}")
 
 
 def _which(handle: ImageHandle, name: str | None, snapshot_id: int | None) -> tuple[bytes | None, int]:
@@ -363,34 +354,7 @@ async def set_snapshot(handle: ImageHandle, name: str | None = None, snapshot_id
     on = snapshot_target(handle, name, snapshot_id)
     if encoded is not None:
         known = await handle.get("rbd_snap_get_id", "uint64_t *", encoded, on=on)
-    found = name if name is not None else await handle.run("rbd_snap_get_name", lambda: _name_of(handle, known), on=on)
-    await handle.switch("rbd_snap_set_by_id", known, found, known, on)
-
-
-def _name_of(handle: ImageHandle, snapshot_id: int) -> str:
-    """On a worker thread."""
-    on = snapshot_target(handle, None, snapshot_id)
-    return grow_string(
-        lambda buffer, size: rbd().rbd_snap_get_name(handle.pointer, snapshot_id, buffer, ffi.new("size_t *", size)),
-        lambda code: handle.raise_for(code, "rbd_snap_get_name", on),
+    found = (
+        name if name is not None else await handle.run("rbd_snap_get_name", lambda: name_by_id(handle, known), on=on)
     )
-
-
-def _size_of(handle: ImageHandle, snapshot_id: int, on: Target) -> int:
-    """On a worker thread: the list is the only place that has it."""
-
-    def read(size: int) -> tuple[int, Any]:
-        items, count = ffi.new("rbd_snap_info_t[]", size), ffi.new("int *", size)
-        code = rbd().rbd_snap_list(handle.pointer, items, count)
-        if code < 0:
-            return code, None
-        try:
-            return code, next((items[index].size for index in range(code) if items[index].id == snapshot_id), None)
-        finally:
-            if code:
-                rbd().rbd_snap_list_end(items)
-
-    size = grow(read, 256)
-    if size is None:
-        raise SnapshotNotFound(errno.ENOENT, "no such snapshot", "rbd_snap_list", str(on))
-    return int(size)
+    await handle.switch("rbd_snap_set_by_id", known, found, known, on)

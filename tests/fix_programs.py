@@ -77,6 +77,6 @@ def start(request, osd):
 
 def finish(process, seconds):
     begin = time.perf_counter()
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=seconds + 30)
     assert time.perf_counter() - begin < seconds, errors
     return process.returncode, output, errors

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import anyio
-
 from aiorbd import _native
 from aiorbd._bridge.loops import Loop
 from aiorbd._bridge.observation import READS, WRITES, ZEROES, Note, NotedOperation, Tally
@@ -124,16 +122,11 @@ class Bridge:
 
     def submissions(self, owner: "Lifecycle") -> list[Submission]:
         """Return what one handle has asked librados for, and is not done."""
-        running = self._operations.values()
-        return [operation for operation in running if isinstance(operation, Submission) and operation.owner is owner]
+        return [operation for operation in self.running(owner) if isinstance(operation, Submission)]
 
-    async def wait_for_io(self, owner: "Lifecycle") -> None:
-        """Wait until what one handle has submitted by now is done; what needs a thread does not count."""
-        running = [op for op in self._operations.values() if op.owner is owner and not isinstance(op, Job)]
-        pause = 0.0005
-        while any(operation.value is None for operation in running):
-            await anyio.sleep(pause)
-            pause = min(2 * pause, 0.05)
+    def running(self, owner: "Lifecycle") -> list[Operation]:
+        """Return what is in flight for one handle."""
+        return [op for op in self._operations.values() if op.owner is owner or op.uses(owner)]
 
     def start(self, job: Job[Any], *, urgent: bool = False) -> None:
         """Hand a job to a worker thread; what is urgent waits for no other job."""
@@ -204,7 +197,7 @@ class Bridge:
                         self._settle(operation)
                     if operation.waiter is not None:
                         wake(operation)
-                    if not owner.in_flight:
+                    if not owner.in_flight or owner.awaited:
                         owner.on_idle()
                 except Exception:
                     # A defect of ours: the rest of the batch must not pay for it.

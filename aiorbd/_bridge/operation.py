@@ -31,6 +31,8 @@ class Operation:
 
     #: Whether `settle` has anything to do; spares the hot path a call.
     settles: bool = False
+    #: Whether it comes to its end by itself.
+    ends: bool = True
 
     def __init__(self, owner: "Lifecycle", keep: object = None) -> None:
         self.owner: Lifecycle = owner
@@ -46,6 +48,10 @@ class Operation:
 
     def settle(self) -> None:
         """On the loop, at completion, before the task that waits is woken."""
+
+    def uses(self, handle: "Lifecycle") -> bool:
+        """Tell whether it counts for that handle as well."""
+        return False
 
 
 class Step(Operation):
@@ -99,6 +105,10 @@ class Job(Operation, Generic[T]):
         self.result: T
         self.error: BaseException | None = None
 
+    def uses(self, handle: "Lifecycle") -> bool:
+        """Tell whether it counts for that handle as well."""
+        return handle in self._also
+
     def run(self) -> bool:
         """On the worker thread; return whether it is over. What was abandoned while it queued is not begun."""
         if not self.abandoned:
@@ -127,7 +137,7 @@ class Job(Operation, Generic[T]):
         """On the loop: it is over, or was refused, and C uses nothing of it."""
         for handle in self._also:
             handle.in_flight -= 1
-            if not handle.in_flight:
+            if not handle.in_flight or handle.awaited:
                 handle.on_idle()
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
 
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aiorbd._bridge.loops import Loop
 from aiorbd.errors import UsageError
@@ -83,8 +83,8 @@ class Stream(Generic[T]):
         """Take what has arrived, not more than is handled in a millisecond."""
         raise NotImplementedError
 
-    def _begin(self) -> None:
-        """Before the first wait."""
+    async def _go_on(self) -> None:
+        """Before anything is handed out or waited for: begin, or see to it that more comes."""
 
     def __aiter__(self) -> Self:
         return self
@@ -93,18 +93,20 @@ class Stream(Generic[T]):
         if self._batch and not self._closed:
             return self._batch.popleft()
         self._check()
-        await checkpoint()  # once a batch: others have their turn, and a cancellation is seen
-        source = self._source
-        if not self._closed:
-            self._begin()
+        await checkpoint_if_cancelled()
+        source, waited = self._source, False
         while not self._closed:
             ended = source.ended  # looked at first: what came before the end is not left behind
             self._batch.extend(self._take())
+            await self._go_on()
             if self._batch:
+                if not waited:  # once a batch: others have their turn, and a cancellation is seen
+                    await checkpoint()
                 return self._batch.popleft()
             if ended:
                 break
             await source.wait()
+            waited = True
         self._closed = True
         if source.error is not None:
             error, source.error = source.error, None

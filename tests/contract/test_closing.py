@@ -191,6 +191,24 @@ async def test_drain(image):
     await image.drain()
 
 
+async def test_drain_waits_for_what_was_there(image):
+    """Others go on meanwhile, one operation always in flight: that holds up nobody."""
+    done = False
+
+    async def traffic(number):
+        while not done:
+            await image.read(number * 4096, 4096)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(16):
+            tasks.start_soon(traffic, number)
+        await anyio.sleep(0.05)
+        for _ in range(20):
+            assert image.in_flight
+            await image.drain(timeout=10)
+        done = True
+
+
 async def test_forgotten_objects_are_told_of(aiorbd_cluster, make_image):
     """Nothing is closed where they are found, on any thread; closing the cluster closes them."""
     name = await make_image()

@@ -52,6 +52,23 @@ async def test_since_a_snapshot(image, witness):
     assert plain([extent async for extent in image.diff(from_snapshot="one")]) == expected
 
 
+async def test_draining_while_one_iterates(ioctx, make_image):
+    """librbd's walk waits for its reader, who waits for what the image does beside it."""
+    async with ioctx.open_image(await make_image(64 * MIB, order=12)) as image:
+        async with anyio.create_task_group() as tasks:
+            for number in range(0, 12000, 2):
+                if number % 512 == 0:
+                    await image.drain()
+                tasks.start_soon(image.write, b"x", number << 12)
+        count = 0
+        async for _ in image.diff():
+            if not count:
+                assert image.in_flight
+                await image.drain(timeout=10)
+            count += 1
+        assert count == 6000
+
+
 async def test_a_range(image):
     for number in range(4):
         await image.write(b"x" * 4096, number * 4 * MIB)

@@ -111,6 +111,47 @@ async def test_writes_while_the_size_is_asked_for(ioctx, make_image, witness):
     assert len(await witness.export(name)) == 4 * MIB
 
 
+@pytest.mark.parametrize("asked", [False, True])
+async def test_an_image_that_shrinks_while_it_is_written_to(image, monkeypatch, asked):
+    """librbd says that all is well, and that the header changed: the write may have been clipped.
+
+    That is so as well when another task has asked for the size meanwhile.
+    """
+    handle = image._handle
+    submit = handle.bridge.submit
+
+    def submit_and_tell(entry, function, *arguments):
+        code = submit(entry, function, *arguments)
+        handle.lib.aiorbd_image_changed(handle.native)
+        if asked:
+            ask_size()
+            handle._learn_size()
+        return code
+
+    def ask_size():
+        handle._asked = handle.lib.aiorbd_image_generation(handle.native), 4096
+        return 0
+
+    await image.size()
+    monkeypatch.setattr(handle.bridge, "submit", submit_and_tell)
+    monkeypatch.setattr(handle, "_ask_size", ask_size)
+    with pytest.raises(aiorbd.ImageShrank, match="shrank to 4096 bytes meanwhile") as caught:
+        await image.write(b"x" * 4096, 2048)
+    assert isinstance(caught.value, aiorbd.PastEndOfImage)
+
+
+async def test_a_write_that_is_done_while_its_image_closes_and_changed(osd):
+    async with opened(osd) as image:
+        osd.pause()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(image.write, b"x" * 4096, 0)
+            await anyio.sleep(0.05)
+            image._handle.lib.aiorbd_image_changed(image._handle.native)
+            tasks.start_soon(image.close, 30)
+            await anyio.sleep(0.05)
+            osd.resume()  # neither raises
+
+
 async def test_a_shrink_of_ones_own_counts_from_its_start(ioctx, make_image):
     """librbd clips, and reports success, as soon as it has begun to shrink."""
     async with ioctx.open_image(await make_image(1 << 40)) as image:
@@ -237,14 +278,15 @@ async def test_a_shrink_waits_for_what_is_in_flight(osd):
     async with opened(osd) as image:
         osd.pause()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(image.read, 0, 4096)
+            tasks.start_soon(image.write, bytes(4096), 15 << 20)
             await anyio.sleep(0.05)
             with anyio.move_on_after(0.1) as scope:
                 await image.resize(1 << 20)
             assert scope.cancelled_caught
             assert image.in_flight == 1
-            tasks.start_soon(image.resize, 1 << 20)
-            await anyio.sleep(0.05)
+            tasks.start_soon(image.resize, 1 << 20)  # to what the size would be, had the first one not been given up
+            await anyio.sleep(0.1)
+            assert image.in_flight == 1
             with pytest.raises(aiorbd.PastEndOfImage), anyio.fail_after(5):
                 osd.resume()
                 await image.read(2 << 20, 1)

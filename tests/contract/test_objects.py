@@ -123,6 +123,15 @@ async def test_omap(ioctx, key, aiorbd_cluster):
     await objects.omap_remove(key, [])
 
 
+async def test_omap_keys_that_librados_cannot_go_on_from(ioctx, key, monkeypatch):
+    """Others make such keys: librados would begin again at what is before the NUL."""
+    monkeypatch.setattr("aiorbd.objects.encode_name", lambda name, *_: name.encode())
+    await ioctx.objects.omap_set(key, {f"n\0{number:04}": b"" for number in range(1000)})
+    monkeypatch.undo()
+    with pytest.raises(aiorbd.OperationNotSupported, match="NUL"):
+        _ = [entry async for entry in ioctx.objects.omap_items(key)]
+
+
 async def test_a_large_omap(ioctx, key):
     expected = {f"{number:05}": b"x" * (number % 50) for number in range(2500)}
     for start in range(0, 2500, 500):

@@ -148,6 +148,27 @@ async def test_a_name_that_belongs_to_another_snapshot_now(image, witness):
     assert [s["id"] for s in await listed(witness, image)] == [other.id]
 
 
+async def test_a_name_that_is_given_away_while_the_call_waits(image, witness):
+    snapshot = await image.create_snapshot("one")
+    handle = image._handle
+    handle.claim()  # as a long flatten would
+    refused = []
+
+    async def roll_back():
+        with pytest.raises(aiorbd.SnapshotNotFound, match="now belongs to another snapshot") as caught:
+            await snapshot.rollback()
+        refused.append(caught.value)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(roll_back)
+        await anyio.sleep(0.05)
+        await witness.rbd("snap", "rm", "--no-progress", f"{image.name}@one")
+        await witness.rbd("snap", "create", "--no-progress", f"{image.name}@one")
+        assert not refused
+        handle.unclaim()
+    assert refused
+
+
 async def test_leaving_a_list_early(image):
     for number in range(3):
         await image.create_snapshot(f"snapshot-{number}")

@@ -141,11 +141,14 @@ def test_the_loop_ends_with_operations_in_flight(start, osd):
     assert "rbd" in output
 
 
-def test_a_client_that_dies_leaves_no_harm(start):
+def test_a_client_that_dies_leaves_no_harm(start, osd):
+    """What it flushed is there, while its lock and its watch live on for a while."""
     process = start(OPEN + "\n    run(main)\n")
     process.kill()
     code, _, _ = finish(process, 1)
     assert code == -signal.SIGKILL
+    name = process.args[-2]
+    assert osd.run_blocking("rbd", "export", "--no-progress", name, "-").startswith(b"x" * 4096 + bytes(4096))
 
 
 def test_import_without_librbd():

@@ -36,7 +36,7 @@ STOREYS = [
     {"_resource", "_connect"},
     {"_image_upkeep"},
     {"_ioctx_handle", "_image_handle"},
-    {"_image_cache", "_image_opening"},
+    {"_image_cache", "_image_opening", "_snapshot_ids"},
     {"_image_data", "snapshots", "facts", "watch", "file", "locks", "metadata"},
     {"diff", "copying", "trash", "namespaces", "object_watch", "cluster_log", "commands", "insight"},
     {"image", "objects"},
