@@ -6,7 +6,6 @@ python tests/fsx/run.py --seed 4711 --schedules 1 --minimize
 """
 
 import argparse
-import dataclasses
 import random
 import sys
 import time
@@ -14,78 +13,62 @@ from collections import Counter
 from functools import partial
 
 import anyio
-from fsx_workload import Run, Schedule, Step
+from fsx_play import Counts, cause, minimize, play
+from fsx_schedule import Schedule, describe
 
-import aiorbd
 from aiorbd.testing import DevCluster
 
 
-async def play(ceph: DevCluster, schedule: Schedule, counts: Counter[str]) -> None:
-    """Play one schedule; raise when something is wrong."""
-    name = f"fsx-{schedule.seed}-{time.monotonic_ns()}"
-    run: Run | None = None
-    try:
-        with anyio.fail_after(300):
-            async with aiorbd.connect(ceph.conffile, conf=schedule.conf, timeout=30) as cluster:
-                async with cluster.open_ioctx("rbd") as ioctx:
-                    run = Run(schedule, ceph, ioctx, name)
-                    await run.play()
-    except aiorbd.CloseTimeout:
-        if run is None or not run.counts.get("stuck"):
-            raise
-    finally:
-        counts.update(run.counts if run is not None else {})
-
-
-def failure(ceph: DevCluster, schedule: Schedule) -> str | None:
-    """Play one schedule; return what was wrong, or None."""
-    try:
-        anyio.run(partial(play, ceph, schedule, Counter()), backend=schedule.backend)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
-        cause: BaseException = error
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        return f"{type(cause).__name__}: {cause}"
-    return None
-
-
-def minimize(ceph: DevCluster, schedule: Schedule, tries: int = 3) -> Schedule:
-    """Leave out whatever can be left out without the failure going away."""
-    size = max(1, len(schedule.steps) // 2)
-    while size:
-        at = 0
-        while at < len(schedule.steps):
-            shorter = dataclasses.replace(schedule, steps=schedule.steps[:at] + schedule.steps[at + size :])
-            if any(failure(ceph, shorter) for _ in range(tries)):
-                schedule = shorter
-            else:
-                at += size
-        size //= 2
-    return schedule
-
-
-def describe(step: Step) -> str:
-    """Return one line of a schedule."""
-    cancelled = f", cancelled after {step.cancel_after * 1e3:g} ms" if step.cancel_after is not None else ""
-    fault = f", with {step.fault[0]}" if step.fault else ""
-    return f"#{step.number} {step.kind} at {step.where:.3f}, {step.length} units{cancelled}{fault}"
-
-
-def main() -> int:
-    """Return 1 when a schedule failed."""
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schedules", type=int, default=20)
     parser.add_argument("--hours", type=float, help="go on for so long instead")
     parser.add_argument("--operations", type=int, default=150, help="of each schedule")
     parser.add_argument("--seed", type=int, default=None, help="of the first schedule; the others follow")
     parser.add_argument("--report", type=int, default=50, help="after how many schedules to say so")
-    parser.add_argument("--no-faults", action="store_true")
+    parser.add_argument("--no-faults", action="store_true", help="other schedules, without pauses and restarts")
     # With the others, librbd 16.2 itself fails: overlapping writes to a clone end in another order than in its cache.
     parser.add_argument("--cache-policy", default="writearound", help="librbd's; also writeback, writethrough")
-    parser.add_argument("--minimize", action="store_true", help="find the shortest schedule that still fails")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--minimize", action="store_true", help="find the shortest schedule that still fails, with the same exception"
+    )
+    return parser.parse_args()
+
+
+def again(seed: int, options: argparse.Namespace) -> str:
+    """Return the command that plays the schedule again, with all that decides what it is."""
+    faults = " --no-faults" if options.no_faults else ""
+    return (
+        f"python tests/fsx/run.py --schedules 1 --seed {seed} --operations {options.operations}"
+        f" --cache-policy {options.cache_policy}{faults}"
+    )
+
+
+def explain(ceph: DevCluster, schedule: Schedule, options: argparse.Namespace, error: BaseException) -> None:
+    """Print what it takes to find out why it failed."""
+    print(f"FAILED: seed {schedule.seed}, {schedule.backend}, unit {schedule.unit}, {schedule.conf}")
+    print(f"play it again: {again(schedule.seed, options)}", flush=True)
+    if options.minimize and isinstance(error, Exception):  # and not an interrupt
+        kind = type(cause(error))
+        shortest = minimize(ceph, schedule, kind)
+        print(f"{len(shortest.steps)} of {len(schedule.steps)} operations are enough for a {kind.__name__}:")
+        print("\n".join(map(describe, shortest.steps)))
+
+
+def table(counts: Counts) -> str:
+    """What was done: a line for each kind, with its outcomes."""
+    lines: dict[str, list[str]] = {}
+    for (kind, outcome), count in counts.most_common():
+        lines.setdefault(kind, []).append(f"{count} {outcome}")
+    cancelled = sum(count for (_, outcome), count in counts.items() if outcome == "cancelled")
+    return "\n".join([*(f"{kind}: {', '.join(line)}" for kind, line in lines.items()), f"all: {cancelled} cancelled"])
+
+
+def main() -> int:
+    """Raise when a schedule failed."""
+    options = parse()
     seed = random.SystemRandom().randrange(1 << 30) if options.seed is None else options.seed
-    counts: Counter[str] = Counter()
+    counts: Counts = Counter()
     start, played = time.monotonic(), 0
     ceph = DevCluster()
     ceph.start_blocking()
@@ -96,14 +79,8 @@ def main() -> int:
             )
             try:
                 anyio.run(partial(play, ceph, schedule, counts), backend=schedule.backend)
-            except BaseException:
-                print(f"FAILED: seed {schedule.seed}, {schedule.backend}, unit {schedule.unit}, {schedule.conf}")
-                again = f"--schedules 1 --operations {options.operations} --seed {schedule.seed}"
-                print(f"play it again: {sys.argv[0]} {again}")
-                if options.minimize:
-                    shortest = minimize(ceph, schedule)
-                    print(f"{len(shortest.steps)} of {len(schedule.steps)} operations are enough:")
-                    print("\n".join(map(describe, shortest.steps)))
+            except BaseException as error:
+                explain(ceph, schedule, options, error)
                 raise
             played += 1
             if played % options.report == 0:
@@ -111,7 +88,7 @@ def main() -> int:
     finally:
         ceph.stop_blocking()
     print(f"{played} schedules from seed {seed}, {time.monotonic() - start:.0f} s: not a byte lost or wrong")
-    print(", ".join(f"{name} {count}" for name, count in counts.most_common()))
+    print(table(counts))
     return 0
 
 

@@ -4,12 +4,22 @@ from collections import Counter
 from functools import partial
 
 import anyio
+import fsx_play
 import pytest
 from fsx_model import Discrepancy, Model
-from fsx_workload import Schedule
-from run import failure, minimize, play
+from fsx_play import OPERATIONS, failure, minimize, play
+from fsx_run import Stuck
+from fsx_schedule import FAULTS, WEIGHTS, Schedule
 
 from aiorbd._image_data import ImageData
+
+#: How often each kind must have been done in `test_some_schedules`: half of what is usual, and less of what is rare.
+FLOORS = {
+    "read": 240, "read_into": 70, "readv": 70, "write": 250, "writev": 60, "write_same": 45, "discard": 100,
+    "write_zeroes": 90, "compare_and_write": 35, "flush": 40, "drain": 8, "resize": 25, "create_snapshot": 20,
+    "remove_snapshot": 3, "read_snapshot": 4, "rollback": 2, "clone": 6, "flatten": 1, "reopen": 14,
+    "pause": 32, "restart": 2,
+}  # fmt: skip
 
 
 def played(ceph, schedule):
@@ -21,20 +31,18 @@ def played(ceph, schedule):
 def test_some_schedules(own_cluster):
     """A few thousand operations, with pauses, restarts and cancellations."""
     counts = Counter()
-    for seed in range(20):
+    for seed in range(20, 40):  # with four restarts; the twenty before have none
         counts += played(own_cluster, Schedule.make(seed, 150))
-    assert counts["write"] > 200
-    assert counts["read"] > 200
-    assert counts["cancelled"] > 100
-    assert counts["pause"] > 10
-    for kind in ("resize", "create_snapshot", "read_snapshot", "rollback", "clone", "flatten", "compare_and_write"):
-        assert counts[kind] > 5
+    assert sum(count for (_, outcome), count in counts.items() if outcome == "cancelled") > 100
+    missing = {kind: counts[kind, "done"] for kind, floor in FLOORS.items() if counts[kind, "done"] < floor}
+    assert not missing
 
 
 def test_without_faults(own_cluster):
     for seed in range(100, 105):
         counts = played(own_cluster, Schedule.make(seed, 300, faults=False))
-        assert not counts["pause"]
+        assert counts["write", "done"]
+        assert not counts["pause", "done"]
 
 
 async def lost(right, image, data, offset):
@@ -68,9 +76,9 @@ def test_it_sees(own_cluster, monkeypatch, broken):
 
     monkeypatch.setattr(ImageData, name, wrong)
     found = [failure(own_cluster, Schedule.make(seed, 150, faults=False)) for seed in range(6)]
-    caught = [text for text in found if text is not None]
+    caught = [error for error in found if error is not None]
     assert caught
-    assert all(text.startswith("Discrepancy: ") and "may hold" in text for text in caught)
+    assert all(type(error) is Discrepancy and "may hold" in str(error) for error in caught)
 
 
 def test_it_finds_the_shortest_schedule(own_cluster, monkeypatch):
@@ -79,15 +87,28 @@ def test_it_finds_the_shortest_schedule(own_cluster, monkeypatch):
 
     monkeypatch.setattr(ImageData, "write_zeroes", wrong)
     schedules = (Schedule.make(seed, 40, faults=False) for seed in range(20))
-    whole = next(schedule for schedule in schedules if failure(own_cluster, schedule))
-    shortest = minimize(own_cluster, whole, tries=2)
-    assert any(failure(own_cluster, shortest) for _ in range(3))
+    whole = next(schedule for schedule in schedules if type(failure(own_cluster, schedule)) is Discrepancy)
+    shortest = minimize(own_cluster, whole, Discrepancy, tries=2)
+    assert any(type(failure(own_cluster, shortest)) is Discrepancy for _ in range(3))
     assert len(shortest.steps) <= 5
     assert "write_zeroes" in {step.kind for step in shortest.steps}
 
 
+def test_another_failure_is_not_the_shortest(monkeypatch):
+    """Without the culprit the schedule still fails, but in another way."""
+    whole = Schedule.make(7, 40)
+    culprit = whole.steps[25]
+    monkeypatch.setattr(fsx_play, "failure", lambda _, tried: Discrepancy() if culprit in tried.steps else Stuck())
+    assert minimize(None, whole, Discrepancy).steps == (culprit,)
+
+
 def test_a_seed_is_a_schedule():
     assert Schedule.make(7, 100) == Schedule.make(7, 100) != Schedule.make(8, 100)
+
+
+def test_all_kinds_are_there_and_counted():
+    assert set(OPERATIONS) == set(WEIGHTS)
+    assert set(FLOORS) == {*WEIGHTS, *FAULTS}
 
 
 @pytest.fixture
