@@ -119,8 +119,10 @@ from aiorbd.objects import Objects
 from aiorbd.options import ImageKeywords, ImageOptions
 from aiorbd.snapshots import Snapshot
 from aiorbd.stats import LATENCY_BOUNDS, ClusterStats, CompletedOperation, Observer, OperationStats
+from aiorbd.streams import Chunk, ReadStream
 from aiorbd.trash import Trash
 from aiorbd.watch import Updates
+from aiorbd.writer import Writer
 
 __version__ = _installed_version("aiorbd")
 
@@ -134,6 +136,7 @@ __all__ = [
     "LATENCY_BOUNDS",
     "ArgumentOutOfRange",
     "BlockingImageFile",
+    "Chunk",
     "CloseTimeout",
     "ClosedError",
     "Cluster",
@@ -216,6 +219,7 @@ __all__ = [
     "Progress",
     "RbdError",
     "ReadOnlyImage",
+    "ReadStream",
     "Snapshot",
     "SnapshotBusy",
     "SnapshotCreateFlag",
@@ -231,6 +235,7 @@ __all__ = [
     "UsageError",
     "Version",
     "Watcher",
+    "Writer",
     "WrongLoopError",
     "__version__",
     "connect",

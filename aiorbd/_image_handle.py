@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from aiorbd._bridge.observation import READS
 from aiorbd._bridge.operation import Operation, Step
 from aiorbd._bridge.source import Source
 from aiorbd._image_upkeep import UpkeepHandle
@@ -283,19 +284,12 @@ class ImageHandle(UpkeepHandle):
             if bridge.observers
             else Operation(self, keep)
         )
-        while True:
-            try:
-                code = bridge.submit(entry, submit, self.native, *arguments)
-            except OverflowError as error:  # of flags: offset and length are known to fit
-                raise invalid(str(error), operation, self.describe(offset, length)) from None
-            if not code:
-                break
-            if code < 0:
-                self._fail(code, operation, offset, length)
-            # AIORBD_STALE: somebody changed the image, perhaps its size.
-            await self.refresh(if_stale=True)
-            self.check()
-            self._require_range(operation, offset, length)
+        try:
+            code = bridge.submit(entry, submit, self.native, *arguments)
+        except OverflowError as error:  # of flags: offset and length are known to fit
+            raise invalid(str(error), operation, self.describe(offset, length)) from None
+        if code:
+            await self.submit_again(code, entry, operation, offset, length, submit, self.native, *arguments)
         try:  # what Bridge.wait does, without a coroutine of its own
             await bridge.loop.park(entry)
         except BaseException:
@@ -304,10 +298,34 @@ class ImageHandle(UpkeepHandle):
             raise
         value: int = entry.value  # type: ignore[assignment]  # it is done
         if value < 0:
-            self._fail(value, operation, offset, length)
+            self.fail(value, operation, offset, length)
         return value
 
-    def _fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
+    async def submit_again(
+        self,
+        code: int,
+        entry: Operation,
+        operation: str,
+        offset: int,
+        length: int,
+        submit: Callable[..., int],
+        first: Any,
+        *arguments: Any,
+    ) -> None:
+        """Go on after a submit that was refused with `code`: raise, or ask for the size and submit it anew."""
+        while code:
+            if code < 0:
+                self.fail(code, operation, offset, length)
+            # AIORBD_STALE: somebody changed the image, perhaps its size.
+            await self.refresh(if_stale=True)
+            self.check()
+            self._require_range(operation, offset, length)
+            code = self.bridge.submit(entry, submit, first, *arguments)
+
+    def fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
+        """Raise for what librbd returned for a range, which lay within the image when it was submitted."""
+        if code == -errno.EINVAL and operation in READS:
+            self.incomplete(operation, offset, length, 0)
         self.raise_for(code, operation, Target("image", self.describe(offset, length)))
         raise AssertionError(code)
 
@@ -320,13 +338,13 @@ class ImageHandle(UpkeepHandle):
         try:
             value = await self.io(operation, submit, offset, length, keep, *arguments)
         except InvalidArgument:
-            await self._require_still(operation, offset, length)
+            await self.require_still(operation, offset, length)
             raise
         if self.native is not None and self.lib.aiorbd_image_generation(self.native) != generation:
-            await self._require_still(operation, offset, length)
+            await self.require_still(operation, offset, length)
         return value
 
-    async def _require_still(self, operation: str, offset: int, length: int) -> None:
+    async def require_still(self, operation: str, offset: int, length: int) -> None:
         """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused.
 
         librbd is asked: what a shrink of our own will end with does not count, since it waits for this.

@@ -18,6 +18,7 @@ from aiorbd.locks import Locks
 from aiorbd.metadata import Metadata
 from aiorbd.models import ImageInfo
 from aiorbd.snapshots import ImageSnapshots, Snapshot, name_of
+from aiorbd.streams import ImageStreams
 from aiorbd.watch import ImageWatch
 
 
@@ -40,7 +41,7 @@ async def open_image(
     return Image(handle, close_timeout, found, read_only=read_only or snapshot is not None)
 
 
-class Image(ImageData, ImageSnapshots, ImageDiff, ImageCopies, ImageFacts, ImageWatch):
+class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, ImageFacts, ImageWatch):
     """An open image, made by `IoCtx.open_image`. Use it as an async context manager, or call `close`.
 
     Offsets, lengths and sizes are bytes. Any number of operations may run at once; none waits for

@@ -47,6 +47,11 @@ class Note:
         self._began = time.perf_counter_ns()
         self._context: Context = copy_context()
 
+    def tell_result(self, observers: list[Observer], value: int, *, abandoned: bool) -> None:
+        """It is over, with this result of librbd's."""
+        error = error_for(value, self._name, Target("image", self._target)) if value < 0 else None
+        self.tell(observers, error, abandoned=abandoned)
+
     def tell(self, observers: list[Observer], error: BaseException | None, *, abandoned: bool) -> None:
         """It is over. What an observer raises is its own affair."""
         seconds = (time.perf_counter_ns() - self._began) / 1e9
@@ -63,20 +68,16 @@ class Note:
 class NotedOperation(Operation):
     """A call of librbd's aio functions that observers are told of."""
 
-    __slots__ = ("_name", "_note", "_target")
+    __slots__ = ("_note",)
     settles: bool = True
 
     def __init__(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int) -> None:
         super().__init__(owner, keep)
-        self._name = name
-        self._target = target
         self._note = Note(name, target, length)
 
     def settle(self) -> None:
         """Tell of it."""
-        value = self.value or 0
-        error = error_for(value, self._name, Target("image", self._target)) if value < 0 else None
-        self._note.tell(self.owner.bridge.observers, error, abandoned=self.abandoned)
+        self._note.tell_result(self.owner.bridge.observers, self.value or 0, abandoned=self.abandoned)
 
 
 class Tally:

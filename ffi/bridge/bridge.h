@@ -17,6 +17,7 @@
 
 typedef struct aiorbd_bridge aiorbd_bridge;
 typedef struct aiorbd_image aiorbd_image;
+typedef struct aiorbd_lane aiorbd_lane;
 typedef struct aiorbd_progress aiorbd_progress;
 typedef struct aiorbd_diff aiorbd_diff;
 typedef struct aiorbd_mailbox aiorbd_mailbox;
@@ -117,6 +118,23 @@ int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset
                              const void *compare, const void *buffer, uint64_t *mismatch_offset,
                              int op_flags);
 int aiorbd_flush(aiorbd_image *image, int64_t token);
+
+/*
+ * A lane: reads and writes of one image of which `depth` are with librbd at a time. The others wait and
+ * are submitted by librbd's threads, each when another ends. Records come for all of them; also for one
+ * that waited and is refused then, or cancelled (-ECANCELED), or whose image is stale by then
+ * (AIORBD_STALE_BY_NOW): none of these reached librbd.
+ */
+enum { AIORBD_STALE_BY_NOW = -1000000 };
+
+aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int depth); /* any; NULL */
+/* Loop. Like aiorbd_read() and aiorbd_write(). The image must live until the records are there. */
+int aiorbd_lane_read(aiorbd_lane *lane, int64_t token, uint64_t offset, size_t length, void *buffer,
+                     int op_flags);
+int aiorbd_lane_write(aiorbd_lane *lane, int64_t token, uint64_t offset, size_t length, void *buffer,
+                      int op_flags);
+void aiorbd_lane_cancel(aiorbd_lane *lane);  /* any; what waits */
+void aiorbd_lane_release(aiorbd_lane *lane); /* any; the creator's reference */
 
 /*
  * Progress of a blocking call that runs on a worker thread. librbd calls the function behind

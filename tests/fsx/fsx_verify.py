@@ -14,7 +14,10 @@ async def verify(run: Run) -> None:
     possible = [run.model.allowed(unit, run.model.clock) for unit in range(size)]
     found = run.model.check("the end", data, 0, possible)
     exported = await export(run.ceph, run.image.name)
-    run.model.check("rbd export", exported, 0, [frozenset([value]) for value in found])
+    try:
+        run.model.check("rbd export", exported, 0, [frozenset([value]) for value in found])
+    except Discrepancy as error:
+        raise Discrepancy(f"{error}\n{await objects(run)}") from None
     for snapshot in run.snapshots:
         await verify_snapshot(run.ceph, f"{run.image.name}@{snapshot.name}", run.model, snapshot)
     for name, model, snapshot in run.parents:
@@ -44,6 +47,15 @@ async def verify_snapshot(ceph: DevCluster, spec: str, model: Model, snapshot: S
         except Discrepancy:
             raise error from None
         raise Discrepancy(f"{error}\n  With the object map made anew all is right: it was wrong.") from None
+
+
+async def objects(run: Run) -> str:
+    """What the cluster has of the image, for whoever looks into a failure: its objects and their snapshots."""
+    prefix = (await run.image.stat()).block_name_prefix
+    names = (await run.ceph.run("rados", "-p", "rbd", "ls")).decode().split()
+    commands = [("rados", "-p", "rbd", "listsnaps", name) for name in sorted(names) if name.startswith(prefix)]
+    commands.insert(0, ("rbd", "snap", "ls", "--all", run.image.name))
+    return "\n".join([(await run.ceph.run(*command)).decode() for command in commands])
 
 
 def check_snapshot(model: Model, snapshot: Snapshot, data: bytes) -> None:

@@ -1,0 +1,220 @@
+/*
+ * Many reads and writes of one image, a bounded number of them with librbd at a time. What ends makes
+ * room for what waits, on librbd's own thread: the loop need not wake up in between, and librbd's
+ * threads need not be woken, since one of them submits.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+struct request {
+    struct aiorbd_node node; /* first: freed through it */
+    struct aiorbd_lane *lane;
+    struct request *next; /* that waits */
+    uint64_t started; /* nanoseconds */
+    uint64_t offset;
+    size_t length;
+    char *buffer;
+    int op_flags;
+    bool write;
+};
+
+struct aiorbd_lane {
+    aiorbd_image *image; /* only while a request is here, which keeps it open */
+    aiorbd_bridge *bridge;
+    atomic_int references; /* the creator's, and one for each request */
+    pthread_mutex_t mutex;
+    struct request *first, **last; /* that wait: none while there is room */
+    int room;
+};
+
+/* Any thread. */
+static void drop(struct aiorbd_lane *lane)
+{
+    aiorbd_bridge *bridge = lane->bridge;
+    if (atomic_fetch_sub_explicit(&lane->references, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_destroy(&lane->mutex);
+    free(lane);
+    aiorbd_bridge_release(bridge);
+}
+
+/* The loop's thread, or the last holder's of the bridge. */
+static void free_request(struct aiorbd_node *node)
+{
+    free(node);
+}
+
+/* Any thread. The record is the last of the request, which the drain frees. */
+static void finish(struct request *request, int64_t value)
+{
+    struct aiorbd_lane *lane = request->lane;
+    request->node.value = value;
+    aiorbd_bridge_push(lane->bridge, &request->node);
+    drop(lane);
+}
+
+/* Any thread. One request less is with librbd: take the next, or make room. */
+static struct request *next_of(struct aiorbd_lane *lane)
+{
+    struct request *request;
+    pthread_mutex_lock(&lane->mutex);
+    request = lane->first;
+    if (request == NULL) {
+        lane->room++;
+    } else {
+        lane->first = request->next;
+        if (lane->first == NULL)
+            lane->last = &lane->first;
+    }
+    pthread_mutex_unlock(&lane->mutex);
+    return request;
+}
+
+static void on_complete(void *completion, void *argument);
+
+/* Any thread. After a success the request belongs to librbd's thread. */
+static int submit(struct request *request)
+{
+    void *handle = request->lane->image->handle;
+    void *completion;
+    ssize_t submitted;
+    int code;
+    if (aiorbd_image_is_stale(request->lane->image))
+        return AIORBD_STALE_BY_NOW;
+    code = aiorbd_librbd.rbd_aio_create_completion(request, on_complete, &completion);
+    if (code < 0)
+        return code;
+    request->started = aiorbd_now();
+    if (request->write)
+        submitted = aiorbd_librbd.rbd_aio_write2(handle, request->offset, request->length,
+                                                 request->buffer, completion, request->op_flags);
+    else
+        submitted = aiorbd_librbd.rbd_aio_read2(handle, request->offset, request->length,
+                                                request->buffer, completion, request->op_flags);
+    if (submitted >= 0)
+        return 0;
+    aiorbd_librbd.rbd_aio_release(completion);
+    return (int)submitted;
+}
+
+/* Any thread. Submit what waited; what is refused now has its record from here. */
+static void go_on(struct request *request)
+{
+    while (request != NULL) {
+        struct aiorbd_lane *lane = request->lane;
+        int code = submit(request);
+        if (!code)
+            return;
+        struct request *next = next_of(lane);
+        finish(request, code);
+        request = next;
+    }
+}
+
+/* A thread of librbd's. */
+static void on_complete(void *completion, void *argument)
+{
+    struct request *request = argument;
+    struct aiorbd_lane *lane = request->lane;
+    int64_t value = aiorbd_librbd.rbd_aio_get_return_value(completion);
+    int kind = request->write ? AIORBD_WRITE : AIORBD_READ;
+    aiorbd_tally_add(aiorbd_bridge_tally(lane->bridge, kind), aiorbd_now() - request->started, value,
+                     request->length);
+    aiorbd_librbd.rbd_aio_release(completion);
+    go_on(next_of(lane));
+    finish(request, value);
+}
+
+/* Any thread. */
+aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int depth)
+{
+    struct aiorbd_lane *lane = calloc(1, sizeof *lane);
+    if (lane == NULL)
+        return NULL;
+    lane->image = image;
+    lane->bridge = image->event.bridge;
+    lane->room = depth;
+    lane->last = &lane->first;
+    atomic_init(&lane->references, 1);
+    pthread_mutex_init(&lane->mutex, NULL);
+    aiorbd_bridge_hold(lane->bridge);
+    return lane;
+}
+
+/* The loop's thread. */
+static int enter(aiorbd_lane *lane, struct request from)
+{
+    struct request *request;
+    bool room;
+    int code;
+    if (aiorbd_image_is_stale(lane->image))
+        return AIORBD_STALE;
+    request = malloc(sizeof *request);
+    if (request == NULL)
+        return -ENOMEM;
+    *request = from;
+    request->node.taken = free_request;
+    request->lane = lane;
+    atomic_fetch_add_explicit(&lane->references, 1, memory_order_relaxed);
+    aiorbd_bridge_set_submitted(lane->bridge, from.node.token);
+    pthread_mutex_lock(&lane->mutex);
+    room = lane->room > 0;
+    if (room) {
+        lane->room--;
+    } else {
+        *lane->last = request;
+        lane->last = &request->next;
+    }
+    pthread_mutex_unlock(&lane->mutex);
+    if (!room)
+        return 0;
+    code = submit(request);
+    if (!code)
+        return 0;
+    aiorbd_bridge_set_submitted(lane->bridge, 0);
+    go_on(next_of(lane)); /* nothing waits: whoever could enter is here */
+    free(request);
+    drop(lane);
+    return code == AIORBD_STALE_BY_NOW ? AIORBD_STALE : code;
+}
+
+/* The loop's thread. */
+int aiorbd_lane_read(aiorbd_lane *lane, int64_t token, uint64_t offset, size_t length, void *buffer,
+                     int op_flags)
+{
+    return enter(lane, (struct request){.node.token = token, .offset = offset, .length = length,
+                                        .buffer = buffer, .op_flags = op_flags});
+}
+
+/* The loop's thread. librbd does not write to the buffer. */
+int aiorbd_lane_write(aiorbd_lane *lane, int64_t token, uint64_t offset, size_t length, void *buffer,
+                      int op_flags)
+{
+    return enter(lane, (struct request){.node.token = token, .offset = offset, .length = length,
+                                        .buffer = buffer, .op_flags = op_flags, .write = true});
+}
+
+/* Any thread. */
+void aiorbd_lane_cancel(aiorbd_lane *lane)
+{
+    struct request *request;
+    pthread_mutex_lock(&lane->mutex);
+    request = lane->first;
+    lane->first = NULL;
+    lane->last = &lane->first;
+    pthread_mutex_unlock(&lane->mutex);
+    while (request != NULL) {
+        struct request *next = request->next;
+        finish(request, -ECANCELED);
+        request = next;
+    }
+}
+
+/* Any thread. */
+void aiorbd_lane_release(aiorbd_lane *lane)
+{
+    drop(lane);
+}

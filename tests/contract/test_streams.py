@@ -1,0 +1,253 @@
+"""Reading in many places at once."""
+
+import gc
+import random
+
+import anyio
+import pytest
+from fix_faults import opened
+
+import aiorbd
+from aiorbd import Chunk, Extent
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+async def full(image):
+    """An image whose every 4 KiB say where they are, but for a hole; and what is in it."""
+    content = bytearray(b"".join(number.to_bytes(4, "big") * 1024 for number in range(4096)))
+    content[8 * MIB : 12 * MIB] = bytes(4 * MIB)
+    for offset in (0, 4 * MIB, 12 * MIB):
+        await image.write(content[offset : offset + 4 * MIB], offset)
+    await image.flush()
+    return image, bytes(content)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("chunk_size", [4096, 100_000, 4 * MIB, 64 * MIB])
+async def test_all_of_it(full, ordered, chunk_size):
+    image, content = full
+    chunks = [chunk async for chunk in image.read_extents(chunk_size=chunk_size, ordered=ordered)]
+    offsets = [chunk.offset for chunk in chunks]
+    assert sorted(offsets) == list(range(0, 16 * MIB, chunk_size))
+    assert offsets == sorted(offsets) or not ordered
+    assert b"".join(chunk.data for chunk in sorted(chunks)) == content
+    assert all(len(chunk.data) == chunk.length for chunk in chunks)
+    assert image.in_flight == 0
+
+
+async def test_a_range_is_cut_where_the_image_is_a_multiple(full):
+    image, content = full
+    chunks = [chunk async for chunk in image.read_extents(offset=5000, length=10000, chunk_size=4096)]
+    assert [(chunk.offset, chunk.length) for chunk in chunks] == [(5000, 3192), (8192, 4096), (12288, 2712)]
+    assert b"".join(chunk.data for chunk in chunks) == content[5000:15000]
+    assert [chunk async for chunk in image.read_extents(offset=100, length=0)] == []
+    assert [chunk async for chunk in image.read_extents(offset=16 * MIB)] == []
+    assert [chunk async for chunk in image.read_extents([])] == []
+
+
+async def test_many_places(full):
+    image, content = full
+    dice = random.Random(1)
+    places = [(dice.randrange(16 * MIB - 5000), dice.randrange(1, 5000)) for _ in range(3000)]
+    chunks = [chunk async for chunk in image.read_extents(iter(places), chunk_size=16 * MIB, depth=100)]
+    assert chunks == [Chunk(offset, length, content[offset : offset + length]) for offset, length in places]
+
+
+async def test_an_async_iterable(full):
+    image, content = full
+
+    async def places():
+        for number in range(200):
+            if number % 7 == 0:
+                await anyio.sleep(0.001)
+            yield number * 4096, 4096
+
+    stream = image.read_extents(places(), depth=4)
+    assert b"".join([chunk.data async for chunk in stream]) == content[: 200 * 4096]
+
+
+async def test_what_a_diff_says(full):
+    """Holes come as chunks without data."""
+    image, _ = full
+    await image.create_snapshot("one")
+    await image.write(b"x" * 4096, 1 * MIB)
+    await image.discard(12 * MIB, 4 * MIB)
+    chunks = [chunk async for chunk in image.read_extents(image.diff(from_snapshot="one"))]
+    assert chunks == [Chunk(1 * MIB, 4096, b"x" * 4096), Chunk(12 * MIB, 4 * MIB, None)]
+    assert [chunk.offset async for chunk in image.read_extents([Extent(0, 10, False), Extent(5, 5, True)])] == [0, 5]
+
+
+async def test_the_window_is_bounded(full):
+    """Whoever does not take what is read stops librbd; `depth` reads are with librbd, twice as many chunks here."""
+    image, _ = full
+    reads = lambda: image._handle.bridge.stats().operations["rbd_aio_read2"].count  # noqa: E731
+    before = image._handle.bridge.stats().operations.get("rbd_aio_read2")
+    before = before.count if before else 0
+    async with image.read_extents(chunk_size=4096, depth=8) as stream:
+        await anext(stream)
+        await anyio.sleep(0.2)
+        assert image.in_flight == 0
+        assert reads() - before <= 2 * 8 + 8
+        taken = 1
+        async for _ in stream:
+            taken += 1
+            if taken == 100:
+                break
+        await anyio.sleep(0.1)
+        assert reads() - before <= 100 + 2 * 8 + 8
+
+
+async def test_depth_is_what_librbd_has(osd):
+    async with opened(osd) as image:
+        osd.pause()
+        stream = image.read_extents(chunk_size=4096, depth=8)
+        with anyio.move_on_after(0.1):
+            await anext(stream)
+        assert image.in_flight == 16
+        await stream.aclose()  # what waits for librbd is given up
+        await anyio.sleep(0.05)
+        assert image.in_flight == 8
+        assert image._handle.bridge.stats().abandoned == 8
+        osd.resume()
+        await image.drain(timeout=30)
+        assert image.in_flight == 0
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+
+async def test_a_cancelled_wait_loses_nothing(osd):
+    async with opened(osd) as image:
+        for number in range(64):
+            await image.write(bytes([number]) * 4096, number * 4096)
+        stream = image.read_extents(length=64 * 4096, chunk_size=4096, depth=4)
+        data = [(await anext(stream)).data for _ in range(3)]
+        osd.pause()
+        cancelled = 0
+        while len(data) < 64:
+            with anyio.move_on_after(0.02) as scope:
+                data.append((await anext(stream)).data)
+            cancelled += scope.cancelled_caught
+            if scope.cancelled_caught:
+                osd.resume()
+        assert cancelled
+        assert [block[0] for block in data] == list(range(64))
+
+
+async def test_cancelled_in_a_generator(full):
+    """Which is at its end then: what it had left must not be missing without a word."""
+    image, _ = full
+
+    async def places():
+        yield 0, 4096
+        await anyio.sleep(30)
+        yield 4096, 4096
+
+    stream = image.read_extents(places())
+    with anyio.move_on_after(0.1) as scope:
+        await anext(stream)
+    assert scope.cancelled_caught
+    assert (await anext(stream)).offset == 0
+    with pytest.raises(aiorbd.UsageError, match="cancelled while the next extent was waited for"):
+        await anext(stream)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_errors_come_in_their_place(full, ordered):
+    image, _ = full
+    places = [(number * 4096, 4096) for number in range(30)]
+    for bad, error in (
+        ((16 * MIB - 1, 2), aiorbd.PastEndOfImage),
+        ((-1, 2), aiorbd.InvalidArgument),
+        ("x", ValueError),
+    ):
+        got = []
+        with pytest.raises(error):
+            async for chunk in image.read_extents([*places, bad, *places], ordered=ordered, depth=4):
+                got.append((chunk.offset, chunk.length))  # noqa: PERF401 - they are wanted when it raises
+        assert got == places or (not ordered and set(got) <= set(places))
+    await image.drain(timeout=5)
+    assert image.in_flight == 0
+
+
+async def test_what_librbd_refuses(full, monkeypatch):
+    """One read in the middle fails when librbd gets to it."""
+    image, _ = full
+    stream = image.read_extents(chunk_size=4096, depth=2)
+    got = [await anext(stream)]
+    done = stream._done
+
+    def fail(request):
+        if request.offset == 10 * 4096:
+            request.value = -5
+        done(request)
+
+    stream._done = fail
+    with pytest.raises(OSError, match=r"rbd_aio_read2 on image .*, 4096 bytes at 40960") as caught:
+        async for chunk in stream:
+            got.append(chunk)  # noqa: PERF401
+    assert caught.value.errno == 5
+    assert [chunk.offset for chunk in got] == [number * 4096 for number in range(10)]
+
+
+async def test_the_image_is_closed_meanwhile(ioctx, make_image):
+    image = await ioctx.open_image(await make_image())
+    stream = image.read_extents(chunk_size=4096, depth=2)
+    await anext(stream)
+    await image.close()
+    with pytest.raises(aiorbd.ClosedError, match="closed meanwhile"):
+        async for _ in stream:
+            pass
+
+
+async def test_the_image_changes_meanwhile(full, witness):
+    """Reads that wait in the row when the header changes are submitted once the size is known again."""
+    image, content = full
+    chunks = []
+    async for chunk in image.read_extents(chunk_size=4096, depth=4):
+        chunks.append(chunk)
+        if len(chunks) % 500 == 0:
+            image._handle.lib.aiorbd_image_changed(image._handle.native)
+    assert b"".join(chunk.data for chunk in chunks) == content
+    with pytest.raises((aiorbd.PastEndOfImage, aiorbd.IncompleteReadError)):
+        async for chunk in image.read_extents(chunk_size=4096, depth=4):
+            if chunk.offset == MIB:
+                await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "2M")
+
+
+async def test_one_that_is_forgotten_is_collected(osd):
+    async with opened(osd) as image:
+        osd.pause()
+        stream = image.read_extents(chunk_size=4096, depth=8)
+        with anyio.move_on_after(0.05):
+            await anext(stream)
+        assert image.in_flight == 16
+        del stream
+        gc.collect()
+        await anyio.sleep(0.05)
+        assert image.in_flight == 8
+        osd.resume()
+
+
+async def test_observers_are_told(cluster, full):
+    image, _ = full
+    seen = []
+    other = image._handle.bridge.observers
+    other.append(seen.append)
+    _ = [chunk async for chunk in image.read_extents(length=MIB, chunk_size=4096)]
+    other.clear()
+    assert len(seen) == 256
+    assert {(one.operation, one.length, one.error) for one in seen} == {("rbd_aio_read2", 4096, None)}
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"depth": 0}, {"chunk_size": 0}, {"chunk_size": 1 << 31}, {"depth": 1 << 30}, {"op_flags": -1}]
+)
+async def test_bad_arguments(image, arguments):
+    with pytest.raises(aiorbd.InvalidArgument):
+        image.read_extents(**arguments)
+    with pytest.raises(TypeError, match="either extents or one range"):
+        image.read_extents([(0, 1)], length=4)
