@@ -1,0 +1,234 @@
+"""Images into files, files into images, images into images: what is empty is skipped, what was interrupted goes on.
+
+All three work through an image a segment at a time. At the end of each what was moved is made durable, and only then
+reported: so whatever `progress` was told last is where an interrupted transfer can `start` again.
+"""
+
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Unpack
+
+from anyio.to_thread import run_sync
+
+from aiorbd._marshal import invalid, number
+from aiorbd.errors import PastEndOfImage
+from aiorbd.options import ImageKeywords, ImageOptions
+
+if TYPE_CHECKING:
+    from aiorbd._bridge.progress import Progress
+    from aiorbd.image import Image
+    from aiorbd.ioctx import IoCtx
+
+MIB: Final = 1 << 20
+
+#: What is moved between two reports.
+SEGMENT: Final = 256 * MIB
+
+#: One read or write: the usual size of an object.
+CHUNK: Final = 4 * MIB
+_ZEROES: Final = bytes(CHUNK)
+
+
+async def export_image(
+    image: "Image", path: str | os.PathLike[str], *, start: int = 0, depth: int = 8, progress: "Progress | None" = None
+) -> int:
+    """Write what an image is read at into a file, with holes where there are only zeroes; return the bytes written.
+
+    Export a snapshot if the image is written to meanwhile. When cancelled, or when it fails, the file is what it was
+    reported to be, and more.
+
+    Args:
+        image: The image, of which at most three times `depth` chunks of 4 MiB are in memory.
+        path: The file. It is replaced, or, with `start`, what is before `start` is kept.
+        start: Where to go on, in bytes: what `progress` was told last.
+        depth: How many reads librbd has at once.
+        progress: Called on the event loop with how many bytes of the image are in the file and on its disk, and how
+            many there are.
+
+    Raises:
+        OSError: The file cannot be written.
+        PastEndOfImage: `start` is not within the image, or the image shrank.
+
+    Implements: rbd_aio_read2, rbd_diff_iterate2
+    """
+    size = await image.size()
+    _require_start(image, start, size)
+    moved = 0
+    async with _opened(path, os.O_WRONLY | os.O_CREAT) as file:
+        await run_sync(_cut_and_extend, file, start, size)
+        for begin in range(start, size, SEGMENT):
+            end = min(begin + SEGMENT, size)
+            async with image.read_extents(await _data(image, begin, end), chunk_size=CHUNK, depth=depth) as chunks:
+                async for offset, length, data in chunks:
+                    if data is not None and not _is_zero(data):
+                        await run_sync(_write_all, file, data, offset)
+                        moved += length
+            await run_sync(os.fdatasync, file)
+            if progress is not None:
+                progress(end, size)
+    return moved
+
+
+async def import_image(
+    ioctx: "IoCtx",
+    path: str | os.PathLike[str],
+    name: str,
+    options: ImageOptions | None = None,
+    *,
+    start: int = 0,
+    depth: int = 16,
+    progress: "Progress | None" = None,
+    **keywords: Unpack[ImageKeywords],
+) -> int:
+    """Make an image of a file's size that holds what it holds, without its zeroes; return the bytes written.
+
+    Args:
+        ioctx: Where to make it.
+        path: The file, or block device.
+        name: The image's name.
+        options: How to make it: see `IoCtx.create_image`.
+        start: Where to go on, in bytes, with an image that an earlier call has made: what `progress` was told last.
+        depth: How many writes of 4 MiB librbd has at once.
+        progress: Called on the event loop with how many bytes of the file are in the image, durably, and how many
+            there are.
+        keywords: Options by name.
+
+    Raises:
+        OSError: The file cannot be read.
+        ImageExists: There is an image of that name, and `start` is 0.
+        ImageNotFound: There is none, and `start` is not.
+        InvalidArgument: The image to go on with has another size.
+
+    Implements: rbd_create4, rbd_aio_write2, rbd_aio_flush
+    """
+    moved = 0
+    async with _opened(path, os.O_RDONLY) as file:
+        size = await run_sync(os.lseek, file, 0, os.SEEK_END)
+        if not start:
+            await ioctx.create_image(name, size, options, **keywords)
+        async with ioctx.open_image(name) as image:
+            if await image.size() != size:
+                message = f"has {await image.size()} bytes, and {os.fspath(path)!r} has {size}"
+                raise invalid(message, "import_image", f"image {name!r}")
+            _require_start(image, start, size)
+            for begin in range(start, size, SEGMENT):
+                end = min(begin + SEGMENT, size)
+                async with image.writer(depth=depth, max_bytes=2 * depth * CHUNK) as writer:
+                    offset = begin
+                    while offset < end:
+                        offset, data = await run_sync(_next_data, file, offset, end)
+                        if data and not _is_zero(data):
+                            await writer.write(data, offset)
+                            moved += len(data)
+                        offset += len(data)
+                if progress is not None:
+                    progress(end, size)
+    return moved
+
+
+async def copy_image(
+    source: "Image", destination: "Image", *, start: int = 0, depth: int = 8, progress: "Progress | None" = None
+) -> int:
+    """Copy what an image is read at into another one, of the same cluster or another; return the bytes written.
+
+    Where the source is empty the destination is made so, which costs nothing where it is. What it has beyond the
+    source's size is left alone. Copy a snapshot if the source is written to meanwhile.
+
+    Args:
+        source: What is read.
+        destination: An open image, at least as large.
+        start: Where to go on, in bytes: what `progress` was told last.
+        depth: How many reads, and writes, librbd has at once.
+        progress: Called on the event loop with how many bytes are in the destination, durably, and how many there are.
+
+    Raises:
+        PastEndOfImage: The destination is smaller, `start` is not within the source, or one of them shrank.
+        ReadOnlyImage: The destination is open for reading only.
+
+    Implements: rbd_aio_read2, rbd_diff_iterate2, rbd_aio_write2, rbd_aio_write_zeroes, rbd_aio_flush
+    """
+    size = await source.size()
+    _require_start(source, start, size)
+    if await destination.size() < size:
+        message = f"has {await destination.size()} bytes, and {source.name!r} has {size}"
+        raise PastEndOfImage(errno.EINVAL, message, "copy_image", f"image {destination.name!r}")
+    moved = 0
+    for begin in range(start, size, SEGMENT):
+        end = min(begin + SEGMENT, size)
+        position = begin
+        async with (
+            destination.writer(depth=depth, max_bytes=2 * depth * CHUNK) as writer,
+            source.read_extents(await _data(source, begin, end), chunk_size=CHUNK, depth=depth) as chunks,
+        ):
+            async for offset, length, data in chunks:
+                if data is not None and not _is_zero(data):
+                    if position < offset:
+                        await writer.write_zeroes(position, offset - position)
+                    await writer.write(data, offset)
+                    position = offset + length
+                    moved += length
+            if position < end:
+                await writer.write_zeroes(position, end - position)
+        if progress is not None:
+            progress(end, size)
+    return moved
+
+
+def _require_start(image: "Image", start: int, size: int) -> None:
+    if number(start, "start", "", f"image {image.name!r}") > size:
+        raise PastEndOfImage(errno.EINVAL, f"start {start} is past the end, {size}", "", f"image {image.name!r}")
+
+
+async def _data(image: "Image", begin: int, end: int) -> list[tuple[int, int]]:
+    """Where there may be data, in order."""
+    extents = image.diff(begin, end - begin, whole_object=True)
+    return sorted([(extent.offset, extent.length) async for extent in extents if extent.exists])
+
+
+def _is_zero(data: bytes) -> bool:
+    return data == (_ZEROES if len(data) == CHUNK else _ZEROES[: len(data)])
+
+
+@asynccontextmanager
+async def _opened(path: str | os.PathLike[str], flags: int) -> AsyncIterator[int]:
+    """A descriptor. Whatever a thread still does with it when the task is cancelled is done before it is closed."""
+    file = await run_sync(os.open, path, flags | os.O_CLOEXEC, 0o666)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _cut_and_extend(file: int, start: int, size: int) -> None:
+    """What an earlier attempt wrote behind `start` is given up: it would show through holes."""
+    os.ftruncate(file, start)
+    os.ftruncate(file, size)
+
+
+def _write_all(file: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view = view[written:]
+        offset += written
+
+
+def _next_data(file: int, offset: int, end: int) -> tuple[int, bytes]:
+    """Return the next chunk that is no hole of the file, and where it begins; nothing at the end."""
+    try:
+        offset = min(os.lseek(file, offset, os.SEEK_DATA), end)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a hole up to the end
+            return end, b""
+        if error.errno != errno.EINVAL:
+            raise
+    length = min(CHUNK - offset % CHUNK, end - offset)
+    data = b""
+    while len(data) < length:
+        more = os.pread(file, length - len(data), offset + len(data))
+        if not more:
+            raise EOFError(f"the file became shorter than {end} bytes")
+        data += more
+    return offset, data
