@@ -120,6 +120,7 @@ from aiorbd.options import ImageKeywords, ImageOptions
 from aiorbd.snapshots import Snapshot
 from aiorbd.stats import LATENCY_BOUNDS, ClusterStats, CompletedOperation, Observer, OperationStats
 from aiorbd.streams import Chunk, ReadStream
+from aiorbd.transfer import copy_image, export_image, import_image
 from aiorbd.trash import Trash
 from aiorbd.watch import Updates
 from aiorbd.writer import Writer
@@ -239,6 +240,9 @@ __all__ = [
     "WrongLoopError",
     "__version__",
     "connect",
+    "copy_image",
+    "export_image",
+    "import_image",
     "rados_version",
     "version",
 ]

@@ -27,9 +27,9 @@ def osd(own_cluster: DevCluster) -> Iterator[DevCluster]:
 
 
 @asynccontextmanager
-async def opened(osd: DevCluster, size: int = 16 << 20) -> AsyncIterator[aiorbd.Image]:
+async def opened(osd: DevCluster, size: int = 16 << 20, **conf: str) -> AsyncIterator[aiorbd.Image]:
     """An image that begins with 1 MiB of "a", all written; the OSD runs again before it is closed."""
-    async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+    async with aiorbd.connect(osd.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
         name = new_name()
         await ioctx.create_image(name, size)
         async with ioctx.open_image(name) as image:

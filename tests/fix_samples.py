@@ -151,7 +151,11 @@ SAMPLES: dict[str, Sample] = {
     "Trash.remove": lambda s: s.ioctx.trash.remove("none"),
     "Trash.restore": lambda s: s.ioctx.trash.restore("none", new_name()),
     "Updates.__anext__": lambda s: anext(s.updates),
+    "ReadStream.__anext__": lambda s: first(s.image.read_extents()),
     "Updates.wait": lambda s: s.updates.wait(),
+    "Writer.flush": lambda s: s.image.writer().flush(),
+    "Writer.write": lambda s: s.image.writer().write(b"x", 0),
+    "Writer.write_zeroes": lambda s: s.image.writer().write_zeroes(0, 1),
 }
 
 #: What ends rather than fails when its subject is closed: streams without an end of their own.

@@ -42,7 +42,7 @@ STOREYS = [
     {"_image_data", "streams", "snapshots", "facts", "watch", "file", "locks", "metadata"},
     {"diff", "copying", "trash", "namespaces", "object_watch", "cluster_log", "commands", "insight"},
     {"image", "objects"},
-    {"ioctx"},
+    {"ioctx", "transfer"},
     {"cluster"},
     {"__init__"},
 ]
@@ -198,6 +198,8 @@ OWN = {
     "ImageFile.aclose",
     "ImageFile.closed",
     "ImageFile.seek",
+    "ReadStream.aclose",
+    "Writer.pending_bytes",
     "ImageFile.tell",
     "IoCtx.metadata",
     "IoCtx.namespace",

@@ -1,0 +1,187 @@
+"""Images into files and back, and into each other. ``rbd`` and SHA-256 are the witnesses."""
+
+import errno
+import hashlib
+import os
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+SIZE = 600 * MIB + 12345
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+async def sparse(ioctx, name):
+    """An image with data here and there, and zeroes that were written: three segments of it."""
+    await ioctx.create_image(name, SIZE)
+    async with ioctx.open_image(name) as image:
+        async with image.writer() as writer:
+            for offset in (0, 5 * MIB + 7, 255 * MIB, 256 * MIB, 511 * MIB + 4000, SIZE - 20_000):
+                await writer.write(os.urandom(20_000), offset)
+            await writer.write(bytes(8 * MIB), 40 * MIB)
+        yield image
+
+
+async def exported(cluster, spec):
+    return digest(await cluster.run("rbd", "export", "--no-progress", spec, "-"))
+
+
+async def test_export(aiorbd_cluster, sparse, tmp_path):
+    path, seen = tmp_path / "image", []
+    moved = await aiorbd.export_image(sparse, path, progress=lambda *now: seen.append(now))
+    assert digest(path.read_bytes()) == await exported(aiorbd_cluster, sparse.name)
+    assert path.stat().st_blocks * 512 < 40 * MIB
+    assert 120_000 < moved < 40 * MIB
+    assert seen == [(256 * MIB, SIZE), (512 * MIB, SIZE), (SIZE, SIZE)]
+
+
+async def test_export_of_a_snapshot_and_of_a_clone(aiorbd_cluster, ioctx, sparse, tmp_path):
+    before = await exported(aiorbd_cluster, sparse.name)
+    await sparse.create_snapshot("one")
+    await sparse.write(b"later" * 1000, 100 * MIB)
+    name = new_name()
+    await sparse.clone("one", ioctx, name, clone_format=2)
+    async with ioctx.open_image(sparse.name, snapshot="one") as snapshot, ioctx.open_image(name) as clone:
+        await aiorbd.export_image(snapshot, tmp_path / "snapshot")
+        await aiorbd.export_image(clone, tmp_path / "clone")
+        await clone.write(b"own" * 1000, 300 * MIB)
+        await clone.discard(0, 4 * MIB)
+        await clone.flush()
+        await aiorbd.export_image(clone, tmp_path / "changed")
+    assert digest((tmp_path / "snapshot").read_bytes()) == before
+    assert digest((tmp_path / "clone").read_bytes()) == before
+    assert digest((tmp_path / "changed").read_bytes()) == await exported(aiorbd_cluster, name) != before
+
+
+async def test_import(aiorbd_cluster, ioctx, tmp_path, name):
+    path, seen = tmp_path / "file", []
+    with path.open("wb") as file:
+        for offset in (0, 4 * MIB - 10, 300 * MIB, SIZE - 5000):
+            file.seek(offset)
+            file.write(os.urandom(5000))
+        file.seek(20 * MIB)
+        file.write(bytes(8 * MIB))
+    moved = await aiorbd.import_image(ioctx, path, name, order=20, progress=lambda *now: seen.append(now))
+    assert await exported(aiorbd_cluster, name) == digest(path.read_bytes())
+    assert 20_000 <= moved < 30 * MIB
+    assert seen[-1] == (SIZE, SIZE)
+    async with ioctx.open_image(name) as image:
+        assert (await image.stat()).order == 20
+        assert not [extent async for extent in image.diff(16 * MIB, 16 * MIB)]
+    with pytest.raises(aiorbd.ImageExists):
+        await aiorbd.import_image(ioctx, path, name)
+
+
+async def test_import_of_nothing(ioctx, tmp_path, name):
+    (tmp_path / "empty").touch()
+    assert await aiorbd.import_image(ioctx, tmp_path / "empty", name) == 0
+    async with ioctx.open_image(name) as image:
+        assert await image.size() == 0
+        assert await aiorbd.export_image(image, tmp_path / "again") == 0
+    assert (tmp_path / "again").stat().st_size == 0
+
+
+async def test_copy(aiorbd_cluster, ioctx, sparse, make_image):
+    """What was in the destination is gone, but for what lies beyond the source."""
+    name = await make_image(SIZE + MIB)
+    async with ioctx.open_image(name) as destination:
+        async with destination.writer() as writer:
+            for offset in (3 * MIB, 5 * MIB, 41 * MIB, 400 * MIB, SIZE - 10_000, SIZE):
+                await writer.write(b"old" * 3000, offset)
+        await aiorbd.copy_image(sparse, destination)
+        found = await aiorbd_cluster.run("rbd", "export", "--no-progress", name, "-")
+        assert digest(found[:SIZE]) == await exported(aiorbd_cluster, sparse.name)
+        assert found[SIZE : 9000 + SIZE] == b"old" * 3000
+        with pytest.raises(aiorbd.PastEndOfImage, match=f"has {SIZE} bytes"):
+            await aiorbd.copy_image(destination, sparse)
+
+
+class Interrupted(Exception):
+    """What breaks a transfer off."""
+
+
+@pytest.fixture
+def break_off():
+    """A progress function that breaks off at its second report, and where that was."""
+    seen = []
+
+    def progress(done, total):
+        seen.append(done)
+        if len(seen) == 2:
+            raise Interrupted
+
+    return progress, seen
+
+
+async def test_export_goes_on(aiorbd_cluster, sparse, tmp_path, break_off):
+    """What a broken attempt wrote behind the last report does not show through."""
+    path = tmp_path / "image"
+    progress, seen = break_off
+    with pytest.raises(Interrupted):
+        await aiorbd.export_image(sparse, path, progress=progress)
+    with path.open("r+b") as file:
+        file.seek(seen[0] + 10 * MIB)
+        file.write(b"left over")
+    await aiorbd.export_image(sparse, path, start=seen[0], progress=progress)
+    assert seen[2:] == [512 * MIB, SIZE]
+    assert digest(path.read_bytes()) == await exported(aiorbd_cluster, sparse.name)
+    with pytest.raises(aiorbd.PastEndOfImage, match="start"):
+        await aiorbd.export_image(sparse, path, start=SIZE + 1)
+
+
+async def test_import_goes_on(aiorbd_cluster, ioctx, sparse, tmp_path, name, break_off):
+    path, other = tmp_path / "image", new_name()
+    await aiorbd.export_image(sparse, path)
+    progress, seen = break_off
+    with pytest.raises(aiorbd.ImageNotFound):
+        await aiorbd.import_image(ioctx, path, other, start=5)
+    with pytest.raises(Interrupted):
+        await aiorbd.import_image(ioctx, path, other, progress=progress)
+    await aiorbd.import_image(ioctx, path, other, start=seen[1], progress=progress)
+    assert seen[2:] == [SIZE]
+    assert await exported(aiorbd_cluster, other) == digest(path.read_bytes())
+    with path.open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(aiorbd.InvalidArgument, match=f"has {SIZE} bytes, and '.*' has {SIZE + 4}"):
+        await aiorbd.import_image(ioctx, path, other, start=seen[1])
+
+
+async def test_copy_goes_on(aiorbd_cluster, ioctx, sparse, make_image, break_off):
+    name = await make_image(SIZE)
+    progress, seen = break_off
+    async with ioctx.open_image(name) as destination:
+        with pytest.raises(Interrupted):
+            await aiorbd.copy_image(sparse, destination, progress=progress)
+        await aiorbd.copy_image(sparse, destination, start=seen[0], progress=progress)
+    assert await exported(aiorbd_cluster, name) == await exported(aiorbd_cluster, sparse.name)
+
+
+async def test_files_that_fail(ioctx, sparse, tmp_path, name):
+    with pytest.raises(FileNotFoundError):
+        await aiorbd.import_image(ioctx, tmp_path / "none", name)
+    assert name == sparse.name or name not in await ioctx.list_images()
+    with pytest.raises(IsADirectoryError):
+        await aiorbd.export_image(sparse, tmp_path)
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - errno says which
+        await aiorbd.export_image(sparse, "/dev/full")
+    assert caught.value.errno in (errno.EINVAL, errno.ENOSPC)
+    assert sparse.in_flight == 0
+
+
+async def test_cancelled(sparse, tmp_path):
+    """At once; the descriptor is closed when the thread is done with it."""
+    files = len(os.listdir("/proc/self/fd"))
+    with anyio.move_on_after(0.01):
+        await aiorbd.export_image(sparse, tmp_path / "image")
+    await sparse.drain(timeout=30)
+    assert len(os.listdir("/proc/self/fd")) == files
