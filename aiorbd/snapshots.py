@@ -220,8 +220,7 @@ class ImageSnapshots(Resource):
     ) -> Snapshot:
         """Take a snapshot. When cancelled, the outcome is unknown.
 
-        What was written before and not flushed is part of it. What works on all objects of the image, like a
-        resize or a flatten, is waited for, and waits: librbd 16.2 may come to a halt when they meet.
+        What was written before and not flushed is part of it.
 
         Args:
             name: Its name, without ``@`` and ``/``.
@@ -240,7 +239,7 @@ class ImageSnapshots(Resource):
         encoded = encode_new_name(name, "snapshot name", "rbd_snap_create2")
         on = snapshot_target(handle, name)
         number(flags, "flags", "rbd_snap_create2", on, bits=32)
-        await handle.maintain("rbd_snap_create2", encoded, flags, progress=progress, on=on)
+        await handle.call_with_progress("rbd_snap_create2", encoded, flags, progress=progress, on=on)
         return await self.get_snapshot(name)
 
     def snapshots(self) -> Listing[Snapshot]:

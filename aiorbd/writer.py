@@ -63,7 +63,7 @@ class Writer:
         view = readable(data, "data", _WRITE, self._handle.target)
         await self._submit(_WRITE, self._lane.write, offset, len(view), (view, op_flags))
 
-    async def write_zeroes(self, offset: int, length: int, *, thick: bool = False) -> None:
+    async def write_zeroes(self, offset: int, length: int) -> None:
         """Make a range read as zeroes, as soon as there is room: see `Image.write_zeroes`.
 
         Raises:
@@ -74,7 +74,7 @@ class Writer:
         Implements: rbd_aio_write_zeroes
         """
         submit = self._handle.lib.aiorbd_write_zeroes
-        await self._submit("rbd_aio_write_zeroes", submit, offset, length, None, int(thick), 0)
+        await self._submit("rbd_aio_write_zeroes", submit, offset, length, None, 0, 0)
 
     async def flush(self) -> None:
         """Wait for all that was written, and make it durable. When cancelled, what is durable is unknown.

@@ -127,6 +127,24 @@ async def test_compare_and_write_stays_within_one_object(image):
         await image.compare_and_write(b"a", b"ab", 0)
 
 
+async def test_thick_zeroes_beside_snapshots(image):
+    """With librbd's own ones this came to a halt now and then: a snapshot holds up writes, and waits for them."""
+    done = False
+
+    async def zero():
+        while not done:
+            await image.write_zeroes(3136, 2560, thick=True)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(zero)
+            for number in range(40):
+                snapshot = await image.create_snapshot(f"s{number}")
+                await snapshot.remove()
+            done = True
+
+
 @pytest.mark.parametrize("thick", [False, True])
 async def test_write_zeroes(ioctx, make_image, witness, thick):
     name = await make_image()
