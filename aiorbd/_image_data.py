@@ -48,9 +48,8 @@ class ImageData(Resource):
                 return b""
         # librbd fills the very object that is returned: nobody else has seen it yet.
         data = bytes(length)
-        view = bridge_ffi.from_buffer(data)
         got = await handle.io(
-            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, view, offset, length, view, op_flags
+            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, data, offset, length, data, op_flags
         )
         if got != length:
             handle.incomplete("rbd_aio_read2", offset, length, got)

@@ -59,6 +59,7 @@ class ReadStream(Stream[Chunk]):
         self._extents: Iterator[Any] | AsyncIterator[Any] = (
             aiter(extents) if isinstance(extents, AsyncIterable) else iter(extents)
         )
+        self._waits = isinstance(extents, AsyncIterable)
         #: What is left of the extent that is being cut: where it begins, and ends.
         self._cut = (0, 0)
         self._exhausted = False
@@ -103,73 +104,65 @@ class ReadStream(Stream[Chunk]):
 
     async def _go_on(self) -> None:
         """Keep the window full."""
-        source, row = self._source, self._row
+        source, row, running = self._source, self._row, self._running
         if source.ended:
             return
         if row and isinstance(request := row[0], Request) and request.value == self._lane.stale:
             row.popleft()
             await self._handle.refresh(if_stale=True)
-            await self._submit(request.offset, request.length, row.appendleft if self._ordered else self._running.add)
-        for _ in range(min(_PASS, self._window - len(row) - len(self._running) - len(self._batch))):
-            try:
-                part = await self._next_part()
-                if part is None:
-                    break
-                offset, length, exists = part
-                if exists:
-                    await self._submit(offset, length, self._enter)
-                else:
-                    row.append(Chunk(offset, length, None))
-            except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
-                row.append(error)
-                self._exhausted = True
-                break
-        if self._exhausted and not row and not self._running:
+            await self._submit(request.offset, request.length, row.appendleft if self._ordered else running.add)
+        room = min(_PASS, self._window - len(row) - len(running) - len(self._batch))
+        try:
+            self._handle.check()
+            while room > 0 and not (self._exhausted and self._cut[0] >= self._cut[1]):
+                room -= 1
+                await self._next()
+        except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
+            row.append(error)
+            self._exhausted, self._cut = True, (0, 0)
+        if self._exhausted and not row and not running and self._cut[0] >= self._cut[1]:
             source.end()
 
-    async def _next_part(self) -> tuple[int, int, bool] | None:
-        """Cut the next piece of an extent; None when there is nothing left."""
+    async def _next(self) -> None:
+        """Cut the next piece of an extent, and submit it."""
         offset, end = self._cut
-        while offset >= end:
-            if self._exhausted:
-                return None
-            extent = await self._next_extent()
+        if offset >= end:
+            extents = self._extents
+            extent = await self._next_extent(extents) if self._waits else next(extents, None)  # type: ignore[arg-type]
             if extent is None:
                 self._exhausted = True
-                return None
+                return
             if isinstance(extent, Extent):
                 if not extent.exists:
-                    return extent.offset, extent.length, False
+                    self._row.append(Chunk(extent.offset, extent.length, None))
+                    return
                 extent = extent.offset, extent.length
             offset, length = extent
             end = offset + length
-            if offset < 0 or length < 0 or end > self._handle.size:
-                await self._handle.unusual_range(_FUNCTION, offset, length, largest=None)
+            fits = 0 <= offset < end <= self._handle.size
+            if not (fits or await self._handle.unusual_range(_FUNCTION, offset, length, largest=None)):
+                return
         size = self._chunk_size
         cut = min(end, offset - offset % size + size)
         self._cut = cut, end
-        return offset, cut - offset, True
+        await self._submit(offset, cut - offset, self._enter)
 
-    async def _next_extent(self) -> tuple[int, int] | Extent | None:
-        extents = self._extents
-        if isinstance(extents, Iterator):
-            return next(extents, None)
+    async def _next_extent(self, extents: AsyncIterator[Any]) -> Any:
         try:
-            return await anext(extents, None)
-        except Exception:
-            raise
-        except BaseException:
+            extent = await anext(extents, None)
+        except BaseException as error:
             # A generator through which a cancellation went is at its end: what it had left would be missing.
-            if isinstance(extents, AsyncGenerator):
+            if isinstance(extents, AsyncGenerator) and not isinstance(error, Exception):
                 self._source.close(UsageError("cancelled while the next extent was waited for"))
             raise
+        self._handle.check()
+        return extent
 
     async def _submit(self, offset: int, length: int, enter: Callable[[Request], object]) -> None:
         handle, lane = self._handle, self._lane
         bridge = handle.bridge
         data = bytes(length)  # which librbd fills: nobody else has seen it yet
         request = Request(handle, _FUNCTION, data, self._done, offset, length)
-        handle.check()
         call = lane.read, lane.pointer, offset, length, data, self._op_flags
         code = bridge.submit(request, *call)
         if code:

@@ -194,7 +194,9 @@ class Bridge:
                     owner = operation.owner
                     owner.in_flight -= 1
                     if operation.settles:
-                        self._settle(operation)
+                        operation.settle()
+                        if operation.counted_here:
+                            self._count(operation)
                     if operation.waiter is not None:
                         wake(operation)
                     if not owner.in_flight or owner.awaited:
@@ -216,13 +218,11 @@ class Bridge:
         if self._release_due:
             self._release()
 
-    def _settle(self, operation: Operation) -> None:
-        operation.settle()
-        if isinstance(operation, Job):
-            error = self._tally.add(operation)
-            if operation.note is not None:
-                operation.note.tell(self.observers, error, abandoned=operation.abandoned)
-                operation.note = None
+    def _count(self, job: Any) -> None:
+        error = self._tally.add(job)
+        if job.note is not None:
+            job.note.tell(self.observers, error, abandoned=job.abandoned)
+            job.note = None
 
     def stats(self) -> ClusterStats:
         """Return the figures of this connection."""

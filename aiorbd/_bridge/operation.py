@@ -31,6 +31,8 @@ class Operation:
 
     #: Whether `settle` has anything to do; spares the hot path a call.
     settles: bool = False
+    #: Whether it is for Python to count it: the bridge's C side counts what it submits.
+    counted_here: bool = False
     #: Whether it comes to its end by itself.
     ends: bool = True
 
@@ -77,6 +79,7 @@ class Job(Operation, Generic[T]):
 
     __slots__ = ("_also", "_function", "began", "begun", "error", "name", "note", "on", "result", "token")
     settles: bool = True
+    counted_here: bool = True
 
     def __init__(
         self,

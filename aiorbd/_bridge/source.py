@@ -37,9 +37,10 @@ class Source:
 
     def tell(self) -> None:
         """There is something new."""
-        self._news = True
-        if self.waiter is not None:
-            self._loop.wake(self)
+        if not self._news:
+            self._news = True
+            if self.waiter is not None:
+                self._loop.wake(self)
 
     def end(self, error: BaseException | None = None) -> None:
         """Nothing more will come."""
