@@ -1,7 +1,7 @@
 """Write a real disk image into a Ceph cluster and read it back, under asyncio and under trio.
 
-The image is a file system made of files on this machine. It is imported with many writes in flight,
-holes left out, read back concurrently, and compared by its SHA-256; ``rbd export`` is the witness.
+The image is a file system made of files on this machine. It is imported with many writes in flight, holes left out,
+read back as a stream, and compared by its SHA-256; ``rbd export`` is the witness.
 
     examples/quickstart.py                     starts a development cluster for the while
     examples/quickstart.py --conf ceph.conf    uses a cluster of yours (pool rbd)
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -25,9 +26,6 @@ import aiorbd
 from aiorbd.testing import DevCluster, MissingDaemonError
 
 MIB = 1 << 20
-CHUNK = MIB
-IN_FLIGHT = 32
-ZEROES = bytes(CHUNK)
 
 
 def megabytes(tree: Path) -> int:
@@ -53,57 +51,13 @@ def make_file_system(tree: Path, path: Path) -> None:
     )
 
 
-async def import_file(path: Path, image: aiorbd.Image, progress: Progress) -> int:
-    """Copy a file into a new image, holes left out; return how many bytes were written."""
+async def digest_of_image(image: aiorbd.Image, report: Callable[[int, int], None]) -> str:
+    """Read all of an image, many reads in flight, and hash it as it comes."""
     size = await image.size()
-    written = 0
-    bar = progress.add_task("import", total=size)
-    slots = anyio.Semaphore(IN_FLIGHT)
-
-    async def copy(file: int, offset: int) -> None:
-        nonlocal written
-        try:
-            data = await to_thread.run_sync(os.pread, file, CHUNK, offset)
-            if data != ZEROES[: len(data)]:
-                await image.write(data, offset)
-                written += len(data)
-        finally:
-            slots.release()
-        progress.advance(bar, len(data))
-
-    with path.open("rb") as source:
-        async with anyio.create_task_group() as tasks:
-            for offset in range(0, size, CHUNK):
-                await slots.acquire()  # librbd has no back-pressure of its own
-                tasks.start_soon(copy, source.fileno(), offset)
-        await image.flush()  # from here on it is durable
-    return written
-
-
-async def digest_of_image(image: aiorbd.Image, progress: Progress) -> str:
-    """Read all of an image, many reads in flight, and hash it; one window is hashed while the next is read."""
-    size = await image.size()
-    bar = progress.add_task("read back", total=size)
     digest = hashlib.sha256()
-    windows = [memoryview(bytearray(CHUNK * IN_FLIGHT)) for _ in range(2)]
-
-    async def read(window: memoryview, offset: int) -> None:
-        async with anyio.create_task_group() as tasks:
-            for start in range(0, len(window), CHUNK):
-                tasks.start_soon(image.read_into, window[start : start + CHUNK], offset + start)
-
-    async def hash_it(window: memoryview) -> None:
-        await to_thread.run_sync(digest.update, window)
-        progress.advance(bar, len(window))
-
-    full = memoryview(b"")
-    for number, offset in enumerate(range(0, size, CHUNK * IN_FLIGHT)):
-        window = windows[number % 2][: size - offset]
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read, window, offset)
-            tasks.start_soon(hash_it, full)
-        full = window
-    await hash_it(full)
+    async for chunk in image.read_extents():
+        await to_thread.run_sync(digest.update, chunk.data)
+        report(chunk.offset + chunk.length, size)
     return digest.hexdigest()
 
 
@@ -119,7 +73,7 @@ def digest_of_export(conffile: str, name: str) -> str:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as export:
         assert export.stdout is not None
         digest = hashlib.sha256()
-        while data := export.stdout.read(CHUNK):
+        while data := export.stdout.read(MIB):
             digest.update(data)
     if export.returncode:
         raise RuntimeError(f"rbd export failed with {export.returncode}")
@@ -131,16 +85,19 @@ async def main_job(conffile: str, path: Path, size: int, label: str) -> None:
     name = f"quickstart-{label}-{os.getpid()}"
     bars = Progress("{task.description:>10}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
     async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        await ioctx.create_image(name, size)
         try:
             with bars as progress:
-                async with ioctx.open_image(name) as image:
-                    start = time.perf_counter()
-                    written = await import_file(path, image, progress)
-                    write_seconds = time.perf_counter() - start
+
+                def bar(description: str) -> Callable[[int, int], None]:
+                    task = progress.add_task(description, total=size)
+                    return lambda done, total: progress.update(task, completed=done, total=total)
+
+                start = time.perf_counter()
+                written = await aiorbd.import_image(ioctx, path, name, progress=bar("import"))
+                write_seconds = time.perf_counter() - start
                 async with ioctx.open_image(name, read_only=True) as image:
                     start = time.perf_counter()
-                    mine = await digest_of_image(image, progress)
+                    mine = await digest_of_image(image, bar("read back"))
                     read_seconds = time.perf_counter() - start
             source = await to_thread.run_sync(digest_of_file, path)
             witness = await to_thread.run_sync(digest_of_export, conffile, name)

@@ -1,9 +1,9 @@
 """The operations on what an image is: its size, snapshots, parent, and the handle itself."""
 
-from fsx_model import ZERO, Model, Snapshot
+from fsx_model import ZERO, Discrepancy, Model, Snapshot
 from fsx_run import ORDER, UNITS, Run
 from fsx_schedule import Step
-from fsx_verify import check_snapshot
+from fsx_verify import check_snapshot, verify_snapshot
 
 import aiorbd
 
@@ -65,7 +65,13 @@ async def read_snapshot(run: Run, step: Step) -> None:
             raise
         run.counts[step.kind, type(error).__name__] += 1
     else:
-        check_snapshot(run.model, snapshot, data)
+        units = list(snapshot.units)
+        try:
+            check_snapshot(run.model, snapshot, data)
+        except Discrepancy:
+            snapshot.units = units
+            await verify_snapshot(run.ceph, f"{run.image.name}@{snapshot.name}", run.model, snapshot)
+            raise
         run.counts[step.kind, "done"] += 1
 
 
