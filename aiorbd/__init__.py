@@ -117,6 +117,7 @@ from aiorbd.namespaces import Namespaces
 from aiorbd.object_watch import Notification, ObjectWatch
 from aiorbd.objects import Objects
 from aiorbd.options import ImageKeywords, ImageOptions
+from aiorbd.pooling import ConnectionPool
 from aiorbd.snapshots import Snapshot
 from aiorbd.stats import LATENCY_BOUNDS, ClusterStats, CompletedOperation, Observer, OperationStats
 from aiorbd.streams import Chunk, ReadStream
@@ -148,6 +149,7 @@ __all__ = [
     "CompareMismatch",
     "CompletedOperation",
     "ConfigFileNotFound",
+    "ConnectionPool",
     "ConnectionShutdown",
     "Diff",
     "DiskQuotaExceeded",

@@ -32,6 +32,11 @@ class Resource:
         return self._handle.bridge.lost
 
     @property
+    def closed(self) -> bool:
+        """Whether it is closed, or being closed: no call is possible any more."""
+        return self._handle.state is not State.OPEN
+
+    @property
     def in_flight(self) -> int:
         """How many operations on this very object are running, abandoned ones counted."""
         return self._handle.in_flight

@@ -44,6 +44,7 @@ STOREYS = [
     {"image", "objects"},
     {"ioctx", "transfer"},
     {"cluster"},
+    {"pooling"},
     {"__init__"},
 ]
 
@@ -179,7 +180,7 @@ OWN = {
     *(
         f"{cls}.{name}"
         for cls in ("Cluster", "IoCtx", "Image", "ObjectWatch", "ClusterLog")
-        for name in ("blocklisted", "drain", "in_flight")
+        for name in ("blocklisted", "closed", "drain", "in_flight")
     ),
     "BlockingImageFile.readable",
     "BlockingImageFile.seek",

@@ -1,0 +1,184 @@
+"""Connections, I/O contexts and images that many tasks share, for services that open by name and close all the time.
+
+A pool here is one of connections; Ceph's pools of objects are named by their names.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+import anyio
+
+from aiorbd._resource import Opening
+from aiorbd.cluster import Cluster
+from aiorbd.errors import ClosedError, Error
+from aiorbd.image import Image
+from aiorbd.ioctx import IoCtx
+
+R = TypeVar("R", Cluster, IoCtx, Image)
+
+_logger = logging.getLogger("aiorbd")
+
+
+class _Shared(Generic[R]):
+    """Something open, and how many use it."""
+
+    def __init__(self) -> None:
+        self.opening: anyio.Lock = anyio.Lock()
+        self.resource: R | None = None
+        #: What it was opened from, which is in use as long as this is open.
+        self.stack: AsyncExitStack = AsyncExitStack()
+        self.users: int = 0
+        self.idle_since: float = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Not cut off by the cluster, and nobody closed it."""
+        return self.resource is None or not (self.resource.blocklisted or self.resource.closed)
+
+    async def close(self) -> None:
+        """Close it; what goes wrong then is nobody's to hear."""
+        resource, self.resource = self.resource, None
+        with anyio.CancelScope(shield=True):
+            try:
+                if resource is not None:
+                    await resource.close()
+            except Error as error:
+                _logger.warning("closing what was idle: %s", error)
+            await self.stack.aclose()
+
+
+class ConnectionPool:
+    """Opens what is asked for once, shares it among all who ask, and closes it when nobody has used it for a while.
+
+    Use it as an async context manager, in the event loop of those who ask::
+
+        async with aiorbd.ConnectionPool(lambda: aiorbd.connect("/etc/ceph/ceph.conf")) as connections:
+            async with connections.open_image("rbd", "vm-1") as image:
+                ...
+
+    Who shares an image shares its exclusive lock and its cache: a change of one is seen by all at once, and
+    `Image.set_snapshot` or `close` would be everybody's, so leave these alone. A connection that the cluster has cut
+    off is replaced for those who ask next. At the end of the block all is closed.
+    """
+
+    def __init__(self, connect: Callable[[], Opening[Cluster]], *, idle_timeout: float = 60.0) -> None:
+        """Make a pool.
+
+        Args:
+            connect: Makes the connection: a call of `aiorbd.connect`.
+            idle_timeout: Seconds after which what nobody uses is closed.
+        """
+        if idle_timeout < 0:
+            raise ValueError("idle_timeout must not be negative")
+        self._connect = connect
+        self._idle_timeout = idle_timeout
+        self._shared: dict[Hashable, _Shared[Any]] = {}
+        #: Not to be had any more, and still in use.
+        self._outdated: set[_Shared[Any]] = set()
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    def connect(self) -> AbstractAsyncContextManager[Cluster]:
+        """Use the connection, within ``async with``.
+
+        Raises:
+            ClosedError: The pool is not open.
+            RbdError: What `aiorbd.connect` raises.
+
+        Implements: rados_connect
+        """
+        return self._use((), lambda _: self._connect())
+
+    def open_ioctx(self, pool: str, namespace: str = "") -> AbstractAsyncContextManager[IoCtx]:
+        """Use an I/O context, within ``async with``.
+
+        Raises:
+            ClosedError: The pool is not open.
+            RbdError: What `Cluster.open_ioctx` raises.
+
+        Implements: rados_ioctx_create
+        """
+
+        async def make(stack: AsyncExitStack) -> IoCtx:
+            cluster = await stack.enter_async_context(self.connect())
+            return await cluster.open_ioctx(pool, namespace)
+
+        return self._use((pool, namespace), make)
+
+    def open_image(
+        self, pool: str, name: str, *, namespace: str = "", snapshot: str | None = None, read_only: bool = False
+    ) -> AbstractAsyncContextManager[Image]:
+        """Use an image, within ``async with``; those at a snapshot or for reading only are others.
+
+        Raises:
+            ClosedError: The pool is not open.
+            RbdError: What `IoCtx.open_image` raises.
+
+        Implements: rbd_aio_open, rbd_aio_open_read_only
+        """
+
+        async def make(stack: AsyncExitStack) -> Image:
+            ioctx = await stack.enter_async_context(self.open_ioctx(pool, namespace))
+            return await ioctx.open_image(name, snapshot=snapshot, read_only=read_only)
+
+        return self._use((pool, namespace, name, snapshot, read_only), make)
+
+    @asynccontextmanager
+    async def _use(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> AsyncIterator[R]:
+        if self._tasks is None:
+            raise ClosedError("the connection pool is not open: use it within 'async with'")
+        shared = self._shared.get(key)
+        if shared is None or not shared.usable:
+            if shared is not None:
+                self._outdated.add(shared)
+            shared = self._shared[key] = _Shared()
+        shared.users += 1
+        try:
+            async with shared.opening:  # whoever is first opens it; if that fails or is cancelled, the next one tries
+                if shared.resource is None:
+                    async with AsyncExitStack() as stack:
+                        shared.resource = await make(stack)
+                        shared.stack = stack.pop_all()
+            yield cast("R", shared.resource)
+        finally:
+            shared.users -= 1
+            shared.idle_since = anyio.current_time()
+            if not shared.users and (shared.resource is None or not shared.usable or not self._idle_timeout):
+                await self._drop(key, shared)
+
+    async def _drop(self, key: Hashable, shared: _Shared[Any]) -> None:
+        if self._shared.get(key) is shared:
+            del self._shared[key]
+        self._outdated.discard(shared)
+        await shared.close()
+
+    async def _close_what_is_idle(self) -> None:
+        while True:
+            await anyio.sleep(max(self._idle_timeout / 4, 0.01))
+            for key, shared in list(self._shared.items()):
+                if not shared.users and anyio.current_time() - shared.idle_since >= self._idle_timeout:
+                    await self._drop(key, shared)
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise ClosedError("the connection pool is open already")
+        self._tasks = await anyio.create_task_group().__aenter__()
+        if self._idle_timeout:
+            self._tasks.start_soon(self._close_what_is_idle)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        tasks, self._tasks = cast("anyio.abc.TaskGroup", self._tasks), None
+        tasks.cancel_scope.cancel()
+        try:
+            await tasks.__aexit__(None, None, None)
+        finally:
+            # The last that were opened first: what others were opened from comes after them.
+            for key, shared in reversed(list(self._shared.items())):
+                await self._drop(key, shared)
+            for shared in list(self._outdated):
+                await self._drop((), shared)
