@@ -22,8 +22,8 @@ struct request {
 };
 
 struct aiorbd_lane {
-    aiorbd_image *image; /* only while a request is here, which keeps it open */
-    aiorbd_bridge *bridge;
+    aiorbd_image *image;   /* held; open as long as a request is here */
+    aiorbd_bridge *bridge; /* held with it */
     atomic_int references; /* the creator's, and one for each request */
     pthread_mutex_t mutex;
     struct request *first, **last; /* that wait: none while there is room */
@@ -33,12 +33,12 @@ struct aiorbd_lane {
 /* Any thread. */
 static void drop(struct aiorbd_lane *lane)
 {
-    aiorbd_bridge *bridge = lane->bridge;
+    aiorbd_image *image = lane->image;
     if (atomic_fetch_sub_explicit(&lane->references, 1, memory_order_acq_rel) != 1)
         return;
     pthread_mutex_destroy(&lane->mutex);
     free(lane);
-    aiorbd_bridge_release(bridge);
+    aiorbd_event_release(&image->event);
 }
 
 /* The loop's thread, or the last holder's of the bridge. */
@@ -140,6 +140,8 @@ aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int depth)
     lane->last = &lane->first;
     atomic_init(&lane->references, 1);
     pthread_mutex_init(&lane->mutex, NULL);
+    /* Another owner of the image, which holds the bridge as well. */
+    atomic_fetch_add_explicit(&image->event.references, 1, memory_order_relaxed);
     aiorbd_bridge_hold(lane->bridge);
     return lane;
 }

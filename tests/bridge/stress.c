@@ -353,15 +353,17 @@ static void start(struct worker *worker, void *(*function)(void *), aiorbd_bridg
     require(pthread_create(&worker->thread, NULL, function, worker) == 0, "no thread");
 }
 
+enum { WAYS = 14 };
+
 /* -- the loop -------------------------------------------------------------------------------------- */
 
-static int submit(aiorbd_bridge *bridge, aiorbd_image *image, int64_t token, char *buffer)
+static int submit(aiorbd_bridge *bridge, aiorbd_image *image, aiorbd_lane *lane, int64_t token, char *buffer)
 {
     void *vector[] = {buffer};
     size_t lengths[] = {LENGTH};
     static uint64_t mismatch;
     static void *opened;
-    switch (token % AIORBD_KINDS) {
+    switch (token % WAYS) {
     case 0: return aiorbd_open(bridge, token, NULL, "name", dice(2), NULL, dice(2), &opened);
     case 1: return aiorbd_close(image, token);
     case 2: return aiorbd_readv(image, token, 0, vector, lengths, 1);
@@ -372,19 +374,22 @@ static int submit(aiorbd_bridge *bridge, aiorbd_image *image, int64_t token, cha
     case 7: return aiorbd_write_same(image, token, 0, LENGTH, buffer, LENGTH, 0);
     case 8: return aiorbd_compare_and_write(image, token, 0, LENGTH, buffer, buffer, &mismatch, 0);
     case 9: return aiorbd_flush(image, token);
+    case 10: return aiorbd_lane_write(lane, token, 0, LENGTH, buffer, 0);
+    case 11:
+    case 12: return aiorbd_lane_read(lane, token, 0, LENGTH, buffer, 0);
     default: return aiorbd_read(image, token, 0, LENGTH, buffer, 0);
     }
 }
 
 static bool fills(int64_t token)
 {
-    return token % AIORBD_KINDS == 2 || token % AIORBD_KINDS == 10;
+    return token % WAYS == 2 || token % WAYS > 10;
 }
 
 enum { PROGRESS = 1000001, DIFF, MAILBOX, RADOS, LAST = RADOS };
 enum { UPDATED = -1, PROGRESSED = -2, EXTENDED = -3, MAILED = -4 };
 
-static uint64_t operations_done, extents_taken, messages_taken, reports_read, rounds_given_up;
+static uint64_t operations_done, extents_taken, messages_taken, reports_read, rounds_given_up, lane_refused;
 
 static void play(bool give_up)
 {
@@ -402,6 +407,7 @@ static void play(bool give_up)
     aiorbd_diff *diff = aiorbd_diff_new(bridge, EXTENDED, 64);
     aiorbd_mailbox *mailbox = aiorbd_mailbox_new(bridge, MAILED, 32);
     aiorbd_completion *completion = aiorbd_completion_new(bridge, RADOS);
+    aiorbd_lane *lane = aiorbd_lane_new(image, 1 + (int)dice(4));
 
     require(aiorbd_image_watch(image) == 0, "no watch");
     pthread_create(&updater, NULL, updates, NULL);
@@ -418,13 +424,13 @@ static void play(bool give_up)
             memset(buffers[number], '?', LENGTH);
             in_flight[number] = true;
             aiorbd_image_set_known(image, aiorbd_image_generation(image));
-            code = submit(bridge, image, number, buffers[number]);
+            code = submit(bridge, image, lane, number, buffers[number]);
             if (code == 0)
                 left++;
             else
                 in_flight[number] = false; /* refused, or stale: no record will come */
 #ifdef BREAK
-            if (number == 101) { /* a readv */
+            if (number == 100) { /* a readv */
                 free(buffers[number]);
                 buffers[number] = NULL;
             }
@@ -432,6 +438,8 @@ static void play(bool give_up)
         }
         if (give_up && submitted > OPERATIONS / 2)
             break;
+        if (!dice(32))
+            aiorbd_lane_cancel(lane);
         if (!dice(8))
             aiorbd_progress_stop(progress);
         if (!dice(64)) {
@@ -459,7 +467,9 @@ static void play(bool give_up)
                 in_flight[token] = false;
                 left--;
                 operations_done++;
-                if (fills(token) && buffers[token] != NULL)
+                if (records[2 + 2 * i] < 0 && token % WAYS > 9)
+                    lane_refused++;
+                else if (fills(token) && buffers[token] != NULL)
                     require(buffers[token][0] == 'r' && buffers[token][LENGTH - 1] == 'r', "a buffer was not filled");
                 free(buffers[token]);
                 buffers[token] = NULL;
@@ -481,6 +491,7 @@ static void play(bool give_up)
     if (give_up) {
         /* The loop is gone with all of this in flight: the last completion drops the bridge. */
         rounds_given_up++;
+        aiorbd_lane_cancel(lane);
         aiorbd_diff_stop(diff);
         diff_stopped = true;
     }
@@ -503,6 +514,7 @@ static void play(bool give_up)
     aiorbd_diff_release(diff);
     aiorbd_mailbox_release(mailbox);
     aiorbd_completion_release(completion);
+    aiorbd_lane_release(lane);
     aiorbd_image_release(image);
     aiorbd_bridge_release(bridge);
     wait_for_library();
@@ -527,9 +539,9 @@ int main(int count, char **arguments)
     pthread_mutex_unlock(&mutex);
     for (int i = 0; i < POOL; i++)
         pthread_join(pool[i], NULL);
-    printf("operations %llu refused %d extents %llu messages %llu reports %llu given-up %llu\n",
+    printf("operations %llu refused %d extents %llu messages %llu reports %llu given-up %llu lane-refused %llu\n",
            (unsigned long long)operations_done, atomic_load(&refused), (unsigned long long)extents_taken,
            (unsigned long long)messages_taken, (unsigned long long)reports_read,
-           (unsigned long long)rounds_given_up);
+           (unsigned long long)rounds_given_up, (unsigned long long)lane_refused);
     return 0;
 }
