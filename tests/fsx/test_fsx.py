@@ -45,11 +45,11 @@ def test_without_faults(own_cluster):
         assert not counts["pause", "done"]
 
 
-async def lost(right, image, data, offset):
+async def lost(right, image, data, offset, **_keywords):
     return len(data)
 
 
-async def elsewhere(right, image, data, offset):
+async def elsewhere(right, image, data, offset, **_keywords):
     return await right(image, data, max(0, offset - 4096))
 
 
