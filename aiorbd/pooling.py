@@ -129,13 +129,17 @@ class ConnectionPool:
     async def _use(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> AsyncIterator[R]:
         if self._tasks is None:
             raise ClosedError("the connection pool is not open: use it within 'async with'")
+        outdated = None
         shared = self._shared.get(key)
         if shared is None or not shared.usable:
-            if shared is not None:
-                self._outdated.add(shared)
-            shared = self._shared[key] = _Shared()
+            outdated, shared = shared, _Shared()
+            self._shared[key] = shared
         shared.users += 1
         try:
+            if outdated is not None and outdated.users:
+                self._outdated.add(outdated)
+            elif outdated is not None:
+                await self._drop((), outdated)
             async with shared.opening:  # whoever is first opens it; if that fails or is cancelled, the next one tries
                 if shared.resource is None:
                     async with AsyncExitStack() as stack:
@@ -145,7 +149,8 @@ class ConnectionPool:
         finally:
             shared.users -= 1
             shared.idle_since = anyio.current_time()
-            if not shared.users and (shared.resource is None or not shared.usable or not self._idle_timeout):
+            useless = shared.resource is None or not shared.usable or not self._idle_timeout or self._tasks is None
+            if not shared.users and useless:
                 await self._drop(key, shared)
 
     async def _drop(self, key: Hashable, shared: _Shared[Any]) -> None:

@@ -63,6 +63,8 @@ class ReadStream(Stream[Chunk]):
         #: What is left of the extent that is being cut: where it begins, and ends.
         self._cut = (0, 0)
         self._exhausted = False
+        #: What was fetched, and not cut yet.
+        self._extent: Any = None
         #: What is handed out next: in order when that counts, else in that of arrival.
         self._row: deque[Request | Chunk | Exception] = deque()
         #: Those that are not in the row yet.
@@ -103,49 +105,74 @@ class ReadStream(Stream[Chunk]):
             return error
 
     async def _go_on(self) -> None:
-        """Keep the window full."""
+        """Keep the window full. Whatever a cancelled wait leaves undone is done by the next one."""
         source, row, running = self._source, self._row, self._running
         if source.ended:
             return
-        if row and isinstance(request := row[0], Request) and request.value == self._lane.stale:
-            row.popleft()
-            await self._handle.refresh(if_stale=True)
-            await self._submit(request.offset, request.length, row.appendleft if self._ordered else running.add)
-        room = min(_PASS, self._window - len(row) - len(running) - len(self._batch))
         try:
             self._handle.check()
-            while room > 0 and not (self._exhausted and self._cut[0] >= self._cut[1]):
+            await self._submit_late()
+            room = min(_PASS, self._window - len(row) - len(running) - len(self._batch))
+            while room > 0 and await self._next():
                 room -= 1
-                await self._next()
         except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
             row.append(error)
-            self._exhausted, self._cut = True, (0, 0)
-        if self._exhausted and not row and not running and self._cut[0] >= self._cut[1]:
+            self._exhausted, self._extent, self._cut = True, None, (0, 0)
+        first = row[0] if row else None
+        if first is None and not running and self._exhausted and self._extent is None and self._cut[0] >= self._cut[1]:
             source.end()
+        elif not running if first is None else not (isinstance(first, Request) and first.value is None):
+            source.tell()  # no read will: there is something to hand out, or all that was asked for was nothing
 
-    async def _next(self) -> None:
-        """Cut the next piece of an extent, and submit it."""
+    async def _submit_late(self) -> None:
+        """What waited in the lane while somebody changed the image is submitted once its size is known."""
+        row, running, ordered = self._row, self._running, self._ordered
+
+        def replace(request: Request) -> None:
+            if ordered:
+                row[0] = request
+            else:
+                row.popleft()
+                running.add(request)
+
+        while row and isinstance(late := row[0], Request) and late.value == self._lane.stale:
+            try:
+                await self._handle.check_range(_FUNCTION, late.offset, late.length)
+                await self._submit(late.offset, late.length, replace)
+            except Exception as error:  # noqa: BLE001 - raised in its place
+                row[0] = error
+
+    async def _next(self) -> bool:
+        """Cut the next piece of an extent, and submit it; tell whether there was anything."""
         offset, end = self._cut
         if offset >= end:
-            extents = self._extents
-            extent = await self._next_extent(extents) if self._waits else next(extents, None)  # type: ignore[arg-type]
+            if self._extent is None and not self._exhausted:
+                extents = self._extents
+                self._extent = (
+                    await self._next_extent(extents) if self._waits else next(extents, None)  # type: ignore[arg-type]
+                )
+                self._exhausted = self._extent is None
+            extent = self._extent
             if extent is None:
-                self._exhausted = True
-                return
+                return False
             if isinstance(extent, Extent):
                 if not extent.exists:
+                    self._extent = None
                     self._row.append(Chunk(extent.offset, extent.length, None))
-                    return
+                    return True
                 extent = extent.offset, extent.length
             offset, length = extent
             end = offset + length
             fits = 0 <= offset < end <= self._handle.size
-            if not (fits or await self._handle.unusual_range(_FUNCTION, offset, length, largest=None)):
-                return
+            fits = fits or await self._handle.unusual_range(_FUNCTION, offset, length, largest=None)
+            self._extent, self._cut = None, (offset, end if fits else offset)
+            if not fits:
+                return True
         size = self._chunk_size
         cut = min(end, offset - offset % size + size)
-        self._cut = cut, end
         await self._submit(offset, cut - offset, self._enter)
+        self._cut = cut, end
+        return True
 
     async def _next_extent(self, extents: AsyncIterator[Any]) -> Any:
         try:

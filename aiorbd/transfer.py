@@ -6,9 +6,11 @@ reported: so whatever `progress` was told last is where an interrupted transfer 
 
 import errno
 import os
-from collections.abc import AsyncIterator
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from anyio.to_thread import run_sync
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from aiorbd._bridge.progress import Progress
     from aiorbd.image import Image
     from aiorbd.ioctx import IoCtx
+
+T = TypeVar("T")
 
 MIB: Final = 1 << 20
 
@@ -49,6 +53,7 @@ async def export_image(
 
     Raises:
         OSError: The file cannot be written.
+        EOFError: It is shorter than `start`.
         PastEndOfImage: `start` is not within the image, or the image shrank.
 
     Implements: rbd_aio_read2, rbd_diff_iterate2
@@ -56,16 +61,16 @@ async def export_image(
     size = await image.size()
     _require_start(image, start, size)
     moved = 0
-    async with _opened(path, os.O_WRONLY | os.O_CREAT) as file:
-        await run_sync(_cut_and_extend, file, start, size)
+    async with _File.opened(path, os.O_WRONLY | (0 if start else os.O_CREAT)) as file:
+        await file.call(_cut_and_extend, start, size)
         for begin in range(start, size, SEGMENT):
             end = min(begin + SEGMENT, size)
             async with image.read_extents(await _data(image, begin, end), chunk_size=CHUNK, depth=depth) as chunks:
                 async for offset, length, data in chunks:
                     if data is not None and not _is_zero(data):
-                        await run_sync(_write_all, file, data, offset)
+                        await file.call(_write_all, data, offset)
                         moved += length
-            await run_sync(os.fdatasync, file)
+            await file.call(os.fdatasync)
             if progress is not None:
                 progress(end, size)
     return moved
@@ -97,6 +102,7 @@ async def import_image(
 
     Raises:
         OSError: The file cannot be read.
+        EOFError: It became shorter meanwhile.
         ImageExists: There is an image of that name, and `start` is 0.
         ImageNotFound: There is none, and `start` is not.
         InvalidArgument: The image to go on with has another size.
@@ -104,8 +110,8 @@ async def import_image(
     Implements: rbd_create4, rbd_aio_write2, rbd_aio_flush
     """
     moved = 0
-    async with _opened(path, os.O_RDONLY) as file:
-        size = await run_sync(os.lseek, file, 0, os.SEEK_END)
+    async with _File.opened(path, os.O_RDONLY) as file:
+        size = await file.call(os.lseek, 0, os.SEEK_END)
         if not start:
             await ioctx.create_image(name, size, options, **keywords)
         async with ioctx.open_image(name) as image:
@@ -118,7 +124,7 @@ async def import_image(
                 async with image.writer(depth=depth, max_bytes=2 * depth * CHUNK) as writer:
                     offset = begin
                     while offset < end:
-                        offset, data = await run_sync(_next_data, file, offset, end)
+                        offset, data = await file.call(_next_data, offset, end)
                         if data and not _is_zero(data):
                             await writer.write(data, offset)
                             moved += len(data)
@@ -191,18 +197,58 @@ def _is_zero(data: bytes) -> bool:
     return data == (_ZEROES if len(data) == CHUNK else _ZEROES[: len(data)])
 
 
-@asynccontextmanager
-async def _opened(path: str | os.PathLike[str], flags: int) -> AsyncIterator[int]:
-    """A descriptor. Whatever a thread still does with it when the task is cancelled is done before it is closed."""
-    file = await run_sync(os.open, path, flags | os.O_CLOEXEC, 0o666)
-    try:
-        yield file
-    finally:
-        os.close(file)
+class _File:
+    """A descriptor for worker threads, which a cancelled task may leave behind: the last of them closes it."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._file = -1
+        self._users = 0
+        self._closing = False
+
+    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function of a descriptor on a thread."""
+        result: T = await run_sync(self._call, function, arguments)
+        return result
+
+    def _call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        with self._mutex:
+            if self._closing:
+                raise ValueError("the file is closed")
+            self._users += 1
+        try:
+            return function(self._file, *arguments)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._mutex:
+            self._users -= 1
+            last = self._closing and self._users < 0
+        if last and self._file >= 0:
+            os.close(self._file)
+
+    def _open(self, _: int, path: str | os.PathLike[str], flags: int) -> None:
+        self._file = os.open(path, flags | os.O_CLOEXEC, 0o666)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, path: str | os.PathLike[str], flags: int) -> AsyncIterator[Self]:
+        """One that is closed at the end of the block, or when no thread uses it any more."""
+        file = cls()
+        try:
+            await file.call(file._open, path, flags)
+            yield file
+        finally:
+            with file._mutex:
+                file._closing = True
+            file._leave()  # the block was a user, too
 
 
 def _cut_and_extend(file: int, start: int, size: int) -> None:
     """What an earlier attempt wrote behind `start` is given up: it would show through holes."""
+    if os.fstat(file).st_size < start:
+        raise EOFError(f"the file is shorter than start, {start} bytes")
     os.ftruncate(file, start)
     os.ftruncate(file, size)
 
@@ -217,6 +263,8 @@ def _write_all(file: int, data: bytes, offset: int) -> None:
 
 def _next_data(file: int, offset: int, end: int) -> tuple[int, bytes]:
     """Return the next chunk that is no hole of the file, and where it begins; nothing at the end."""
+    if os.fstat(file).st_size < end and stat.S_ISREG(os.fstat(file).st_mode):
+        raise EOFError(f"the file became shorter than {end} bytes")
     try:
         offset = min(os.lseek(file, offset, os.SEEK_DATA), end)
     except OSError as error:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from aiorbd._bridge.lane import Lane, Request
@@ -39,6 +40,7 @@ class Writer:
         self._running: set[Request] = set()
         #: Came to librbd's threads when somebody had changed the image.
         self._late: list[Request] = []
+        self._handing_over = anyio.Lock()
         self._bytes = 0
         self._end = 0  # of what was written
         self._blocked = 0
@@ -87,9 +89,14 @@ class Writer:
         self._check()
         await self._wait(lambda: not self._running)
         handle = self._handle
-        await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
-        if self._end:
-            await handle.require_still(_WRITE, 0, self._end)
+        end, self._end = self._end, 0
+        try:
+            await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
+            if end:
+                await handle.require_still(_WRITE, 0, end)
+        except BaseException:
+            self._end = max(end, self._end)
+            raise
 
     async def __aenter__(self) -> Self:
         self._check()
@@ -103,6 +110,7 @@ class Writer:
                 await self.flush()
         finally:
             self._closed = True
+            self._late.clear()
             self._lane.cancel()
             for request in self._running:
                 request.abandon()
@@ -163,11 +171,21 @@ class Writer:
 
     async def _hand_over_late(self) -> None:
         """What waited while somebody changed the image is submitted once its size is known."""
-        while self._late:
-            late = self._late[-1]
-            request = Request(self._handle, _WRITE, late.keep, self._done, late.offset, late.length)
-            await self._hand_over(request, self._lane.write, *late.keep)  # type: ignore[misc]
-            self._late.remove(late)
+        async with self._handing_over:
+            while self._late:
+                self._check()
+                late = self._late[-1]
+                try:
+                    await self._handle.check_range(_WRITE, late.offset, late.length)
+                    self._check()
+                    request = Request(self._handle, _WRITE, late.keep, self._done, late.offset, late.length)
+                    await self._hand_over(request, self._lane.write, *late.keep)  # type: ignore[misc]
+                except RbdError as error:
+                    self._late.clear()
+                    self._error = self._error or error
+                    raise
+                if late in self._late:  # a block that was left meanwhile has given it up
+                    self._late.remove(late)
 
     def _done(self, request: Request) -> None:
         """On the loop: librbd is done with one, or never got it."""

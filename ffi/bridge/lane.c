@@ -14,6 +14,7 @@ struct request {
     struct aiorbd_lane *lane;
     struct request *next; /* that waits */
     uint64_t started; /* nanoseconds */
+    uint64_t generation; /* of the image whose size its range was checked against */
     uint64_t offset;
     size_t length;
     char *buffer;
@@ -82,7 +83,7 @@ static int submit(struct request *request)
     void *completion;
     ssize_t submitted;
     int code;
-    if (aiorbd_image_is_stale(request->lane->image))
+    if (aiorbd_image_generation(request->lane->image) != request->generation)
         return AIORBD_STALE_BY_NOW;
     code = aiorbd_librbd.rbd_aio_create_completion(request, on_complete, &completion);
     if (code < 0)
@@ -152,6 +153,7 @@ static int enter(aiorbd_lane *lane, struct request from)
     struct request *request;
     bool room;
     int code;
+    from.generation = aiorbd_image_generation(lane->image);
     if (aiorbd_image_is_stale(lane->image))
         return AIORBD_STALE;
     request = malloc(sizeof *request);

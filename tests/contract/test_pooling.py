@@ -128,6 +128,7 @@ async def test_one_that_was_cut_off_is_replaced(osd, name):
                 assert await new.read(0, 1) in (b"x", b"y")
             assert not old.closed  # who has it may still look at it
         assert old.closed
+        assert not connections._outdated
 
 
 async def test_use_of_a_pool_that_is_not_open(connects):

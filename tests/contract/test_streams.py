@@ -81,6 +81,43 @@ async def test_what_a_diff_says(full):
     assert [chunk.offset async for chunk in image.read_extents([Extent(0, 10, False), Extent(5, 5, True)])] == [0, 5]
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_where_nothing_is_read(full, ordered):
+    """Holes, nothing at all, and errors, with no read beside them whose end would wake anybody."""
+    image, _ = full
+    holes = [Extent(number * 10, 10, False) for number in range(200)]
+    with anyio.fail_after(10):
+        assert [chunk.offset async for chunk in image.read_extents(holes, ordered=ordered)] == list(range(0, 2000, 10))
+        assert [chunk async for chunk in image.read_extents([(0, 0)] * 300, ordered=ordered)] == []
+        mixed = [*holes, (5, 0), (0, 4096), *holes, (0, 4096), (7, 0)]
+        assert len([chunk async for chunk in image.read_extents(mixed, ordered=ordered)]) == 402
+        for arguments in ({"offset": 16 * MIB + 1, "length": 5}, {"length": -1}):
+            with pytest.raises(aiorbd.InvalidArgument):
+                _ = [chunk async for chunk in image.read_extents(ordered=ordered, **arguments)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_wait_that_is_cancelled_while_the_size_is_asked_for(full, ordered):
+    """Each piece comes once, however often somebody changes the image and the wait is given up."""
+    image, content = full
+    for places in (None, [(number * 4096, 4096) for number in range(200)]):
+        length = 200 * 4096 if places is None else None
+        stream = image.read_extents(places, length=length, chunk_size=4096, depth=4, ordered=ordered)
+        chunks, cancelled = [], 0
+        dice = random.Random(5)
+        with anyio.fail_after(60):
+            while True:
+                image._handle.lib.aiorbd_image_changed(image._handle.native)
+                with anyio.move_on_after(dice.choice((0, 0.0001, 0.0005, 0.002, 0.02))) as scope:
+                    try:
+                        chunks.append(await anext(stream))
+                    except StopAsyncIteration:
+                        break
+                cancelled += scope.cancelled_caught
+        assert cancelled > 5
+        assert b"".join(chunk.data for chunk in sorted(chunks)) == content[: 200 * 4096]
+
+
 async def test_the_window_is_bounded(full):
     """Whoever does not take what is read stops librbd; `depth` reads are with librbd, twice as many chunks here."""
     image, _ = full

@@ -1,14 +1,17 @@
 """Images into files and back, and into each other. ``rbd`` and SHA-256 are the witnesses."""
 
+import asyncio
 import errno
 import hashlib
 import os
+import threading
 
 import anyio
 import pytest
 from conftest import new_name
 
 import aiorbd
+from aiorbd.transfer import _File
 
 pytestmark = pytest.mark.anyio
 
@@ -176,6 +179,52 @@ async def test_files_that_fail(ioctx, sparse, tmp_path, name):
         await aiorbd.export_image(sparse, "/dev/full")
     assert caught.value.errno in (errno.EINVAL, errno.ENOSPC)
     assert sparse.in_flight == 0
+
+
+async def test_files_that_are_shorter_than_they_should(ioctx, sparse, tmp_path, monkeypatch):
+    """Nothing is made up for what is missing."""
+    path = tmp_path / "image"
+    with pytest.raises(FileNotFoundError):
+        await aiorbd.export_image(sparse, path, start=256 * MIB)
+    path.write_bytes(b"short")
+    with pytest.raises(EOFError, match="shorter than start"):
+        await aiorbd.export_image(sparse, path, start=256 * MIB)
+    assert path.read_bytes() == b"short"
+    with path.open("r+b") as file:
+        file.truncate(SIZE)
+    with pytest.raises(EOFError, match="became shorter"):
+        await aiorbd.import_image(ioctx, path, new_name(), progress=lambda *_: os.truncate(path, 300 * MIB))
+
+
+def test_a_file_whose_task_is_gone(tmp_path):
+    """asyncio's own cancellation leaves the thread running: the descriptor is not closed under it, and not leaked."""
+    (tmp_path / "file").touch()
+    begun, go_on, seen = threading.Event(), threading.Event(), []
+
+    def look(file):
+        begun.set()
+        assert go_on.wait(10)
+        seen.append(os.fstat(file).st_size)
+
+    async def main():
+        async with _File.opened(tmp_path / "file", os.O_RDONLY) as file:
+            await file.call(look)
+
+    async def cancelled():
+        task = asyncio.ensure_future(main())
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        while not seen:
+            await asyncio.sleep(0.01)
+
+    files = len(os.listdir("/proc/self/fd"))
+    asyncio.run(cancelled())
+    assert seen == [0]
+    assert len(os.listdir("/proc/self/fd")) == files
 
 
 async def test_cancelled(sparse, tmp_path):

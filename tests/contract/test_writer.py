@@ -156,6 +156,34 @@ async def test_the_image_changes_meanwhile(image, witness):
                     await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "1M")
 
 
+async def test_several_tasks_while_the_image_changes(image, witness):
+    """What came too late for the size that was known is submitted once, whoever finds it."""
+    content = os.urandom(8 * MIB)
+    async with image.writer(depth=2, max_bytes=64 << 10) as writer:
+
+        async def write(first):
+            for number, offset in enumerate(range(first * 4096, 8 * MIB, 4 * 4096)):
+                await writer.write(content[offset : offset + 4096], offset)
+                if number % 16 == first:
+                    image._handle.lib.aiorbd_image_changed(image._handle.native)
+
+        async with anyio.create_task_group() as tasks:
+            for first in range(4):
+                tasks.start_soon(write, first)
+        await writer.flush()
+        assert writer.pending_bytes == 0
+    assert (await witness.export(image.name))[: 8 * MIB] == content
+
+
+async def test_a_shrink_after_a_flush_is_nothing_to_a_writer(image):
+    async with image.writer() as writer:
+        await writer.write(b"x" * 4096, 10 * MIB)
+        await writer.flush()
+        await image.resize(MIB)
+        await writer.write(b"y" * 4096, 0)
+    assert await image.read(0, 1) == b"y"
+
+
 async def test_what_cannot_be_written(ioctx, image):
     async with ioctx.open_image(image.name, read_only=True) as reader:
         with pytest.raises(aiorbd.ReadOnlyImage):
