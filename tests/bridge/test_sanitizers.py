@@ -43,7 +43,6 @@ def test_the_bridge_is_clean(build, sanitizer):
     assert "Sanitizer" not in done.stderr
     figures = {name: int(number) for name, number in re.findall(r"([a-z-]+) (\d+)", done.stdout)}
     assert figures["operations"] > 60 * 100
-    assert figures["lane-refused"] > 100
     assert min(figures.values()) > 0, figures
 
 
