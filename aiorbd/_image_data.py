@@ -230,7 +230,8 @@ class ImageData(Resource):
         Args:
             offset: Where.
             length: How much.
-            thick: Write zeroes, 4 MiB after 4 MiB, which allocates the space instead of freeing it.
+            thick: Write zeroes, which allocates the space instead of freeing it: 4 MiB after 4 MiB, so that the
+                first may be written when a later one fails.
             op_flags: Hints for the OSDs.
 
         Raises:

@@ -155,6 +155,7 @@ class Writer:
         handle = self._handle
         if not await handle.check_range(function, offset, length, largest=LARGEST_IO if size else None):
             return
+        self._check()  # the block may have been left while the size was asked for
         request = Request(handle, function, buffer, self._done, offset, length)
         await self._hand_over(request, submit, *(buffer or flags))
         self._bytes += size
