@@ -1,13 +1,15 @@
 """Reading and writing an open image.
 
-How a read travels: `ImageData.read` makes the buffer and hands it to `ImageHandle.io`, which registers
+How a read travels: `ImageData.read` makes the buffer and hands it to `Bridge.submit`, which registers
 it in the operation table and makes one C call; librbd's thread queues the result; the loop takes it
-from there, `io` looks at the return value, and `read` returns the buffer itself.
+from there, `read` looks at the return value, and returns the buffer itself. `ImageHandle.io` does the same for
+the other calls, and for what is unusual.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from aiorbd._bridge.operation import Operation
 from aiorbd._image_cache import require_no_read_cache
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
 from aiorbd._marshal import invalid, readable, writable
@@ -48,9 +50,18 @@ class ImageData(Resource):
                 return b""
         # librbd fills the very object that is returned: nobody else has seen it yet.
         data = bytes(length)
-        got = await handle.io(
-            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, data, offset, length, data, op_flags
-        )
+        bridge, submit = handle.bridge, handle.lib.aiorbd_read
+        entry = Operation(handle, data)
+        if op_flags or bridge.observers or bridge.submit(entry, submit, handle.native, offset, length, data, 0):
+            # Something is unusual, or it was refused.
+            got = await handle.io("rbd_aio_read2", submit, offset, length, data, offset, length, data, op_flags)
+        else:
+            try:  # what `ImageHandle.io` does, without a coroutine of its own
+                await bridge.loop.park(entry)
+            except BaseException:
+                handle.abandon(entry, "rbd_aio_read2", offset, length)
+                raise
+            got = entry.value or 0
         if got != length:
             handle.incomplete("rbd_aio_read2", offset, length, got)
         return data

@@ -268,7 +268,9 @@ class ImageHandle(UpkeepHandle):
         return f"{self.target}, {length} bytes at {offset}"
 
     def incomplete(self, operation: str, offset: int, length: int, got: int) -> NoReturn:
-        """Raise for a read that librbd clipped."""
+        """Raise for a read that librbd clipped, or that failed."""
+        if got < 0:
+            self.fail(got, operation, offset, length)
         message = f"only {got} bytes: the image shrank meanwhile"
         raise IncompleteReadError(errno.EIO, message, operation, self.describe(offset, length))
 
@@ -288,39 +290,32 @@ class ImageHandle(UpkeepHandle):
             code = bridge.submit(entry, submit, self.native, *arguments)
         except OverflowError as error:  # of flags: offset and length are known to fit
             raise invalid(str(error), operation, self.describe(offset, length)) from None
-        if code:
-            await self.submit_again(code, entry, operation, offset, length, submit, self.native, *arguments)
+        while code:
+            await self.refused(code, operation, offset, length)
+            code = bridge.submit(entry, submit, self.native, *arguments)
         try:  # what Bridge.wait does, without a coroutine of its own
             await bridge.loop.park(entry)
         except BaseException:
-            entry.abandon()
-            logger.debug("abandoned: %s on %s, %d bytes at %d", operation, self.target, length, offset)
+            self.abandon(entry, operation, offset, length)
             raise
         value: int = entry.value  # type: ignore[assignment]  # it is done
         if value < 0:
             self.fail(value, operation, offset, length)
         return value
 
-    async def submit_again(
-        self,
-        code: int,
-        entry: Operation,
-        operation: str,
-        offset: int,
-        length: int,
-        submit: Callable[..., int],
-        first: Any,
-        *arguments: Any,
-    ) -> None:
-        """Go on after a submit that was refused with `code`: raise, or ask for the size and submit it anew."""
-        while code:
-            if code < 0:
-                self.fail(code, operation, offset, length)
-            # AIORBD_STALE: somebody changed the image, perhaps its size.
-            await self.refresh(if_stale=True)
-            self.check()
-            self._require_range(operation, offset, length)
-            code = self.bridge.submit(entry, submit, first, *arguments)
+    def abandon(self, entry: Operation, operation: str, offset: int, length: int) -> None:
+        """Note that the task that waited is gone."""
+        entry.abandon()
+        logger.debug("abandoned: %s on %s, %d bytes at %d", operation, self.target, length, offset)
+
+    async def refused(self, code: int, operation: str, offset: int, length: int) -> None:
+        """A submit was refused with `code`: raise, or ask for the size, so that it can be tried anew."""
+        if code < 0:
+            self.fail(code, operation, offset, length)
+        # AIORBD_STALE: somebody changed the image, perhaps its size.
+        await self.refresh(if_stale=True)
+        self.check()
+        self._require_range(operation, offset, length)
 
     def fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
         """Raise for what librbd returned for a range, which lay within the image when it was submitted."""

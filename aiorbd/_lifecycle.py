@@ -128,13 +128,13 @@ class Lifecycle:
 
     async def wait_for(self, counts: "Callable[[Operation], bool]", timeout: float | None) -> int:
         """Wait for some of what is in flight now, not for what comes after it; return how many still are."""
-        running = [operation for operation in self.bridge.running(self) if counts(operation)]
+        pending = [operation.pending() for operation in self.bridge.running(self) if counts(operation)]
         self.awaited += 1
         try:
-            await self.wait_until(lambda: all(op.value is not None or not op.ends for op in running), timeout)
+            await self.wait_until(lambda: not any(left() for left in pending), timeout)
         finally:
             self.awaited -= 1
-        return sum(operation.value is None and operation.ends for operation in running)
+        return sum(left() for left in pending)
 
     async def drain(self, timeout: float | None) -> None:
         """Wait until what is in flight now is done."""

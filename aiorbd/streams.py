@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple, Self
 
 from aiorbd._bridge.lane import Lane, Request
@@ -36,6 +37,9 @@ class Chunk(NamedTuple):
     data: bytes | None
 
 
+#: Makes one of the three; faster than the class does.
+_chunk: Final[Callable[[tuple[int, int, bytes]], Chunk]] = partial(tuple.__new__, Chunk)
+
 #: What is read: pairs of offset and length, or what `Image.diff` gives.
 Extents = Iterable[tuple[int, int] | Extent] | AsyncIterable[tuple[int, int] | Extent]
 
@@ -54,7 +58,8 @@ class ReadStream(Stream[Chunk]):
         self._chunk_size = chunk_size
         self._window = 2 * depth
         self._op_flags = op_flags
-        self._lane = Lane(handle.native, depth)
+        self._ordered = ordered
+        self._lane = Lane(handle, depth, source.tell)
         source.stop = self._lane.cancel
         self._extents: Iterator[Any] | AsyncIterator[Any] = (
             aiter(extents) if isinstance(extents, AsyncIterable) else iter(extents)
@@ -65,114 +70,124 @@ class ReadStream(Stream[Chunk]):
         self._exhausted = False
         #: What was fetched, and not cut yet.
         self._extent: Any = None
-        #: What is handed out next: in order when that counts, else in that of arrival.
-        self._row: deque[Request | Chunk | Exception] = deque()
-        #: Those that are not in the row yet.
-        self._running: set[Request] = set()
-        self._ordered = ordered
-        self._enter: Callable[[Request], object] = self._row.append if ordered else self._running.add
-        self._done = _when_done(source.tell, None if ordered else self._row, self._running)
+        #: What is handed out next: reads by their numbers, if in order; what is no read; at the end an error.
+        self._row: deque[int | Chunk | Exception] = deque()
+
+    # -- what comes out ------------------------------------------------------------------------
 
     def _take(self) -> list[Chunk]:
-        row = self._row
+        row, lane = self._row, self._lane
         chunks: list[Chunk] = []
+        if not self._ordered:
+            over, lane.over = lane.over, {}
+            for request, value in over.values():
+                if not self._hand_out(chunks, request, value):
+                    return chunks
         while row:
             entry = row[0]
-            if isinstance(entry, Request):
-                value = entry.value
-                if value is None:
+            if isinstance(entry, int):
+                if entry not in lane.over:
                     break
-                if value != entry.length:
-                    if value != self._lane.stale:
-                        self._source.close(self._error(entry, value))
+                if not self._hand_out(chunks, *lane.over.pop(entry)):
                     break
-                entry = Chunk(entry.offset, value, entry.keep)  # type: ignore[arg-type]  # the data, filled
             elif isinstance(entry, Exception):
                 self._source.close(entry)
                 break
-            chunks.append(entry)
+            else:
+                chunks.append(entry)
             row.popleft()
         return chunks
 
-    def _error(self, request: Request, value: int) -> Exception:
+    def _hand_out(self, chunks: list[Chunk], request: Request, value: int | RbdError) -> bool:
+        """Add a read that is over; False is the end, by its error."""
+        _, offset, length, data, _ = request
+        if value == length:
+            chunks.append(_chunk((offset, length, data)))
+            return True
+        self._source.close(self._error(offset, length, value))
+        return False
+
+    def _error(self, offset: int, length: int, value: int | RbdError) -> Exception:
         """What a read failed with."""
-        handle, offset, length = self._handle, request.offset, request.length
+        if isinstance(value, RbdError):
+            return value
         try:
-            if value < 0:
-                handle.fail(value, _FUNCTION, offset, length)
-            handle.incomplete(_FUNCTION, offset, length, value)
+            self._handle.incomplete(_FUNCTION, offset, length, value)
         except RbdError as error:
             return error
 
+    def _is_ready(self) -> bool:
+        """Whether there is something to hand out."""
+        if self._batch or not self._row:
+            return bool(self._batch or (self._lane.over and not self._ordered))
+        first = self._row[0]
+        return not isinstance(first, int) or first in self._lane.over
+
+    # -- what goes in --------------------------------------------------------------------------
+
     async def _go_on(self) -> None:
         """Keep the window full. Whatever a cancelled wait leaves undone is done by the next one."""
-        source, row, running = self._source, self._row, self._running
+        source, row, lane = self._source, self._row, self._lane
         if source.ended:
             return
         try:
             self._handle.check()
-            await self._submit_late()
-            room = min(_PASS, self._window - len(row) - len(running) - len(self._batch))
-            while room > 0 and await self._next():
-                room -= 1
+            if lane.late:
+                await lane.submit_late()
+            await self._fill()
         except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
             row.append(error)
             self._exhausted, self._extent, self._cut = True, None, (0, 0)
-        first = row[0] if row else None
-        if first is None and not running and self._exhausted and self._extent is None and self._cut[0] >= self._cut[1]:
-            source.end()
-        elif not running if first is None else not (isinstance(first, Request) and first.value is None):
-            source.tell()  # no read will: there is something to hand out, or all that was asked for was nothing
-
-    async def _submit_late(self) -> None:
-        """What waited in the lane while somebody changed the image is submitted once its size is known."""
-        row, running, ordered = self._row, self._running, self._ordered
-
-        def replace(request: Request) -> None:
-            if ordered:
-                row[0] = request
+        if self._is_ready():
+            source.tell()  # no read will
+        elif not (row or lane.running or lane.late or lane.over):
+            if self._exhausted and self._extent is None and self._cut[0] >= self._cut[1]:
+                source.end()
             else:
-                row.popleft()
-                running.add(request)
+                source.tell()  # all that was asked for was nothing
 
-        while row and isinstance(late := row[0], Request) and late.value == self._lane.stale:
-            try:
-                await self._handle.check_range(_FUNCTION, late.offset, late.length)
-                await self._submit(late.offset, late.length, replace)
-            except Exception as error:  # noqa: BLE001 - raised in its place
-                row[0] = error
-
-    async def _next(self) -> bool:
-        """Cut the next piece of an extent, and submit it; tell whether there was anything."""
-        offset, end = self._cut
-        if offset >= end:
-            if self._extent is None and not self._exhausted:
-                extents = self._extents
-                self._extent = (
-                    await self._next_extent(extents) if self._waits else next(extents, None)  # type: ignore[arg-type]
-                )
-                self._exhausted = self._extent is None
-            extent = self._extent
-            if extent is None:
-                return False
-            if isinstance(extent, Extent):
-                if not extent.exists:
-                    self._extent = None
-                    self._row.append(Chunk(extent.offset, extent.length, None))
-                    return True
-                extent = extent.offset, extent.length
-            offset, length = extent
-            end = offset + length
-            fits = 0 <= offset < end <= self._handle.size
-            fits = fits or await self._handle.unusual_range(_FUNCTION, offset, length, largest=None)
-            self._extent, self._cut = None, (offset, end if fits else offset)
-            if not fits:
-                return True
-        size = self._chunk_size
-        cut = min(end, offset - offset % size + size)
-        await self._submit(offset, cut - offset, self._enter)
-        self._cut = cut, end
-        return True
+    async def _fill(self) -> None:
+        """Cut pieces, and submit them, while there is room; wait for the next extent while nothing is ready."""
+        row, lane, ordered, waits = self._row, self._lane, self._ordered, self._waits
+        extents: Any = self._extents
+        size, flags, kind, numbers = self._chunk_size, self._op_flags, lane.read, lane.numbers
+        room = self._window - len(row) - len(self._batch)
+        if not ordered:
+            room -= len(lane.running) + len(lane.over)
+        for _ in range(min(_PASS, room)):
+            offset, end = self._cut
+            if offset >= end:
+                if self._extent is None and not self._exhausted:
+                    if waits and self._is_ready():
+                        return
+                    self._extent = await self._next_extent(extents) if waits else next(extents, None)
+                    self._exhausted = self._extent is None
+                extent = self._extent
+                if extent is None:
+                    return
+                if isinstance(extent, Extent):
+                    if not extent.exists:
+                        self._extent = None
+                        row.append(Chunk(extent.offset, extent.length, None))
+                        continue
+                    extent = extent.offset, extent.length
+                offset, length = extent
+                end = offset + length
+                if not 0 <= offset < end <= self._handle.size:  # noqa: SIM102
+                    if not await self._handle.unusual_range(_FUNCTION, offset, length, largest=None):
+                        end = offset
+                self._extent, self._cut = None, (offset, end)
+                if offset == end:
+                    continue
+            cut = min(end, offset - offset % size + size)
+            length = cut - offset
+            number = next(numbers)
+            request = kind, offset, length, bytes(length), flags  # librbd fills the bytes: nobody else has seen them
+            if lane.submit(number, request):
+                await lane.enter(number, request, self._handle.check)
+            if ordered:
+                row.append(number)
+            self._cut = cut, end
 
     async def _next_extent(self, extents: AsyncIterator[Any]) -> Any:
         try:
@@ -185,34 +200,9 @@ class ReadStream(Stream[Chunk]):
         self._handle.check()
         return extent
 
-    async def _submit(self, offset: int, length: int, enter: Callable[[Request], object]) -> None:
-        handle, lane = self._handle, self._lane
-        bridge = handle.bridge
-        data = bytes(length)  # which librbd fills: nobody else has seen it yet
-        request = Request(handle, _FUNCTION, data, self._done, offset, length)
-        call = lane.read, lane.pointer, offset, length, data, self._op_flags
-        code = bridge.submit(request, *call)
-        if code:
-            await handle.submit_again(code, request, _FUNCTION, offset, length, *call)
-        enter(request)
-
     def _stop(self) -> None:
-        for entry in (*self._row, *self._running):
-            if isinstance(entry, Request) and entry.value is None:
-                entry.abandon()
+        self._lane.abandon()
         super()._stop()
-
-
-def _when_done(tell: Callable[[], None], row: "deque[Any] | None", running: set[Request]) -> Callable[[Request], None]:
-    """What is done with a read that is over. It does not know the stream: one that is forgotten must be collected."""
-
-    def done(request: Request) -> None:
-        if row is not None:
-            running.discard(request)
-            row.append(request)
-        tell()
-
-    return done
 
 
 class ImageStreams(Resource):
@@ -241,8 +231,8 @@ class ImageStreams(Resource):
         Args:
             extents: Pairs of offset and length, in bytes, as an iterable or an async iterable; or `Extent` objects,
                 so that a diff can be read: ``image.read_extents(image.diff())``. Those that do not exist come as
-                chunks without data. None for one range. The next extent is waited for before chunks that are there
-                are handed out.
+                chunks without data. None for one range. The next extent of an async iterable is waited for while no
+                chunk is there to hand out.
             offset: Where the range begins.
             length: How many bytes it has; None for all to the end of the image.
             chunk_size: The most that one read is for. Extents are cut where the image is a multiple of it.

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from aiorbd._bridge.lane import Lane, Request
+from aiorbd._bridge.lane import Lane
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
-from aiorbd._marshal import readable
+from aiorbd._marshal import invalid, readable
+from aiorbd._native import bridge_ffi
 from aiorbd.enums import OpFlag
 from aiorbd.errors import ClosedError, RbdError
 
@@ -34,12 +35,9 @@ class Writer:
         """Private: use `Image.writer`."""
         handle.check()
         self._handle = handle
-        self._lane = Lane(handle.native, depth)
+        self._lane = Lane(handle, depth, self._told)
         self._window = 2 * depth
         self._max_bytes = max_bytes
-        self._running: set[Request] = set()
-        #: Came to librbd's threads when somebody had changed the image.
-        self._late: list[Request] = []
         self._handing_over = anyio.Lock()
         self._bytes = 0
         self._end = 0  # of what was written
@@ -63,7 +61,7 @@ class Writer:
         Implements: rbd_aio_write2
         """
         view = readable(data, "data", _WRITE, self._handle.target)
-        await self._submit(_WRITE, self._lane.write, offset, len(view), (view, op_flags))
+        await self._submit(self._lane.write, offset, len(view), view, op_flags)
 
     async def write_zeroes(self, offset: int, length: int) -> None:
         """Make a range read as zeroes, as soon as there is room: see `Image.write_zeroes`.
@@ -75,8 +73,7 @@ class Writer:
 
         Implements: rbd_aio_write_zeroes
         """
-        submit = self._handle.lib.aiorbd_write_zeroes
-        await self._submit("rbd_aio_write_zeroes", submit, offset, length, None, 0, 0)
+        await self._submit(self._lane.write_zeroes, offset, length, bridge_ffi.NULL, 0)
 
     async def flush(self) -> None:
         """Wait for all that was written, and make it durable. When cancelled, what is durable is unknown.
@@ -87,7 +84,7 @@ class Writer:
         Implements: rbd_aio_flush
         """
         self._check()
-        await self._wait(lambda: not self._running)
+        await self._wait(lambda: not self._lane.running)
         handle = self._handle
         end, self._end = self._end, 0
         try:
@@ -110,10 +107,7 @@ class Writer:
                 await self.flush()
         finally:
             self._closed = True
-            self._late.clear()
-            self._lane.cancel()
-            for request in self._running:
-                request.abandon()
+            self._lane.abandon()
 
     def _check(self) -> None:
         if self._closed:
@@ -124,82 +118,58 @@ class Writer:
 
     async def _wait(self, reached: Callable[[], bool]) -> None:
         """Wait for what the end of some write brings."""
+        late = self._lane.late
         self._blocked += 1
         try:
-            while self._late or not (reached() or self._error is not None):
-                await self._hand_over_late()
-                await self._handle.wait_until(lambda: bool(reached() or self._error or self._late), None)
+            while late or not (reached() or self._error is not None):
+                if late:
+                    async with self._handing_over:
+                        self._check()
+                        await self._lane.submit_late()
+                await self._handle.wait_until(lambda: bool(reached() or self._error or late), None)
         finally:
             self._blocked -= 1
         self._check()
 
     def _has_room(self, length: int) -> bool:
         """Whether one more is within the bounds; what is larger than all of them goes alone."""
-        return len(self._running) < self._window and (self._bytes + length <= self._max_bytes or not self._running)
+        running = len(self._lane.running)
+        return running < self._window and (self._bytes + length <= self._max_bytes or not running)
 
-    async def _submit(
-        self,
-        function: str,
-        submit: Callable[..., int],
-        offset: int,
-        length: int,
-        buffer: tuple[Any, int] | None,
-        *flags: int,
-    ) -> None:
-        """Submit one call as soon as there is room. What has a buffer, with its flags, is one of the lane's."""
+    async def _submit(self, kind: int, offset: int, length: int, buffer: Any, flags: int) -> None:
+        """Submit one request as soon as there is room."""
         self._check()
         await checkpoint_if_cancelled()
-        size = 0 if buffer is None else length
-        if self._late or not self._has_room(size):
+        lane, handle = self._lane, self._handle
+        data = kind == lane.write
+        size = length if data else 0
+        if lane.late or not self._has_room(size):
             await self._wait(lambda: self._has_room(size))
-        handle = self._handle
-        if not await handle.check_range(function, offset, length, largest=LARGEST_IO if size else None):
+        if not await handle.check_range(lane.functions[kind], offset, length, largest=LARGEST_IO if data else None):
             return
         self._check()  # the block may have been left while the size was asked for
-        request = Request(handle, function, buffer, self._done, offset, length)
-        await self._hand_over(request, submit, *(buffer or flags))
+        number, request = next(lane.numbers), (kind, offset, length, buffer, flags)
+        try:
+            if lane.submit(number, request):
+                await lane.enter(number, request, self._check)
+        except OverflowError as error:  # of flags: offset and length are known to fit
+            raise invalid(str(error), lane.functions[kind], handle.describe(offset, length)) from None
         self._bytes += size
         self._end = max(self._end, offset + length)
 
-    async def _hand_over(self, request: Request, submit: Callable[..., int], *rest: Any) -> None:
-        handle, offset, length = self._handle, request.offset, request.length
-        first = handle.native if request.keep is None else self._lane.pointer
-        call = submit, first, offset, length, *rest
-        code = handle.bridge.submit(request, *call)
-        if code:
-            await handle.submit_again(code, request, request.function, offset, length, *call)
-        self._running.add(request)
-
-    async def _hand_over_late(self) -> None:
-        """What waited while somebody changed the image is submitted once its size is known."""
-        async with self._handing_over:
-            while self._late:
-                self._check()
-                late = self._late[-1]
+    def _told(self) -> None:
+        """On the loop: something is over, or waits to be submitted anew."""
+        lane = self._lane
+        for (kind, offset, length, _, _), value in lane.over.values():
+            if kind == lane.write:
+                self._bytes -= length
+            if isinstance(value, RbdError):
+                self._error = self._error or value
+            elif value < 0 and self._error is None:
                 try:
-                    await self._handle.check_range(_WRITE, late.offset, late.length)
-                    self._check()
-                    request = Request(self._handle, _WRITE, late.keep, self._done, late.offset, late.length)
-                    await self._hand_over(request, self._lane.write, *late.keep)  # type: ignore[misc]
-                except RbdError as error:
-                    self._late.clear()
-                    self._error = self._error or error
-                    raise
-                if late in self._late:  # a block that was left meanwhile has given it up
-                    self._late.remove(late)
-
-    def _done(self, request: Request) -> None:
-        """On the loop: librbd is done with one, or never got it."""
-        self._running.discard(request)
-        value = request.value or 0
-        if value == self._lane.stale:
-            self._late.append(request)
-        else:
-            self._bytes -= request.length if request.keep is not None else 0
-            if value < 0 and self._error is None and not self._closed:
-                try:
-                    self._handle.fail(value, request.function, request.offset, request.length)
+                    self._handle.fail(value, lane.functions[kind], offset, length)
                 except RbdError as error:
                     self._error = error
+        lane.over.clear()
         if self._blocked:
             self._handle.wake_waiters()

@@ -39,3 +39,16 @@ async def opened(osd: DevCluster, size: int = 16 << 20, **conf: str) -> AsyncIte
                 yield image
             finally:
                 osd.resume()
+
+
+def fail_in_lane(lane, offsets, code):
+    """Let those of a lane's requests that are for these offsets end with an error, as if librbd had said so."""
+    told = lane._told
+
+    def change_and_tell():
+        for number, (request, _) in lane.over.items():
+            if request[1] in offsets:
+                lane.over[number] = request, code
+        told()
+
+    lane._told = change_and_tell

@@ -21,6 +21,7 @@ from aiorbd._bridge.threads import Workers
 from aiorbd.stats import ClusterStats, Observer
 
 if TYPE_CHECKING:
+    from aiorbd._bridge.lane import Lane
     from aiorbd._lifecycle import Lifecycle
 
 T = TypeVar("T")
@@ -56,7 +57,8 @@ class Bridge:
             raise OSError(number, f"cannot make the completion queue's eventfd: {os.strerror(number)}")
         self._records = _native.bridge_ffi.new("int64_t[]", 1 + 2 * BATCH)
         self._view = memoryview(_native.bridge_ffi.buffer(self._records)).cast("B").cast("q")
-        self._tokens = itertools.count(1)
+        #: Of operations; those of listeners are negative.
+        self.numbers: Iterator[int] = itertools.count(1)
         self._operations: dict[int, Operation] = {}
         self._listeners: dict[int, Callable[[], None]] = {}
         self._workers = Workers(WORKERS, self._job_done)
@@ -72,7 +74,7 @@ class Bridge:
 
     def listen(self, listener: Callable[[], None]) -> int:
         """Return a token for a source of many records; `listener` is called on the loop at each."""
-        token = -next(self._tokens)
+        token = -next(self.numbers)
         self._listeners[token] = listener
         return token
 
@@ -82,7 +84,7 @@ class Bridge:
 
     def submit(self, operation: Operation, function: Callable[..., int], first: Any, *arguments: Any) -> int:
         """Call one of the bridge's submitting functions; return 0 when librbd took it."""
-        token = next(self._tokens)
+        token = next(self.numbers)
         self._operations[token] = operation
         operation.owner.in_flight += 1
         try:
@@ -90,12 +92,26 @@ class Bridge:
         except BaseException:
             # An argument that does not fit its C type, or a signal handler, which may have come after C
             # took the operation: then it stays in the table.
-            if self._lib.aiorbd_bridge_submitted(self._queue) != token:
+            if not self.has_taken(token):
                 self._forget(token)
             raise
         if code:
             self._forget(token)
         return code
+
+    def has_taken(self, number: int) -> bool:
+        """Tell whether C took what was submitted last, under that number."""
+        taken: int = self._lib.aiorbd_bridge_submitted(self._queue)
+        return taken == number
+
+    def enter(self, lane: "Lane") -> None:
+        """Put a lane into the table: it has something on its way."""
+        self._operations[lane.token] = lane
+        self._listeners[-lane.token] = lane.take
+
+    def leave(self, lane: "Lane") -> None:
+        """Nothing of the lane's is on its way any more."""
+        del self._operations[lane.token], self._listeners[-lane.token]
 
     def _forget(self, token: int) -> None:
         """Undo the registration of what C or the threads refused."""
@@ -130,7 +146,7 @@ class Bridge:
 
     def start(self, job: Job[Any], *, urgent: bool = False) -> None:
         """Hand a job to a worker thread; what is urgent waits for no other job."""
-        job.token = token = next(self._tokens)
+        job.token = token = next(self.numbers)
         self._operations[token] = job
         job.owner.in_flight += 1
         if self.observers:
@@ -213,7 +229,7 @@ class Bridge:
                     wake(operation)
                 if not operation.owner.in_flight:
                     operation.owner.on_idle()
-            self._lib.aiorbd_bridge_post(self._queue, -next(self._tokens), 0)
+            self._lib.aiorbd_bridge_post(self._queue, -next(self.numbers), 0)
             raise
         if self._release_due:
             self._release()
@@ -232,8 +248,8 @@ class Bridge:
         moved = {name: figures.bytes for name, figures in operations.items()}
         queued, threads = self._workers.load()
         return ClusterStats(
-            len(self._operations),
-            sum(operation.abandoned for operation in self._operations.values()),
+            sum(operation.count for operation in self._operations.values()),
+            sum(operation.count for operation in self._operations.values() if operation.abandoned),
             queued,
             threads,
             drained[0],
@@ -247,7 +263,7 @@ class Bridge:
         """Give up the C side once the current batch is done: nothing is in flight any more."""
         self._release_due = True
         # The drain that is running, if one is, finishes first; otherwise an empty record starts one.
-        self._lib.aiorbd_bridge_post(self._queue, -next(self._tokens), 0)
+        self._lib.aiorbd_bridge_post(self._queue, -next(self.numbers), 0)
 
     def _release(self) -> None:
         self.loop.detach()

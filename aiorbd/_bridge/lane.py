@@ -1,65 +1,184 @@
-"""Reads and writes of one image that are handed to C in number: see ``lane.c``."""
+"""Reads and writes of one image that are handed to C in number, and come back in bulk: see ``lane.c``."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aiorbd import _native
 from aiorbd._bridge.observation import Note
 from aiorbd._bridge.operation import Operation
+from aiorbd.errors import RbdError
+
+if TYPE_CHECKING:
+    from aiorbd._image_handle import ImageHandle
+
+#: Taken from C in one go; what is more waits for the next pass of the loop.
+_BATCH: Final = 256
+
+#: What is asked of C: the kind, where in the image and how much, the buffer, and flags. A tuple: there are many.
+Request: TypeAlias = tuple[int, int, int, Any, int]
+
+#: What is over: with librbd's return value, or why it was not handed over again.
+Over: TypeAlias = tuple[Request, int | RbdError]
 
 
-class Request(Operation):
-    """One of a lane's calls. Nobody waits for it: `done` is called with it when it is over.
+class Lane(Operation):
+    """What C has of a lane. It is in the operation table, and holds the requests, while any of them is on its way.
 
     Attributes:
-        function: The C function, for errors and observers.
-        offset: Where in the image, in bytes.
-        length: How many bytes.
-        note: What observers are to be told; None when there are none.
+        running: The requests that C has, by the numbers they were submitted with.
+        over: Those that are done, in order of their end, for whoever made the lane.
+        late: Those that waited while the image's size became unknown: see `submit_late`.
+        numbers: Where the next request gets its number.
+        functions: The C functions of the kinds, for errors and observers.
     """
 
-    __slots__ = ("_done", "function", "length", "note", "offset")
-    settles: bool = True
+    owner: "ImageHandle"
 
-    def __init__(
-        self, owner: Any, function: str, keep: object, done: "Callable[[Request], None]", offset: int, length: int
-    ) -> None:
-        # What `Operation` does, without a call: there are many.
-        self.owner = owner
-        self.keep = keep
-        self.waiter = None
-        self.value = None
-        self.abandoned = False
-        self.function: str = function
-        self.offset: int = offset
-        self.length: int = length
-        self.note: Note | None = None
-        self._done = done
-        if owner.bridge.observers:
-            self.note = Note(function, owner.describe(offset, length), length)
-
-    def settle(self) -> None:
-        """It is over."""
-        if self.note is not None:
-            self.note.tell_result(self.owner.bridge.observers, self.value or 0, abandoned=self.abandoned)
-        self._done(self)
-
-
-class Lane:
-    """What C has of a lane. It holds what was handed to it in the operation table, like any call."""
-
-    def __init__(self, native: Any, depth: int) -> None:
-        lib = _native.bridge()
-        lane = lib.aiorbd_lane_new(native, depth)
+    def __init__(self, handle: "ImageHandle", depth: int, told: Callable[[], object]) -> None:
+        """`told` is called on the loop when something is over. What it knows lives as long as anything is running."""
+        super().__init__(handle)
+        self._lib = lib = _native.bridge()
+        self.read: int = lib.AIORBD_READ
+        self.write: int = lib.AIORBD_WRITE
+        self.write_zeroes: int = lib.AIORBD_WRITE_ZEROES
+        self.functions: dict[int, str] = {
+            self.read: "rbd_aio_read2",
+            self.write: "rbd_aio_write2",
+            self.write_zeroes: "rbd_aio_write_zeroes",
+        }
+        self.running: dict[int, Request] = {}
+        self.over: dict[int, Over] = {}
+        self.late: dict[int, Request] = {}
+        self.numbers: Iterator[int] = handle.bridge.numbers
+        self.token: int = next(self.numbers)
+        self._told = told
+        self._stale: int = lib.AIORBD_STALE_BY_NOW
+        self._submit: Callable[..., int] = lib.aiorbd_lane_submit
+        self._notes: dict[int, Note] = {}
+        self._counted = 0
+        self._rest: list[int] = []
+        self._records = _native.bridge_ffi.new("int64_t[]", 1 + 2 * min(2 * depth, _BATCH))
+        self._view = memoryview(_native.bridge_ffi.buffer(self._records)).cast("B").cast("q")
+        lane = lib.aiorbd_lane_new(handle.native, -self.token, depth)
         if not lane:
             raise MemoryError
         self.pointer: Any = _native.bridge_ffi.gc(lane, lib.aiorbd_lane_release)
-        self.read: Callable[..., int] = lib.aiorbd_lane_read
-        self.write: Callable[..., int] = lib.aiorbd_lane_write
-        #: What C says of a request that waited while the image's size became unknown.
-        self.stale: int = lib.AIORBD_STALE_BY_NOW
-        self._cancel = lib.aiorbd_lane_cancel
+
+    # -- submitting ----------------------------------------------------------------------------
+
+    def submit(self, number: int, request: Request) -> int:
+        """Hand a request to C; return 0 when it has it, like `Bridge.submit`."""
+        running = self.running
+        if not running:
+            self.owner.bridge.enter(self)
+        running[number] = request
+        self._counted += 1
+        self.owner.in_flight += 1
+        try:
+            code = self._submit(self.pointer, number, *request)
+        except BaseException:
+            if not self.owner.bridge.has_taken(number):
+                self._forget(number)
+            raise
+        if code:
+            self._forget(number)
+        elif self.owner.bridge.observers:
+            kind, offset, length, _, _ = request
+            self._notes[number] = Note(self.functions[kind], self.owner.describe(offset, length), length)
+        return code
+
+    def _forget(self, number: int) -> None:
+        del self.running[number]
+        self._count()
+
+    async def enter(self, number: int, request: Request, check: Callable[[], object]) -> None:
+        """Submit what was refused once, because of the image's size: `check` whether it is still wanted by then."""
+        kind, offset, length, _, _ = request
+        while code := self.submit(number, request):
+            await self.owner.refused(code, self.functions[kind], offset, length)
+            check()
+
+    async def submit_late(self) -> None:
+        """What waited in the lane while somebody changed the image is submitted once its size is known."""
+        while self.late:
+            number, request = next(iter(self.late.items()))
+            kind, offset, length, _, _ = request
+            try:
+                await self.owner.check_range(self.functions[kind], offset, length, largest=None)
+                while number in self.late and (code := self.submit(number, request)):
+                    await self.owner.refused(code, self.functions[kind], offset, length)
+            except RbdError as error:
+                self.over[number] = request, error
+                self.late.pop(number, None)
+                self._told()
+            self.late.pop(number, None)
+
+    # -- what is over --------------------------------------------------------------------------
+
+    def take(self) -> None:
+        """On the loop: C says that something is over. An interrupt in here leaves the rest for the next time."""
+        view, running, over = self._view, self.running, self.over
+        try:
+            if not view[0]:
+                self._lib.aiorbd_lane_take(self.pointer, self._records, len(view) // 2)
+            self._rest += view[1 : 1 + 2 * view[0]].tolist()
+            view[0] = 0
+            records = iter(self._rest)
+            for number, value in zip(records, records, strict=True):
+                if number not in running:  # done before the interrupt
+                    continue
+                if self._notes:
+                    self._tell_observers(number, value)
+                if value == self._stale:
+                    self.late[number] = running[number]
+                else:
+                    over[number] = running[number], value
+                del running[number]
+            self._rest = []
+        except BaseException:
+            self._lib.aiorbd_bridge_post(self.owner.bridge.queue, -self.token, 0)
+            raise
+        finally:
+            self._count()
+        if self.abandoned:
+            over.clear()
+            self.late.clear()
+        self._told()
+        if not running or self.owner.awaited:
+            self.owner.on_idle()
+
+    def _count(self) -> None:
+        """Bring the owner's count, and the table, up to what is running."""
+        running = len(self.running)
+        self.owner.in_flight += running - self._counted
+        if self._counted and not running:
+            self.owner.bridge.leave(self)
+        self._counted = running
+
+    def _tell_observers(self, number: int, value: int) -> None:
+        note = self._notes.pop(number, None)
+        if note is not None and value != self._stale:
+            note.tell_result(self.owner.bridge.observers, value, abandoned=self.abandoned)
+
+    def pending(self) -> Callable[[], int]:
+        """Return what tells how many of those that run now are not over yet."""
+        now = set(self.running)
+        return lambda: len(now & self.running.keys())
+
+    @property
+    def count(self) -> int:
+        """How many calls it stands for."""
+        return len(self.running)
+
+    # -- the end -------------------------------------------------------------------------------
 
     def cancel(self) -> None:
         """Any thread: give up what has not reached librbd."""
-        self._cancel(self.pointer)
+        self._lib.aiorbd_lane_cancel(self.pointer)
+
+    def abandon(self) -> None:
+        """Nobody wants what comes: give up what has not reached librbd."""
+        super().abandon()
+        self.over.clear()
+        self.late.clear()
+        self.cancel()

@@ -55,6 +55,15 @@ class Operation:
         """Tell whether it counts for that handle as well."""
         return False
 
+    def pending(self) -> Callable[[], int]:
+        """Return what tells how many of the calls that it stands for now are not over, and will be."""
+        return lambda: self.value is None and self.ends
+
+    @property
+    def count(self) -> int:
+        """How many calls it stands for."""
+        return 1
+
 
 class Step(Operation):
     """A call that nobody awaits: what it leads to is a function."""

@@ -121,18 +121,19 @@ int aiorbd_flush(aiorbd_image *image, int64_t token);
 
 /*
  * A lane: reads and writes of one image of which `depth` are with librbd at a time. The others wait and
- * are submitted by librbd's threads, each when another ends. Records come for all of them; also for one
- * that waited and is refused then, or cancelled (-ECANCELED), or whose image is stale by then
- * (AIORBD_STALE_BY_NOW): none of these reached librbd.
+ * are submitted by librbd's threads, each when another ends. The bridge's records with `token` say that
+ * some are over, to be taken by the numbers they were given; also what waited and is refused then, or
+ * cancelled (-ECANCELED), or whose image is stale by then (AIORBD_STALE_BY_NOW): none of these reached librbd.
  */
 enum { AIORBD_STALE_BY_NOW = -1000000 };
 
-aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int depth); /* any; NULL */
-/* Loop. Like aiorbd_read() and aiorbd_write(). The image must live until the records are there. */
-int aiorbd_lane_read(aiorbd_lane *lane, int64_t token, uint64_t offset, size_t length, void *buffer,
-                     int op_flags);
-int aiorbd_lane_write(aiorbd_lane *lane, int64_t token, uint64_t offset, size_t length, void *buffer,
-                      int op_flags);
+aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth); /* any; NULL */
+/* Loop. AIORBD_READ, AIORBD_WRITE, or AIORBD_WRITE_ZEROES, which has no buffer: otherwise like the functions
+ * above, the number in the token's place. The image must stay open until it is taken. */
+int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t offset, size_t length,
+                       void *buffer, int op_flags);
+/* Loop. Like aiorbd_bridge_drain(): how many, then number, value, number, value, ... */
+int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max);
 void aiorbd_lane_cancel(aiorbd_lane *lane);  /* any; what waits */
 void aiorbd_lane_release(aiorbd_lane *lane); /* any; the creator's reference */
 

@@ -1,7 +1,7 @@
 /*
  * Many reads and writes of one image, a bounded number of them with librbd at a time. What ends makes
  * room for what waits, on librbd's own thread: the loop need not wake up in between, and librbd's
- * threads need not be woken, since one of them submits.
+ * threads need not be woken, since one of them submits. What is over is gathered here and taken in bulk.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -19,41 +19,46 @@ struct request {
     size_t length;
     char *buffer;
     int op_flags;
-    bool write;
+    int kind; /* AIORBD_READ, AIORBD_WRITE or AIORBD_WRITE_ZEROES */
 };
 
 struct aiorbd_lane {
-    aiorbd_image *image;   /* held; open as long as a request is here */
-    aiorbd_bridge *bridge; /* held with it */
-    atomic_int references; /* the creator's, and one for each request */
+    struct aiorbd_event event; /* first; says that something is over */
+    aiorbd_image *image;       /* held; open as long as a request is here */
+    atomic_int references;     /* the creator's, and one for each request */
+    struct aiorbd_list over;   /* requests, each until it is taken */
     pthread_mutex_t mutex;
     struct request *first, **last; /* that wait: none while there is room */
     int room;
 };
 
-/* Any thread. */
+/* The last holder's thread. */
+static void dispose(struct aiorbd_event *event)
+{
+    struct aiorbd_lane *lane = (struct aiorbd_lane *)event;
+    struct aiorbd_node *node;
+    while ((node = aiorbd_list_pop(&lane->over)) != NULL)
+        free(node);
+    pthread_mutex_destroy(&lane->mutex);
+}
+
+/* Any thread. The lane's record may still be queued, and keeps its memory then. */
 static void drop(struct aiorbd_lane *lane)
 {
     aiorbd_image *image = lane->image;
     if (atomic_fetch_sub_explicit(&lane->references, 1, memory_order_acq_rel) != 1)
         return;
-    pthread_mutex_destroy(&lane->mutex);
-    free(lane);
+    aiorbd_event_release(&lane->event);
     aiorbd_event_release(&image->event);
 }
 
-/* The loop's thread, or the last holder's of the bridge. */
-static void free_request(struct aiorbd_node *node)
-{
-    free(node);
-}
-
-/* Any thread. The record is the last of the request, which the drain frees. */
+/* Any thread. The request belongs to whoever takes it. */
 static void finish(struct request *request, int64_t value)
 {
     struct aiorbd_lane *lane = request->lane;
     request->node.value = value;
-    aiorbd_bridge_push(lane->bridge, &request->node);
+    if (aiorbd_list_push(&lane->over, &request->node))
+        aiorbd_event_raise(&lane->event);
     drop(lane);
 }
 
@@ -89,12 +94,15 @@ static int submit(struct request *request)
     if (code < 0)
         return code;
     request->started = aiorbd_now();
-    if (request->write)
+    if (request->kind == AIORBD_READ)
+        submitted = aiorbd_librbd.rbd_aio_read2(handle, request->offset, request->length,
+                                                request->buffer, completion, request->op_flags);
+    else if (request->kind == AIORBD_WRITE)
         submitted = aiorbd_librbd.rbd_aio_write2(handle, request->offset, request->length,
                                                  request->buffer, completion, request->op_flags);
     else
-        submitted = aiorbd_librbd.rbd_aio_read2(handle, request->offset, request->length,
-                                                request->buffer, completion, request->op_flags);
+        submitted = aiorbd_librbd.rbd_aio_write_zeroes(handle, request->offset, request->length,
+                                                       completion, 0, request->op_flags);
     if (submitted >= 0)
         return 0;
     aiorbd_librbd.rbd_aio_release(completion);
@@ -121,49 +129,57 @@ static void on_complete(void *completion, void *argument)
     struct request *request = argument;
     struct aiorbd_lane *lane = request->lane;
     int64_t value = aiorbd_librbd.rbd_aio_get_return_value(completion);
-    int kind = request->write ? AIORBD_WRITE : AIORBD_READ;
-    aiorbd_tally_add(aiorbd_bridge_tally(lane->bridge, kind), aiorbd_now() - request->started, value,
-                     request->length);
+    aiorbd_tally_add(aiorbd_bridge_tally(lane->event.bridge, request->kind),
+                     aiorbd_now() - request->started, value, request->length);
     aiorbd_librbd.rbd_aio_release(completion);
     go_on(next_of(lane));
     finish(request, value);
 }
 
 /* Any thread. */
-aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int depth)
+aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth)
 {
     struct aiorbd_lane *lane = calloc(1, sizeof *lane);
     if (lane == NULL)
         return NULL;
+    aiorbd_event_init(&lane->event, image->event.bridge, token);
+    lane->event.dispose = dispose;
     lane->image = image;
-    lane->bridge = image->event.bridge;
     lane->room = depth;
     lane->last = &lane->first;
     atomic_init(&lane->references, 1);
     pthread_mutex_init(&lane->mutex, NULL);
     /* Another owner of the image, which holds the bridge as well. */
     atomic_fetch_add_explicit(&image->event.references, 1, memory_order_relaxed);
-    aiorbd_bridge_hold(lane->bridge);
+    aiorbd_bridge_hold(image->event.bridge);
     return lane;
 }
 
-/* The loop's thread. */
-static int enter(aiorbd_lane *lane, struct request from)
+/* The loop's thread. librbd does not write to the buffer of a write. */
+int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t offset, size_t length,
+                       void *buffer, int op_flags)
 {
+    uint64_t generation = aiorbd_image_generation(lane->image);
     struct request *request;
     bool room;
     int code;
-    from.generation = aiorbd_image_generation(lane->image);
     if (aiorbd_image_is_stale(lane->image))
         return AIORBD_STALE;
     request = malloc(sizeof *request);
     if (request == NULL)
         return -ENOMEM;
-    *request = from;
-    request->node.taken = free_request;
-    request->lane = lane;
+    *request = (struct request){
+        .node.token = number,
+        .lane = lane,
+        .generation = generation,
+        .offset = offset,
+        .length = length,
+        .buffer = buffer,
+        .op_flags = op_flags,
+        .kind = kind,
+    };
     atomic_fetch_add_explicit(&lane->references, 1, memory_order_relaxed);
-    aiorbd_bridge_set_submitted(lane->bridge, from.node.token);
+    aiorbd_bridge_set_submitted(lane->event.bridge, number);
     pthread_mutex_lock(&lane->mutex);
     room = lane->room > 0;
     if (room) {
@@ -178,27 +194,31 @@ static int enter(aiorbd_lane *lane, struct request from)
     code = submit(request);
     if (!code)
         return 0;
-    aiorbd_bridge_set_submitted(lane->bridge, 0);
+    aiorbd_bridge_set_submitted(lane->event.bridge, 0);
     go_on(next_of(lane)); /* nothing waits: whoever could enter is here */
     free(request);
     drop(lane);
     return code == AIORBD_STALE_BY_NOW ? AIORBD_STALE : code;
 }
 
-/* The loop's thread. */
-int aiorbd_lane_read(aiorbd_lane *lane, int64_t token, uint64_t offset, size_t length, void *buffer,
-                     int op_flags)
+/* The loop's thread. The number of records stands in the array as in aiorbd_bridge_drain(). */
+int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max)
 {
-    return enter(lane, (struct request){.node.token = token, .offset = offset, .length = length,
-                                        .buffer = buffer, .op_flags = op_flags});
-}
-
-/* The loop's thread. librbd does not write to the buffer. */
-int aiorbd_lane_write(aiorbd_lane *lane, int64_t token, uint64_t offset, size_t length, void *buffer,
-                      int op_flags)
-{
-    return enter(lane, (struct request){.node.token = token, .offset = offset, .length = length,
-                                        .buffer = buffer, .op_flags = op_flags, .write = true});
+    int taken = 0;
+    records[0] = 0;
+    while (taken < max) {
+        struct aiorbd_node *node = aiorbd_list_pop(&lane->over);
+        if (node == NULL)
+            break;
+        records[1 + 2 * taken] = node->token;
+        records[2 + 2 * taken] = node->value;
+        records[0] = ++taken;
+        free(node);
+    }
+    if (lane->over.ready != NULL ||
+        atomic_load_explicit(&lane->over.head, memory_order_relaxed) != NULL)
+        aiorbd_event_raise(&lane->event);
+    return taken;
 }
 
 /* Any thread. */

@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--patterns", type=lambda text: text.split(","), default=["randread"])
     parser.add_argument("--blocks", type=numbers, default=[4096])
     parser.add_argument("--depths", type=numbers, default=[1, 16, 64])
+    parser.add_argument("--clients", help="only those with one of these in their names, and fio")
     parser.add_argument("--megabytes", type=int, default=512)
     parser.add_argument("--json", type=Path, default=HERE / "results" / "results.json")
     options = parser.parse_args()

@@ -374,22 +374,35 @@ static int submit(aiorbd_bridge *bridge, aiorbd_image *image, aiorbd_lane *lane,
     case 7: return aiorbd_write_same(image, token, 0, LENGTH, buffer, LENGTH, 0);
     case 8: return aiorbd_compare_and_write(image, token, 0, LENGTH, buffer, buffer, &mismatch, 0);
     case 9: return aiorbd_flush(image, token);
-    case 10: return aiorbd_lane_write(lane, token, 0, LENGTH, buffer, 0);
-    case 11:
-    case 12: return aiorbd_lane_read(lane, token, 0, LENGTH, buffer, 0);
+    case 10: return aiorbd_lane_submit(lane, token, AIORBD_WRITE, 0, LENGTH, buffer, 0);
+    case 11: return aiorbd_lane_submit(lane, token, AIORBD_WRITE_ZEROES, 0, LENGTH, NULL, 0);
+    case 12: return aiorbd_lane_submit(lane, token, AIORBD_READ, 0, LENGTH, buffer, 0);
     default: return aiorbd_read(image, token, 0, LENGTH, buffer, 0);
     }
 }
 
 static bool fills(int64_t token)
 {
-    return token % WAYS == 2 || token % WAYS > 10;
+    return token % WAYS == 2 || token % WAYS > 11;
 }
 
 enum { PROGRESS = 1000001, DIFF, MAILBOX, RADOS, LAST = RADOS };
-enum { UPDATED = -1, PROGRESSED = -2, EXTENDED = -3, MAILED = -4 };
+enum { UPDATED = -1, PROGRESSED = -2, EXTENDED = -3, MAILED = -4, ENDED = -5 };
 
 static uint64_t operations_done, extents_taken, messages_taken, reports_read, rounds_given_up, lane_refused;
+
+static void is_over(int64_t token, int64_t value, char **buffers, bool *in_flight)
+{
+    require(in_flight[token], "a record came twice, or was not asked for");
+    in_flight[token] = false;
+    operations_done++;
+    if (value < 0 && token % WAYS > 9)
+        lane_refused++;
+    else if (fills(token) && buffers[token] != NULL)
+        require(buffers[token][0] == 'r' && buffers[token][LENGTH - 1] == 'r', "a buffer was not filled");
+    free(buffers[token]);
+    buffers[token] = NULL;
+}
 
 static void play(bool give_up)
 {
@@ -397,7 +410,7 @@ static void play(bool give_up)
     bool in_flight[OPERATIONS] = {false};
     struct worker workers[4];
     pthread_t updater;
-    int64_t records[1 + 2 * 64];
+    int64_t records[1 + 2 * 64], ended[1 + 2 * 16];
     uint64_t expected_extent = 0, numbers[AIORBD_MESSAGE_NUMBERS], extents[3 * 64], done_total[2];
     int left = 0, workers_left = 4, submitted = 0;
     bool diff_stopped = false, cancelled = false;
@@ -407,7 +420,7 @@ static void play(bool give_up)
     aiorbd_diff *diff = aiorbd_diff_new(bridge, EXTENDED, 64);
     aiorbd_mailbox *mailbox = aiorbd_mailbox_new(bridge, MAILED, 32);
     aiorbd_completion *completion = aiorbd_completion_new(bridge, RADOS);
-    aiorbd_lane *lane = aiorbd_lane_new(image, 1 + (int)dice(4));
+    aiorbd_lane *lane = aiorbd_lane_new(image, ENDED, 1 + (int)dice(4));
 
     require(aiorbd_image_watch(image) == 0, "no watch");
     pthread_create(&updater, NULL, updates, NULL);
@@ -463,16 +476,9 @@ static void play(bool give_up)
         for (int i = 0; i < count; i++) {
             int64_t token = records[1 + 2 * i];
             if (token >= 0 && token < OPERATIONS) {
-                require(in_flight[token], "a record came twice, or was not asked for");
-                in_flight[token] = false;
+                require(token % WAYS < 10 || token % WAYS > 12, "a lane's record came by itself");
+                is_over(token, records[2 + 2 * i], buffers, in_flight);
                 left--;
-                operations_done++;
-                if (records[2 + 2 * i] < 0 && token % WAYS > 9)
-                    lane_refused++;
-                else if (fills(token) && buffers[token] != NULL)
-                    require(buffers[token][0] == 'r' && buffers[token][LENGTH - 1] == 'r', "a buffer was not filled");
-                free(buffers[token]);
-                buffers[token] = NULL;
             } else if (token > 0) {
                 require(token >= PROGRESS && token <= LAST, "no such token");
                 workers_left--;
@@ -480,6 +486,12 @@ static void play(bool give_up)
                 aiorbd_progress_read(progress, done_total);
                 require(done_total[0] <= REPORTS, "a report is wrong");
                 reports_read++;
+            } else if (token == ENDED) {
+                int got = aiorbd_lane_take(lane, ended, 1 + (int)dice(16));
+                require(ended[0] == got, "the number of what is over is wrong");
+                left -= got;
+                for (int j = 0; j < got; j++)
+                    is_over(ended[1 + 2 * j], ended[2 + 2 * j], buffers, in_flight);
             }
         }
         for (int got; (got = aiorbd_diff_take(diff, extents, 64)) > 0; extents_taken += (uint64_t)got)

@@ -1,11 +1,12 @@
 """Reading in many places at once."""
 
+import errno
 import gc
 import random
 
 import anyio
 import pytest
-from fix_faults import opened
+from fix_faults import fail_in_lane, opened
 
 import aiorbd
 from aiorbd import Chunk, Extent
@@ -210,23 +211,16 @@ async def test_errors_come_in_their_place(full, ordered):
     assert image.in_flight == 0
 
 
-async def test_what_librbd_refuses(full, monkeypatch):
+async def test_what_librbd_refuses(full):
     """One read in the middle fails when librbd gets to it."""
     image, _ = full
     stream = image.read_extents(chunk_size=4096, depth=2)
     got = [await anext(stream)]
-    done = stream._done
-
-    def fail(request):
-        if request.offset == 10 * 4096:
-            request.value = -5
-        done(request)
-
-    stream._done = fail
+    fail_in_lane(stream._lane, {10 * 4096}, -errno.EIO)
     with pytest.raises(OSError, match=r"rbd_aio_read2 on image .*, 4096 bytes at 40960") as caught:
         async for chunk in stream:
             got.append(chunk)  # noqa: PERF401
-    assert caught.value.errno == 5
+    assert caught.value.errno == errno.EIO
     assert [chunk.offset for chunk in got] == [number * 4096 for number in range(10)]
 
 

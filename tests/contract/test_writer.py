@@ -7,7 +7,7 @@ import random
 
 import anyio
 import pytest
-from fix_faults import opened
+from fix_faults import fail_in_lane, opened
 
 import aiorbd
 
@@ -72,18 +72,11 @@ async def test_it_holds_up_its_writer(osd):
             osd.pause()
 
 
-async def test_the_first_error_is_raised(image, monkeypatch):
+async def test_the_first_error_is_raised(image):
     """By the next call, and by the end; nothing is flushed."""
 
     def failing(writer, bad):
-        done = writer._done
-
-        def wrong(request):
-            if request.offset in bad:
-                request.value = -errno.ENOSPC
-            done(request)
-
-        monkeypatch.setattr(writer, "_done", wrong)
+        fail_in_lane(writer._lane, bad, -errno.ENOSPC)
 
     with pytest.raises(aiorbd.NoSpace, match="4096 bytes at 8192"):
         async with image.writer(depth=1) as writer:
