@@ -1,6 +1,6 @@
 # Sourced by the commands of this repository: installs what is missing and activates a virtual
 # environment with the library in it. Usage: source .ci/setup.sh GROUP... (dependency groups of
-# pyproject.toml). PYTHON chooses the interpreter; each gets an environment of its own.
+# pyproject.toml). PYTHON chooses the interpreter, each version gets an environment of its own; VENV names another one.
 
 aiorbd_setup() {
     local root python venv package missing=()
@@ -16,7 +16,7 @@ aiorbd_setup() {
     if ! "$python" -c '
 import ensurepip, os, sys, sysconfig
 sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null; then
-        [ -z "${PYTHON:-}" ] || { echo "$PYTHON is no Python 3.11 or newer with its headers" >&2; return 1; }
+        [ "${PYTHON:-/usr/bin/python3}" = /usr/bin/python3 ] || { echo "$PYTHON is no Python 3.11 or newer with its headers" >&2; return 1; }
         python=/usr/bin/python3
         missing+=(python3 python3-venv python3-dev)
     fi
@@ -29,7 +29,7 @@ sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("in
             apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
     fi
 
-    venv=$root/.venv-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    venv=$root/.venv-${VENV:-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')}
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
     # shellcheck disable=SC1091
     source "$venv/bin/activate"

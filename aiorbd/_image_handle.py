@@ -11,8 +11,9 @@ import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from aiorbd._bridge.observation import READS
-from aiorbd._bridge.operation import Operation, Step
+from aiorbd._bridge.operation import Operation
 from aiorbd._bridge.source import Source
+from aiorbd._bridge.submission import SlowSubmission
 from aiorbd._image_upkeep import UpkeepHandle
 from aiorbd._marshal import grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
@@ -81,7 +82,11 @@ class ImageHandle(UpkeepHandle):
         self.may_refuse_writes = read_only
         function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
         arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
-        await self.submit(function, self.lib.aiorbd_open, self.bridge.queue, *arguments, keep=self.opened)
+        self.check()
+        await checkpoint_if_cancelled()
+        queue = self.bridge.queue
+        job = SlowSubmission(self, function, lambda token: self.lib.aiorbd_open(queue, token, *arguments), self.opened)
+        self.raise_for(await self.bridge.call(job), function)
         self.check()  # closing may have begun: then it is `shut` that has the image
         self.take(self.opened[0])
         self._make_native()
@@ -366,20 +371,22 @@ class ImageHandle(UpkeepHandle):
             return
         if self.native is None:  # cancelled while it opened
             self._make_native()
-        self.bridge.start_background(
-            self, "rbd_update_unwatch", lambda: self.lib.aiorbd_image_unwatch(self.native), self._unwatched
-        )
+        self.bridge.start(SlowSubmission(self, "rbd_aio_close", self._close, then=self._gone), urgent=True)
 
-    def _unwatched(self, _code: int) -> None:
-        code = self.bridge.submit(Step(self, self._gone), self.lib.aiorbd_close, self.native)
-        if code:  # no memory: the image is still open, and the next call of `close` tries again
+    def _close(self, token: int) -> int:
+        """On a worker thread."""
+        self.lib.aiorbd_image_unwatch(self.native)
+        code: int = self.lib.aiorbd_close(self.native, token)
+        return code
+
+    def _gone(self, job: SlowSubmission) -> None:
+        """On the loop: librbd has freed the image, also when it reports an error; except if it refused."""
+        if job.refused:  # no memory: the image is still open, and the next call of `close` tries again
             self.shut_failed()
-            logger.error("closing %s: librbd did not take it: %s", self.target, os.strerror(-code))
-
-    def _gone(self, code: int) -> None:
-        """On the loop: librbd has freed the image, also when it reports an error."""
+            logger.error("closing %s: librbd did not take it: %s", self.target, job.error or os.strerror(-job.result))
+            return
         self.bridge.unlisten(self._token)
         self.lib.aiorbd_image_release(self.native)
         self.native = None
         self.opened[0] = bridge_ffi.NULL
-        self.closed(code, "rbd_aio_close")
+        self.closed(job.result, "rbd_aio_close")

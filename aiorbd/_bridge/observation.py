@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiorbd")
 
-#: The C functions that the bridge calls, by its own numbers.
+#: The C functions that the bridge counts, by its own numbers.
 KINDS: Final = {
-    "AIORBD_OPEN": "rbd_aio_open",
-    "AIORBD_CLOSE": "rbd_aio_close",
     "AIORBD_READ": "rbd_aio_read2",
     "AIORBD_READV": "rbd_aio_readv",
     "AIORBD_WRITE": "rbd_aio_write2",

@@ -65,21 +65,6 @@ class Operation:
         return 1
 
 
-class Step(Operation):
-    """A call that nobody awaits: what it leads to is a function."""
-
-    __slots__ = ("_then",)
-    settles: bool = True
-
-    def __init__(self, owner: "Lifecycle", then: Callable[[int], None], keep: object = None) -> None:
-        super().__init__(owner, keep)
-        self._then = then
-
-    def settle(self) -> None:
-        """Go on with what C returned."""
-        self._then(self.value or 0)
-
-
 class Job(Operation, Generic[T]):
     """A function that blocks, for a worker thread.
 

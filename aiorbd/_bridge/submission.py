@@ -1,7 +1,7 @@
-"""Asynchronous calls of librados's, which can be cancelled.
+"""Asynchronous calls that are submitted on a worker thread. Their completions go the way of all others.
 
-They are submitted on a worker thread: librados bounds how many requests of a client are on their way, and
-whoever submits one more waits. The completion goes the way of all others.
+librbd's opening and closing take milliseconds to be submitted. librados bounds how many requests of a client are
+on their way, and whoever submits one more waits; these calls can be cancelled.
 """
 
 import errno
@@ -14,6 +14,64 @@ from aiorbd.errors import Target, error_for
 
 if TYPE_CHECKING:
     from aiorbd._lifecycle import Lifecycle
+
+
+class SlowSubmission(Job[int]):
+    """One call of librbd's whose submit takes long; `result` is what it returned.
+
+    Args:
+        owner: The handle of the image.
+        name: The C function.
+        submit: Gets the token, on the worker thread; returns 0 when a record will come.
+        keep: Out-parameters.
+        then: Called on the loop when it is over or was refused, whoever still waits.
+    """
+
+    __slots__ = ("_submit", "_then", "refused")
+
+    def __init__(
+        self,
+        owner: "Lifecycle",
+        name: str,
+        submit: Callable[[int], int],
+        keep: object = None,
+        *,
+        then: "Callable[[SlowSubmission], None] | None" = None,
+    ) -> None:
+        super().__init__(owner, name, lambda: 0)
+        self.keep = keep
+        self.refused: bool = True
+        self.result = 0
+        self._submit = submit
+        self._then = then
+
+    def run(self) -> bool:
+        """On the worker thread: submit. It is over when the record comes, except if not begun or refused."""
+        if self.abandoned:
+            return True
+        self.begun = True
+        self.refused = False  # before the submit: the record may be faster than its return
+        code = 0
+        try:
+            code = self._submit(self.token)
+        except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
+            self.error = error
+        if not code and self.error is None:
+            return False
+        self.refused, self.result = True, code
+        return True
+
+    def refusal(self) -> BaseException | None:
+        """What it returned, as an error."""
+        return error_for(self.result, self.name, self.on) if self.result < 0 else None
+
+    def settle(self) -> None:
+        """Keep what it returned, and go on."""
+        super().settle()
+        if not self.refused:
+            self.result = self.value or 0
+        if self._then is not None:
+            self._then(self)
 
 
 class Submission(Job[int]):

@@ -51,8 +51,6 @@ int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* 
  * 2^n, the last all that took longer.
  */
 enum {
-    AIORBD_OPEN,
-    AIORBD_CLOSE,
     AIORBD_READ,
     AIORBD_READV,
     AIORBD_WRITE,
@@ -98,9 +96,6 @@ void aiorbd_image_release(aiorbd_image *image); /* any; after unwatch */
  * else means that nothing was queued and no record will come. Buffers, and what out-parameters
  * point to, are the caller's and must live until the record is there.
  */
-int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id,
-                const char *snapshot, int read_only, void **image);
-int aiorbd_close(aiorbd_image *image, int64_t token);
 int aiorbd_read(aiorbd_image *image, int64_t token, uint64_t offset, size_t length, void *buffer,
                 int op_flags);
 int aiorbd_readv(aiorbd_image *image, int64_t token, uint64_t offset, void **buffers,
@@ -118,6 +113,13 @@ int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset
                              const void *compare, const void *buffer, uint64_t *mismatch_offset,
                              int op_flags);
 int aiorbd_flush(aiorbd_image *image, int64_t token);
+
+/*
+ * The same on any thread: librbd takes milliseconds to submit these. They are not counted.
+ */
+int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id,
+                const char *snapshot, int read_only, void **image);
+int aiorbd_close(aiorbd_image *image, int64_t token);
 
 /*
  * A lane: reads and writes of one image of which `depth` are with librbd at a time. The others wait and

@@ -13,7 +13,7 @@
 struct operation {
     struct aiorbd_node node; /* first: freed through it */
     aiorbd_bridge *bridge;
-    struct aiorbd_tally *tally;
+    struct aiorbd_tally *tally; /* may be NULL */
     uint64_t started; /* nanoseconds */
     uint64_t bytes;
     struct iovec vector[]; /* librbd reads the array of a readv at completion */
@@ -36,16 +36,17 @@ static void on_complete(void *completion, void *argument)
     struct operation *operation = argument;
     aiorbd_bridge *bridge = operation->bridge;
     operation->node.value = aiorbd_librbd.rbd_aio_get_return_value(completion);
-    aiorbd_tally_add(operation->tally, aiorbd_now() - operation->started, operation->node.value,
-                     operation->bytes);
+    if (operation->tally != NULL)
+        aiorbd_tally_add(operation->tally, aiorbd_now() - operation->started, operation->node.value,
+                         operation->bytes);
     aiorbd_librbd.rbd_aio_release(completion);
     aiorbd_bridge_push(bridge, &operation->node);
     aiorbd_bridge_release(bridge);
 }
 
-/* The submitter's thread. */
-static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t token, int kind,
-                 uint64_t bytes, int vectors)
+/* Any thread. */
+static int prepare(struct submission *submission, aiorbd_bridge *bridge, int64_t token,
+                   struct aiorbd_tally *tally, uint64_t bytes, int vectors)
 {
     struct operation *operation =
         malloc(sizeof *operation + (size_t)vectors * sizeof operation->vector[0]);
@@ -55,7 +56,7 @@ static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t t
     operation->node.token = token;
     operation->node.taken = free_operation;
     operation->bridge = bridge;
-    operation->tally = aiorbd_bridge_tally(bridge, kind);
+    operation->tally = tally;
     operation->bytes = bytes;
     operation->started = aiorbd_now();
     code = aiorbd_librbd.rbd_aio_create_completion(operation, on_complete, &submission->completion);
@@ -64,24 +65,40 @@ static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t t
         return code;
     }
     aiorbd_bridge_hold(bridge);
-    aiorbd_bridge_set_submitted(bridge, token);
     submission->operation = operation;
     return 0;
 }
 
-/* The submitter's thread. Undoes begin() when librbd refused. */
-static int end(const struct submission *submission, ssize_t code)
+/* Any thread. Undoes prepare() when librbd refused. */
+static int conclude(const struct submission *submission, ssize_t code)
 {
     if (code >= 0)
         return 0;
-    aiorbd_bridge_set_submitted(submission->operation->bridge, 0);
     aiorbd_librbd.rbd_aio_release(submission->completion);
     aiorbd_bridge_release(submission->operation->bridge);
     free(submission->operation);
     return (int)code;
 }
 
-/* The submitter's thread. For what depends on the image's size. */
+/* The loop's thread. */
+static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t token, int kind,
+                 uint64_t bytes, int vectors)
+{
+    int code = prepare(submission, bridge, token, aiorbd_bridge_tally(bridge, kind), bytes, vectors);
+    if (!code)
+        aiorbd_bridge_set_submitted(bridge, token);
+    return code;
+}
+
+/* The loop's thread. Undoes begin() when librbd refused. */
+static int end(const struct submission *submission, ssize_t code)
+{
+    if (code < 0)
+        aiorbd_bridge_set_submitted(submission->operation->bridge, 0);
+    return conclude(submission, code);
+}
+
+/* The loop's thread. For what depends on the image's size. */
 static int begin_io(struct submission *submission, aiorbd_image *image, int64_t token, int kind,
                     uint64_t bytes, int vectors)
 {
@@ -98,6 +115,7 @@ static uint64_t total(const size_t *lengths, int count)
     return sum;
 }
 
+/* Any thread. */
 int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id,
                 const char *snapshot, int read_only, void **image)
 {
@@ -105,19 +123,20 @@ int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *n
     int (*open)(void *, const char *, void **, const char *, void *) =
         by_id ? (read_only ? aiorbd_librbd.rbd_aio_open_by_id_read_only : aiorbd_librbd.rbd_aio_open_by_id)
               : (read_only ? aiorbd_librbd.rbd_aio_open_read_only : aiorbd_librbd.rbd_aio_open);
-    int code = begin(&s, bridge, token, AIORBD_OPEN, 0, 0);
+    int code = prepare(&s, bridge, token, NULL, 0, 0);
     if (code)
         return code;
-    return end(&s, open(ioctx, name, image, snapshot, s.completion));
+    return conclude(&s, open(ioctx, name, image, snapshot, s.completion));
 }
 
+/* Any thread. */
 int aiorbd_close(aiorbd_image *image, int64_t token)
 {
     struct submission s;
-    int code = begin(&s, image->event.bridge, token, AIORBD_CLOSE, 0, 0);
+    int code = prepare(&s, image->event.bridge, token, NULL, 0, 0);
     if (code)
         return code;
-    return end(&s, aiorbd_librbd.rbd_aio_close(image->handle, s.completion));
+    return conclude(&s, aiorbd_librbd.rbd_aio_close(image->handle, s.completion));
 }
 
 int aiorbd_read(aiorbd_image *image, int64_t token, uint64_t offset, size_t length, void *buffer,

@@ -4,120 +4,96 @@ Three ways: `aio_read` and `aio_write` whose callback calls `call_soon_threadsaf
 blocking calls one after the other.
 """
 
-import argparse
 import asyncio
-import json
-import random
-import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import rados
 import rbd
-
-READS = {"randread": 1.0, "randrw": 0.7, "randwrite": 0.0}
-
-
-class Load:
-    """Random operations on an image until the time is up, and how long they took."""
-
-    def __init__(self, image, options):
-        self.image, self.block, self.blocks = image, options.block, image.size() // options.block
-        self.reads = READS[options.pattern]
-        self.data = random.Random(1).randbytes(options.block)
-        self.latencies = []
-        self.end = time.perf_counter() + options.seconds
-
-    def choose(self, dice):
-        """Return where, and whether to read."""
-        return dice.randrange(self.blocks) * self.block, self.reads == 1 or dice.random() < self.reads
-
-    async def aio(self, seed):
-        """One `aio_read` or `aio_write` after the other."""
-        loop, dice, began = asyncio.get_running_loop(), random.Random(seed), time.perf_counter()
-        while began < self.end:
-            offset, read = self.choose(dice)
-            future = loop.create_future()
-            if read:
-                self.image.aio_read(
-                    offset,
-                    self.block,
-                    lambda _, data, future=future: loop.call_soon_threadsafe(future.set_result, data),
-                )
-            else:
-                self.image.aio_write(
-                    self.data, offset, lambda _, future=future: loop.call_soon_threadsafe(future.set_result, None)
-                )
-            await future
-            now = time.perf_counter()
-            self.latencies.append(now - began)
-            began = now
-
-    async def threads(self, seed, pool):
-        """One blocking call after the other, each on a thread of the pool."""
-        loop, dice, began = asyncio.get_running_loop(), random.Random(seed), time.perf_counter()
-        while began < self.end:
-            offset, read = self.choose(dice)
-            call = (self.image.read, offset, self.block) if read else (self.image.write, self.data, offset)
-            await loop.run_in_executor(pool, *call)
-            now = time.perf_counter()
-            self.latencies.append(now - began)
-            began = now
-
-    def blocking(self):
-        """One blocking call after the other, without a loop."""
-        dice, began = random.Random(1), time.perf_counter()
-        while began < self.end:
-            offset, read = self.choose(dice)
-            if read:
-                self.image.read(offset, self.block)
-            else:
-                self.image.write(self.data, offset)
-            now = time.perf_counter()
-            self.latencies.append(now - began)
-            began = now
+from client_common import Load, parser
 
 
-async def with_loop(load, options):
-    """Run `depth` tasks."""
+async def aio(image, load):
+    """One `aio_read` or `aio_write` after the other."""
+    loop, began = asyncio.get_running_loop(), time.perf_counter()
+    while began < load.end:
+        future = loop.create_future()
+        if next(load.reads):
+            image.aio_read(
+                next(load.places),
+                load.block,
+                lambda _, data, future=future: loop.call_soon_threadsafe(future.set_result, data),
+            )
+        else:
+            image.aio_write(
+                load.data,
+                next(load.places),
+                lambda _, future=future: loop.call_soon_threadsafe(future.set_result, None),
+            )
+        await future
+        now = time.perf_counter()
+        load.latencies.append(now - began)
+        began = now
+
+
+async def threads(image, load, pool):
+    """One blocking call after the other, each on a thread of the pool."""
+    loop, began = asyncio.get_running_loop(), time.perf_counter()
+    while began < load.end:
+        if next(load.reads):
+            await loop.run_in_executor(pool, image.read, next(load.places), load.block)
+        else:
+            await loop.run_in_executor(pool, image.write, load.data, next(load.places))
+        now = time.perf_counter()
+        load.latencies.append(now - began)
+        began = now
+
+
+def blocking(image, load):
+    """One blocking call after the other, without a loop."""
+    began = time.perf_counter()
+    while began < load.end:
+        if next(load.reads):
+            image.read(next(load.places), load.block)
+        else:
+            image.write(load.data, next(load.places))
+        now = time.perf_counter()
+        load.latencies.append(now - began)
+        began = now
+
+
+async def with_loop(image, load, options):
+    """Run `depth` tasks, and look at the loop."""
+
+    async def watch():
+        while True:
+            start = time.perf_counter()
+            await asyncio.sleep(0.005)
+            load.lags.append(time.perf_counter() - start - 0.005)
+
+    watching = asyncio.create_task(watch())
     if options.way == "aio":
-        await asyncio.gather(*(load.aio(seed) for seed in range(options.depth)))
+        await asyncio.gather(*(aio(image, load) for _ in range(options.depth)))
     else:
         with ThreadPoolExecutor(options.depth) as pool:
-            await asyncio.gather(*(load.threads(seed, pool) for seed in range(options.depth)))
-
-
-def measure(image, options):
-    """Work for a while; return how much, and how fast."""
-    load = Load(image, options)
-    start = time.perf_counter()
-    if options.way == "blocking":
-        load.blocking()
-    else:
-        asyncio.run(with_loop(load, options))
-    seconds = time.perf_counter() - start
-    latency = None
-    if len(load.latencies) > 1:
-        cuts = statistics.quantiles(load.latencies, n=1000, method="inclusive")
-        latency = [cuts[at] * 1e6 for at in (499, 989, 998)]
-    return {"operations": len(load.latencies), "seconds": seconds, "latency_us": latency, "lag_ms": None}
+            await asyncio.gather(*(threads(image, load, pool) for _ in range(options.depth)))
+    watching.cancel()
 
 
 def main():
-    """Print one line of JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("conffile")
-    parser.add_argument("image")
-    parser.add_argument("--way", choices=["aio", "threads", "blocking"], default="aio")
-    parser.add_argument("--pattern", choices=list(READS), default="randread")
-    parser.add_argument("--depth", type=int, default=64)
-    parser.add_argument("--block", type=int, default=4096)
-    parser.add_argument("--seconds", type=float, default=3)
-    options = parser.parse_args()
+    """Work for a while; tell how much, and how fast."""
+    arguments = parser()
+    arguments.add_argument("--way", choices=["aio", "threads", "blocking"], default="aio")
+    options = arguments.parse_args()
     with rados.Rados(conffile=options.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         with rbd.Image(ioctx, options.image) as image:
             image.flush()
-            print(json.dumps(measure(image, options)))
+            load = Load(image.size(), options)
+            if options.way == "blocking":
+                blocking(image, load)
+            else:
+                asyncio.run(with_loop(image, load, options))
+            load.report()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""What the Python clients share: what they are told to do, where they read and write, what they report.
+
+Nothing here imports more than the standard library: one of the clients runs where aiorbd is not installed.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import time
+
+#: How many places are thrown, before the clock starts: throwing dice is not what is measured.
+PLACES = 1 << 16
+
+SHARE_OF_READS = {"randread": 1.0, "read": 1.0, "randwrite": 0.0, "write": 0.0, "randrw": 0.7}
+
+
+def parser():
+    """What every client is told."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("conffile")
+    parser.add_argument("image")
+    parser.add_argument("--pattern", choices=list(SHARE_OF_READS), default="randread")
+    parser.add_argument("--depth", type=int, default=64)
+    parser.add_argument("--block", type=int, default=4096)
+    parser.add_argument("--seconds", type=float, default=3)
+    return parser
+
+
+class Load:
+    """Where to read or write, for a while, and how long it took."""
+
+    def __init__(self, size, options):
+        dice = random.Random(options.depth)
+        blocks = size // options.block
+        self.block = options.block
+        self.data = dice.randbytes(options.block)
+        self.share = SHARE_OF_READS[options.pattern]
+        if options.pattern.startswith("rand"):
+            places = [dice.randrange(blocks) * options.block for _ in range(PLACES)]
+        else:
+            places = range(0, blocks * options.block, options.block)
+        #: All tasks take from one sequence.
+        self.places = itertools.cycle(places)
+        self.reads = itertools.cycle([dice.random() < self.share for _ in range(PLACES)])
+        self.latencies = []
+        self.lags = []
+        self.start = time.perf_counter()
+        self.end = self.start + options.seconds
+
+    def report(self, operations=None):
+        """Print one line of JSON."""
+        result = {
+            "operations": len(self.latencies) if operations is None else operations,
+            "seconds": time.perf_counter() - self.start,
+            "latency_us": percentiles(self.latencies, 1e6),
+            "lag_ms": percentiles(self.lags, 1e3),
+        }
+        print(json.dumps(result))
+
+
+def percentiles(values, unit):
+    """Return p50, p99 and p99.9; None of too few."""
+    if len(values) < 2:
+        return None
+    cuts = statistics.quantiles(values, n=1000, method="inclusive")
+    return [cuts[at] * unit for at in (499, 989, 998)]

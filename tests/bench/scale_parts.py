@@ -1,0 +1,217 @@
+"""One size of one part of ``scale.py``, in a process of its own: prints one line of JSON."""
+
+import gc
+import json
+import os
+import sys
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+import aiorbd
+from aiorbd import _native
+from aiorbd.testing import DevCluster  # noqa: F401 - what the others have imported, too
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from fix_lag import measured_lag
+from fix_snapshots import add_snapshots
+
+READ = 4096
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def state() -> dict[str, int]:
+    """Return how many threads and descriptors there are."""
+    return {"threads": len(os.listdir("/proc/self/task")), "descriptors": len(os.listdir("/proc/self/fd"))}
+
+
+def ask(what: str) -> None:
+    """Let whoever started this do something with the cluster."""
+    print(what, flush=True)
+    sys.stdin.readline()
+
+
+@asynccontextmanager
+async def connected(conffile: str) -> AsyncIterator[tuple[aiorbd.Cluster, aiorbd.IoCtx]]:
+    """The pool."""
+    async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        yield cluster, ioctx
+
+
+async def at_once(functions: list[Callable[[], Any]], limit: int = 64) -> None:
+    """Call them, so many at a time."""
+    bound = anyio.CapacityLimiter(limit)
+
+    async def one(function: Callable[[], Any]) -> None:
+        async with bound:
+            await function()
+
+    async with anyio.create_task_group() as tasks:
+        for function in functions:
+            tasks.start_soon(one, function)
+
+
+async def make_images(ioctx: aiorbd.IoCtx, size: int) -> list[str]:
+    """Return the names of so many images."""
+    names = [f"scale-{number}" for number in range(size)]
+    there = set(await ioctx.list_images())
+    await at_once([partial(ioctx.create_image, name, 1 << 20) for name in names if name not in there])
+    async with ioctx.open_image(names[0]) as image:  # what is only allocated once
+        await image.read(0, READ)
+    return names
+
+
+async def images(size: int, conffile: str) -> dict[str, Any]:
+    """Open so many, all at once."""
+    async with connected(conffile) as (_, ioctx), AsyncExitStack() as stack:
+        names = await make_images(ioctx, size)
+        before = resident()
+
+        async def open_one(name: str) -> None:
+            await stack.enter_async_context(ioctx.open_image(name))
+
+        start = time.perf_counter()
+        async with measured_lag() as lag:
+            await at_once([partial(open_one, name) for name in names])
+        seconds = time.perf_counter() - start
+        grown = resident() - before
+        return {"KiB each": grown / size / 1024, "lag ms": lag.worst * 1e3, "seconds": seconds} | state()
+
+
+async def images_of_librbd(size: int, conffile: str) -> dict[str, Any]:
+    """The same, without anything of this library's around an image; on threads, since librbd blocks."""
+    async with connected(conffile) as (_, ioctx):
+        names = await make_images(ioctx, size)
+        before = resident()
+        rbd, ffi = _native.rbd(), _native.ffi
+        opened = [ffi.new("rbd_image_t *") for _ in names]
+
+        def open_one(name: str, image: Any) -> None:
+            assert not rbd.rbd_open(ioctx._handle.pointer, name.encode(), image, ffi.NULL)
+
+        await at_once(
+            [partial(anyio.to_thread.run_sync, open_one, *both) for both in zip(names, opened, strict=True)], 16
+        )
+        grown = resident() - before
+        for image in opened:
+            rbd.rbd_close(image[0])
+        return {"KiB each": grown / size / 1024}
+
+
+async def operations(size: int, conffile: str) -> dict[str, Any]:
+    """Have so many reads in flight, for which the OSD does not answer; then answer."""
+    async with connected(conffile) as (_, ioctx):
+        (name,) = await make_images(ioctx, 1)
+        async with ioctx.open_image(name) as image:
+            await image.write(bytes(READ), 0)
+            await image.flush()
+
+            async def read() -> None:
+                await image.read(0, READ)
+
+            never = anyio.Event()
+
+            async def wait() -> None:
+                await never.wait()
+
+            ask("pause")
+            waiting, _ = await memory_of(wait, size, never.set)
+            start = time.perf_counter()
+            async with measured_lag() as lag:
+                reading, counts = await memory_of(read, size, partial(ask, "resume"))
+            seconds = time.perf_counter() - start
+            each = (reading - waiting) / size - len(bytes(READ)) - sys.getsizeof(b"")
+            ask("pause")
+            gc.collect()
+            tracemalloc.start()
+            stream = image.read_extents([(0, READ)] * size, depth=size)
+            while image.in_flight < size:
+                with anyio.move_on_after(0.01):
+                    await anext(stream)
+            streamed = tracemalloc.get_traced_memory()[0] / size - READ - sys.getsizeof(b"")
+            tracemalloc.stop()
+            ask("resume")
+            await stream.aclose()
+            return {"bytes each": each, "in a stream": streamed, "lag ms": lag.worst * 1e3, "seconds": seconds} | counts
+
+
+async def memory_of(function: Callable[[], Any], size: int, end: Callable[[], object]) -> tuple[int, dict[str, int]]:
+    """Return the bytes of Python's objects that so many tasks have while they wait, and `state`."""
+    gc.collect()
+    tracemalloc.start()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(size):
+            tasks.start_soon(function)
+        await anyio.sleep(0.5)
+        used = tracemalloc.get_traced_memory()[0]
+        counts = state()
+        tracemalloc.stop()
+        end()
+    return used, counts
+
+
+async def clusters(size: int, conffile: str) -> dict[str, Any]:
+    """Connect so many times, all at once, and read with each."""
+    async with connected(conffile) as (_, ioctx):
+        (name,) = await make_images(ioctx, 1)
+    before = resident()
+    start = time.perf_counter()
+    async with measured_lag() as lag, AsyncExitStack() as stack:
+
+        async def connect() -> None:
+            _, ioctx = await stack.enter_async_context(connected(conffile))
+            image = await stack.enter_async_context(ioctx.open_image(name, read_only=True))
+            assert len(await image.read(0, READ)) == READ
+
+        await at_once([connect] * size)
+        seconds = time.perf_counter() - start
+        grown = resident() - before
+        counts = state()
+    return {"KiB each": grown / size / 1024, "lag ms": lag.worst * 1e3, "seconds": seconds} | counts
+
+
+async def snapshots(size: int, conffile: str) -> dict[str, Any]:
+    """List so many snapshots of an image, and what changed since the first."""
+    name = f"snapshots-{size}"
+    async with connected(conffile) as (_, ioctx):
+        await ioctx.create_image(name, 64 << 20, order=12, features=aiorbd.Feature.LAYERING)
+        await add_snapshots(ioctx, name, size)
+    async with connected(conffile) as (_, ioctx):
+        before = resident()
+        async with ioctx.open_image(name) as image:
+            await at_once([partial(image.write, b"x" * 512, number * 8192) for number in range(1000)])
+            async with measured_lag() as lag:
+                start = time.perf_counter()
+                count = 0
+                async for _ in image.snapshots():
+                    count += 1
+                assert count == size
+                listed = time.perf_counter()
+                extents = 0
+                async for _ in image.diff(from_snapshot="snapshot-000000"):
+                    extents += 1
+                ended = time.perf_counter()
+            grown = (resident() - before) / (1 << 20)
+            return {
+                "MiB": grown,
+                "lag ms": lag.worst * 1e3,
+                "list s": listed - start,
+                "diff s": ended - listed,
+                "extents": extents,
+            } | state()
+
+
+if __name__ == "__main__":
+    part, size, conffile = sys.argv[1:]
+    print(json.dumps(anyio.run(globals()[part], int(size), conffile)))

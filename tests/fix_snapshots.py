@@ -1,0 +1,23 @@
+"""Very many snapshots of an image, in little time."""
+
+
+async def add_snapshots(ioctx, name, count):
+    """Take one, and write the others into the image's header the way Ceph does: each real one takes it longer."""
+    async with ioctx.open_image(name) as image:
+        first = await image.create_snapshot("snapshot-000000")
+        header = f"rbd_header.{image.id}"
+    ((key, record),) = [entry async for entry in ioctx.objects.omap_items(header, prefix="snapshot_")]
+    assert (key, record[6:14]) == (f"snapshot_{first.id:016x}", first.id.to_bytes(8, "little"))
+    for start in range(1, count, 500):
+        numbers = range(start, min(start + 500, count))
+        ids = {number: first.id + number for number in numbers}
+        await ioctx.objects.omap_set(
+            header,
+            {
+                f"snapshot_{ids[number]:016x}": record[:6]
+                + ids[number].to_bytes(8, "little")
+                + record[14:].replace(b"snapshot-000000", b"snapshot-%06d" % number)
+                for number in numbers
+            },
+        )
+    await ioctx.objects.omap_set(header, {"snap_seq": (first.id + count - 1).to_bytes(8, "little")})
