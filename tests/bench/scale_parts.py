@@ -1,5 +1,6 @@
 """One size of one part of ``scale.py``, in a process of its own: prints one line of JSON."""
 
+import asyncio
 import gc
 import json
 import os
@@ -110,55 +111,67 @@ async def images_of_librbd(size: int, conffile: str) -> dict[str, Any]:
 
 
 async def operations(size: int, conffile: str) -> dict[str, Any]:
-    """Have so many reads in flight, for which the OSD does not answer; then answer."""
+    """Have so many reads in flight, for which the OSD does not answer; then let it answer."""
     async with connected(conffile) as (_, ioctx):
         (name,) = await make_images(ioctx, 1)
         async with ioctx.open_image(name) as image:
             await image.write(bytes(READ), 0)
             await image.flush()
+            buffer = sys.getsizeof(bytes(READ))
 
             async def read() -> None:
                 await image.read(0, READ)
 
-            never = anyio.Event()
+            waiting: list[asyncio.Future[None]] = []
 
             async def wait() -> None:
-                await never.wait()
+                waiting.append(asyncio.get_running_loop().create_future())
+                await waiting[-1]
 
+            bare = await memory_of(wait, size, lambda: [future.set_result(None) for future in waiting])
             ask("pause")
-            waiting, _ = await memory_of(wait, size, never.set)
-            start = time.perf_counter()
-            async with measured_lag() as lag:
-                reading, counts = await memory_of(read, size, partial(ask, "resume"))
-            seconds = time.perf_counter() - start
-            each = (reading - waiting) / size - len(bytes(READ)) - sys.getsizeof(b"")
+            reading = await memory_of(read, size, partial(ask, "resume"))
             ask("pause")
             gc.collect()
             tracemalloc.start()
-            stream = image.read_extents([(0, READ)] * size, depth=size)
-            while image.in_flight < size:
-                with anyio.move_on_after(0.01):
-                    await anext(stream)
-            streamed = tracemalloc.get_traced_memory()[0] / size - READ - sys.getsizeof(b"")
-            tracemalloc.stop()
-            ask("resume")
-            await stream.aclose()
-            return {"bytes each": each, "in a stream": streamed, "lag ms": lag.worst * 1e3, "seconds": seconds} | counts
+            async with image.read_extents([(0, READ)] * size, depth=size) as stream:
+                while image.in_flight < size:
+                    with anyio.move_on_after(0.01):
+                        await anext(stream)
+                streamed = tracemalloc.get_traced_memory()[0]
+                tracemalloc.stop()
+                ask("resume")
+            await image.drain()
+            ask("pause")
+            start = time.perf_counter()
+            async with measured_lag() as lag, anyio.create_task_group() as tasks:
+                for number in range(size):
+                    tasks.start_soon(read)
+                    if number % 32 == 31:  # whoever starts all of them in one pass of the loop has its lag
+                        await anyio.sleep(0)
+                counts = state()
+                await anyio.to_thread.run_sync(ask, "resume")
+            return {
+                "bytes each": reading / size - buffer,
+                "bare task": bare / size,
+                "in a stream": streamed / size - buffer,
+                "lag ms": lag.worst * 1e3,
+                "seconds": time.perf_counter() - start,
+            } | counts
 
 
-async def memory_of(function: Callable[[], Any], size: int, end: Callable[[], object]) -> tuple[int, dict[str, int]]:
-    """Return the bytes of Python's objects that so many tasks have while they wait, and `state`."""
+async def memory_of(function: Callable[[], Any], size: int, end: Callable[[], object]) -> int:
+    """Return the bytes of Python's objects that so many tasks have while they wait."""
     gc.collect()
     tracemalloc.start()
-    async with anyio.create_task_group() as tasks:
+    async with asyncio.TaskGroup() as tasks:
         for _ in range(size):
-            tasks.start_soon(function)
+            tasks.create_task(function())
         await anyio.sleep(0.5)
         used = tracemalloc.get_traced_memory()[0]
-        counts = state()
         tracemalloc.stop()
         end()
-    return used, counts
+    return used
 
 
 async def clusters(size: int, conffile: str) -> dict[str, Any]:
