@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiorbd._bridge.operation import Operation
 from aiorbd._image_cache import require_no_read_cache
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
-from aiorbd._marshal import invalid, readable, writable
+from aiorbd._marshal import LARGE, invalid, large_bytes, readable, writable
 from aiorbd._native import bridge_ffi
 from aiorbd._resource import Resource
 from aiorbd.enums import OpFlag
@@ -49,7 +49,7 @@ class ImageData(Resource):
             if not await handle.unusual_range("rbd_aio_read2", offset, length):
                 return b""
         # librbd fills the very object that is returned: nobody else has seen it yet.
-        data = bytes(length)
+        data = bytes(length) if length < LARGE else large_bytes(length)
         bridge, submit = handle.bridge, handle.lib.aiorbd_read
         entry = Operation(handle, data)
         if op_flags or bridge.observers or bridge.submit(entry, submit, handle.native, offset, length, data, 0):

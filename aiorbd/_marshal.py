@@ -1,10 +1,11 @@
 """Between Python's values and C's: names, buffers, and results whose size C tells afterwards."""
 
+import ctypes
 import errno
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiorbd._native import bridge_ffi, ffi
 from aiorbd.errors import InvalidArgument
@@ -13,6 +14,13 @@ T = TypeVar("T")
 
 #: How large a result may grow before something must be wrong.
 LARGEST = 1 << 26
+
+#: From here on it takes longer to clear a buffer than to ask for one that is not.
+LARGE: Final = 32 << 10
+
+_new_bytes: Final = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
+_new_bytes.restype = ctypes.py_object
 
 
 def invalid(message: str, operation: str, target: object) -> InvalidArgument:
@@ -105,6 +113,12 @@ def grow(call: Callable[[int], tuple[int, T]], first: int) -> T:
             return result
         size *= 4
     raise MemoryError(f"a result of more than {LARGEST} entries")
+
+
+def large_bytes(length: int) -> bytes:
+    """Return bytes for C to fill, all of them before anybody sees them. Not cleared: of `LARGE` ones that is felt."""
+    unfilled: bytes = _new_bytes(None, length)
+    return unfilled
 
 
 def readable(data: Any, what: str, operation: str, target: object) -> Any:

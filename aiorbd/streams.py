@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple, Self
 from aiorbd._bridge.lane import Lane, Request
 from aiorbd._bridge.source import Stream
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
-from aiorbd._marshal import invalid, number
+from aiorbd._marshal import LARGE, invalid, large_bytes, number
 from aiorbd._resource import Resource
 from aiorbd.enums import OpFlag
-from aiorbd.errors import RbdError, UsageError
+from aiorbd.errors import ClosedError, RbdError, UsageError
 from aiorbd.models import Extent
 from aiorbd.writer import Writer
 
@@ -91,25 +91,30 @@ class ReadStream(Stream[Chunk]):
                 if not self._hand_out(chunks, *lane.over.pop(entry)):
                     break
             elif isinstance(entry, Exception):
-                self._source.close(entry)
+                self._end(entry)
                 break
             else:
                 chunks.append(entry)
             row.popleft()
         return chunks
 
-    def _hand_out(self, chunks: list[Chunk], request: Request, value: int | RbdError) -> bool:
+    def _hand_out(self, chunks: list[Chunk], request: Request, value: int | Exception) -> bool:
         """Add a read that is over; False is the end, by its error."""
         _, offset, length, data, _ = request
         if value == length:
             chunks.append(_chunk((offset, length, data)))
             return True
-        self._source.close(self._error(offset, length, value))
+        self._end(self._error(offset, length, value))
         return False
 
-    def _error(self, offset: int, length: int, value: int | RbdError) -> Exception:
+    def _end(self, error: Exception) -> None:
+        """It is over, and nobody wants what else is on its way."""
+        self._lane.abandon()
+        self._source.close(error)
+
+    def _error(self, offset: int, length: int, value: int | Exception) -> Exception:
         """What a read failed with."""
-        if isinstance(value, RbdError):
+        if isinstance(value, Exception):
             return value
         try:
             self._handle.incomplete(_FUNCTION, offset, length, value)
@@ -136,6 +141,7 @@ class ReadStream(Stream[Chunk]):
                 await lane.submit_late()
             await self._fill()
         except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
+            lane.fail_late(error)
             row.append(error)
             self._exhausted, self._extent, self._cut = True, None, (0, 0)
         if self._is_ready():
@@ -173,21 +179,35 @@ class ReadStream(Stream[Chunk]):
                     extent = extent.offset, extent.length
                 offset, length = extent
                 end = offset + length
-                if not 0 <= offset < end <= self._handle.size:  # noqa: SIM102
+                if not 0 <= offset < end <= self._handle.size:
                     if not await self._handle.unusual_range(_FUNCTION, offset, length, largest=None):
                         end = offset
+                    self._check_wanted()
                 self._extent, self._cut = None, (offset, end)
                 if offset == end:
                     continue
             cut = min(end, offset - offset % size + size)
             length = cut - offset
+            if cut > self._handle.size:  # a shrink that has begun meanwhile
+                await self._handle.unusual_range(_FUNCTION, offset, length)
+                self._check_wanted()
             number = next(numbers)
-            request = kind, offset, length, bytes(length), flags  # librbd fills the bytes: nobody else has seen them
-            if lane.submit(number, request):
-                await lane.enter(number, request, self._handle.check)
-            if ordered:
-                row.append(number)
-            self._cut = cut, end
+            data = bytes(length) if length < LARGE else large_bytes(length)  # which librbd fills
+            request = kind, offset, length, data, flags
+            try:
+                if lane.submit(number, request):
+                    await lane.submit_refused(number, request, self._check_wanted)
+            finally:
+                if number in lane.running:  # also when an interrupt came after C had taken it
+                    self._cut = cut, end
+                    if ordered:
+                        row.append(number)
+
+    def _check_wanted(self) -> None:
+        """After a wait, in which others had their turn: raise when nothing may be submitted any more."""
+        self._handle.check()
+        if self._source.ended:
+            raise ClosedError(f"the stream of {self._handle.target} was closed")
 
     async def _next_extent(self, extents: AsyncIterator[Any]) -> Any:
         try:
@@ -197,7 +217,7 @@ class ReadStream(Stream[Chunk]):
             if isinstance(extents, AsyncGenerator) and not isinstance(error, Exception):
                 self._source.close(UsageError("cancelled while the next extent was waited for"))
             raise
-        self._handle.check()
+        self._check_wanted()
         return extent
 
     def _stop(self) -> None:
@@ -231,8 +251,8 @@ class ImageStreams(Resource):
         Args:
             extents: Pairs of offset and length, in bytes, as an iterable or an async iterable; or `Extent` objects,
                 so that a diff can be read: ``image.read_extents(image.diff())``. Those that do not exist come as
-                chunks without data. None for one range. The next extent of an async iterable is waited for while no
-                chunk is there to hand out.
+                chunks without data. None for one range. The next extent of an async iterable is only waited for when
+                no chunk is there to hand out, but then what gets ready meanwhile waits for it.
             offset: Where the range begins.
             length: How many bytes it has; None for all to the end of the image.
             chunk_size: The most that one read is for. Extents are cut where the image is a multiple of it.

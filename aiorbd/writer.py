@@ -48,7 +48,9 @@ class Writer:
     @property
     def pending_bytes(self) -> int:
         """How many bytes are on their way."""
-        return self._bytes
+        lane = self._lane
+        requests = (*lane.running.values(), *lane.late.values())
+        return sum(length for kind, _, length, _, _ in requests if kind == lane.write)
 
     async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> None:
         """Write all of `data` at `offset`, as soon as there is room. It must not change until `flush` or the end.
@@ -84,8 +86,9 @@ class Writer:
         Implements: rbd_aio_flush
         """
         self._check()
-        await self._wait(lambda: not self._lane.running)
-        handle = self._handle
+        handle, lane = self._handle, self._lane
+        now = {*lane.running, *lane.late}  # not what other tasks write meanwhile
+        await self._wait(lambda: now.isdisjoint(lane.running) and now.isdisjoint(lane.late))
         end, self._end = self._end, 0
         try:
             await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
@@ -113,6 +116,8 @@ class Writer:
         if self._closed:
             raise ClosedError(f"the writer of {self._handle.target} is closed")
         self._handle.check()
+        if self._lane.over:  # an interrupt came before it was looked at
+            self._told()
         if self._error is not None:
             raise self._error
 
@@ -151,25 +156,27 @@ class Writer:
         number, request = next(lane.numbers), (kind, offset, length, buffer, flags)
         try:
             if lane.submit(number, request):
-                await lane.enter(number, request, self._check)
+                await lane.submit_refused(number, request, self._check)
         except OverflowError as error:  # of flags: offset and length are known to fit
             raise invalid(str(error), lane.functions[kind], handle.describe(offset, length)) from None
-        self._bytes += size
-        self._end = max(self._end, offset + length)
+        finally:
+            if number in lane.running:  # also when an interrupt came after C had taken it
+                self._bytes += size
+                self._end = max(self._end, offset + length)
 
     def _told(self) -> None:
         """On the loop: something is over, or waits to be submitted anew."""
         lane = self._lane
-        for (kind, offset, length, _, _), value in lane.over.values():
-            if kind == lane.write:
-                self._bytes -= length
-            if isinstance(value, RbdError):
+        for number, ((kind, offset, length, _, _), value) in tuple(lane.over.items()):
+            if isinstance(value, Exception):
                 self._error = self._error or value
             elif value < 0 and self._error is None:
                 try:
                     self._handle.fail(value, lane.functions[kind], offset, length)
                 except RbdError as error:
                     self._error = error
-        lane.over.clear()
+            if kind == lane.write:
+                self._bytes -= length
+            del lane.over[number]
         if self._blocked:
             self._handle.wake_waiters()

@@ -111,7 +111,8 @@ class Bridge:
 
     def leave(self, lane: "Lane") -> None:
         """Nothing of the lane's is on its way any more."""
-        del self._operations[lane.token], self._listeners[-lane.token]
+        self._operations.pop(lane.token, None)
+        self._listeners.pop(-lane.token, None)
 
     def _forget(self, token: int) -> None:
         """Undo the registration of what C or the threads refused."""

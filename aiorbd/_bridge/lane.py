@@ -18,7 +18,7 @@ _BATCH: Final = 256
 Request: TypeAlias = tuple[int, int, int, Any, int]
 
 #: What is over: with librbd's return value, or why it was not handed over again.
-Over: TypeAlias = tuple[Request, int | RbdError]
+Over: TypeAlias = tuple[Request, int | Exception]
 
 
 class Lane(Operation):
@@ -89,9 +89,12 @@ class Lane(Operation):
 
     def _forget(self, number: int) -> None:
         del self.running[number]
-        self._count()
+        self._counted -= 1
+        self.owner.in_flight -= 1
+        if not self.running:
+            self.owner.bridge.leave(self)
 
-    async def enter(self, number: int, request: Request, check: Callable[[], object]) -> None:
+    async def submit_refused(self, number: int, request: Request, check: Callable[[], object]) -> None:
         """Submit what was refused once, because of the image's size: `check` whether it is still wanted by then."""
         kind, offset, length, _, _ = request
         while code := self.submit(number, request):
@@ -105,55 +108,71 @@ class Lane(Operation):
             kind, offset, length, _, _ = request
             try:
                 await self.owner.check_range(self.functions[kind], offset, length, largest=None)
-                while number in self.late and (code := self.submit(number, request)):
+                while self.late.pop(number, None) is not None and (code := self._submit_late(number, request)):
                     await self.owner.refused(code, self.functions[kind], offset, length)
             except RbdError as error:
                 self.over[number] = request, error
                 self.late.pop(number, None)
                 self._told()
-            self.late.pop(number, None)
+
+    def _submit_late(self, number: int, request: Request) -> int:
+        """Submit what was taken out of `late`, where it belongs again unless C has it."""
+        code = -1
+        try:
+            code = self.submit(number, request)
+        finally:
+            if code and number not in self.running:
+                self.late[number] = request
+        return code
+
+    def fail_late(self, error: Exception) -> None:
+        """It cannot be submitted."""
+        self.over.update({number: (request, error) for number, request in self.late.items()})
+        self.late.clear()
 
     # -- what is over --------------------------------------------------------------------------
 
     def take(self) -> None:
-        """On the loop: C says that something is over. An interrupt in here leaves the rest for the next time."""
-        view, running, over = self._view, self.running, self.over
+        """On the loop: C says that something is over. What an interrupt in here leaves is done the next time."""
         try:
-            if not view[0]:
-                self._lib.aiorbd_lane_take(self.pointer, self._records, len(view) // 2)
-            self._rest += view[1 : 1 + 2 * view[0]].tolist()
-            view[0] = 0
-            records = iter(self._rest)
-            for number, value in zip(records, records, strict=True):
-                if number not in running:  # done before the interrupt
-                    continue
-                if self._notes:
-                    self._tell_observers(number, value)
-                if value == self._stale:
-                    self.late[number] = running[number]
-                else:
-                    over[number] = running[number], value
-                del running[number]
-            self._rest = []
+            self._collect()
+            if self.abandoned:
+                self.over.clear()
+                self.late.clear()
+            self._told()
+            self._count()
         except BaseException:
             self._lib.aiorbd_bridge_post(self.owner.bridge.queue, -self.token, 0)
             raise
-        finally:
-            self._count()
-        if self.abandoned:
-            over.clear()
-            self.late.clear()
-        self._told()
-        if not running or self.owner.awaited:
-            self.owner.on_idle()
+
+    def _collect(self) -> None:
+        view, running, over = self._view, self.running, self.over
+        if not view[0]:
+            self._lib.aiorbd_lane_take(self.pointer, self._records, len(view) // 2)
+        self._rest += view[1 : 1 + 2 * view[0]].tolist()
+        view[0] = 0
+        records = iter(self._rest)
+        for number, value in zip(records, records, strict=True):
+            if number not in running:  # done before the interrupt
+                continue
+            if self._notes:
+                self._tell_observers(number, value)
+            if value == self._stale:
+                self.late[number] = running[number]
+            else:
+                over[number] = running[number], value
+            del running[number]
+        self._rest = []
 
     def _count(self) -> None:
-        """Bring the owner's count, and the table, up to what is running."""
-        running = len(self.running)
-        self.owner.in_flight += running - self._counted
-        if self._counted and not running:
-            self.owner.bridge.leave(self)
+        """Bring the owner's count up to what is running, tell it, and leave the table when that is nothing."""
+        running, owner = len(self.running), self.owner
+        owner.in_flight += running - self._counted
         self._counted = running
+        if not owner.in_flight or owner.awaited:
+            owner.on_idle()
+        if not running:
+            owner.bridge.leave(self)
 
     def _tell_observers(self, number: int, value: int) -> None:
         note = self._notes.pop(number, None)
@@ -174,7 +193,9 @@ class Lane(Operation):
 
     def cancel(self) -> None:
         """Any thread: give up what has not reached librbd."""
-        self._lib.aiorbd_lane_cancel(self.pointer)
+        # What runs keeps this reachable. Without it the collector, of a cycle, may have freed the lane before.
+        if self.running:
+            self._lib.aiorbd_lane_cancel(self.pointer)
 
     def abandon(self) -> None:
         """Nobody wants what comes: give up what has not reached librbd."""

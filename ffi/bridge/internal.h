@@ -88,6 +88,7 @@ struct aiorbd_tally {
 };
 
 void aiorbd_bridge_hold(aiorbd_bridge *bridge);
+void aiorbd_bridge_count_taken(aiorbd_bridge *bridge, int taken);
 struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind);
 uint64_t aiorbd_now(void); /* nanoseconds */
 void aiorbd_tally_add(struct aiorbd_tally *tally, uint64_t nanoseconds, int64_t value, uint64_t bytes);

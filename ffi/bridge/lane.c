@@ -163,6 +163,7 @@ int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t off
     struct request *request;
     bool room;
     int code;
+    aiorbd_bridge_set_submitted(lane->event.bridge, 0); /* the number may have been used before */
     if (aiorbd_image_is_stale(lane->image))
         return AIORBD_STALE;
     request = malloc(sizeof *request);
@@ -215,6 +216,7 @@ int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max)
         records[0] = ++taken;
         free(node);
     }
+    aiorbd_bridge_count_taken(lane->event.bridge, taken);
     if (lane->over.ready != NULL ||
         atomic_load_explicit(&lane->over.head, memory_order_relaxed) != NULL)
         aiorbd_event_raise(&lane->event);

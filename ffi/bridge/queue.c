@@ -100,6 +100,13 @@ void aiorbd_bridge_drained(const aiorbd_bridge *bridge, uint64_t *wakeups_record
     wakeups_records[1] = bridge->taken;
 }
 
+/* The loop's thread. Of what came in bulk, the record that said so is counted already. */
+void aiorbd_bridge_count_taken(aiorbd_bridge *bridge, int taken)
+{
+    if (taken > 1)
+        bridge->taken += (uint64_t)taken - 1;
+}
+
 /* Any thread. */
 struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind)
 {

@@ -60,6 +60,7 @@ class Case:
                 *(f"--rbdname={IMAGE}", f"--rw={self.pattern}", f"--bs={self.block}", f"--iodepth={self.depth}"),
                 *("--time_based", f"--runtime={max(1, seconds):.0f}", "--randrepeat=0", "--norandommap"),
                 "--rwmixread=70",
+                *(["--rate_iops=1,1"] if seconds < 1 else []),  # what its start costs: it runs for a second at least
             ]
         if client == "rbd bench":
             kind = "rw" if self.pattern == "randrw" else self.pattern.removeprefix("rand")

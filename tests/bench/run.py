@@ -87,7 +87,7 @@ def show(case: Case, rows: list[dict[str, Any]], rounds: int, seconds: float) ->
 
     print(f"\n{case}: medians of {rounds} rounds of {seconds:g} s")
     print(
-        f"{'':15}{'IOPS':>7}{'MB/s':>7}{'p50 us':>8}{'p99':>7}{'p99.9':>7}{'lag p99':>8}{'CPU us':>8}{'MiB':>5}"
+        f"{'':15}{'IOPS':>7}{'MB/s':>7}{'p50 us':>8}{'p99':>8}{'p99.9':>9}{'lag p99':>9}{'CPU us':>8}{'MiB':>5}"
         f"{'/fio':>6}{'least-most':>12}{'/aio_*':>8}{'/threads':>9}{'CPU/fio':>8}"
     )
     for row in rows:
@@ -95,7 +95,7 @@ def show(case: Case, rows: list[dict[str, Any]], rounds: int, seconds: float) ->
         lag = f"{row['lag_ms'][1]:.1f}" if row["lag_ms"] else ""
         fio = row["iops/fio"]
         print(
-            f"{row['client']:15}{row['iops']:7.0f}{row['mb_s']:7.0f}{p50:>8}{p99:>7}{p999:>7}{lag:>8}"
+            f"{row['client']:15}{row['iops']:7.0f}{row['mb_s']:7.0f}{p50:>8}{p99:>8}{p999:>9}{lag:>9}"
             f"{row['cpu_us']:8.1f}{row['rss_mib']:5.0f}{middle(fio):>6}{f'{fio[0]:.2f}-{fio[-1]:.2f}':>12}"
             f"{middle(row['iops/rbd.aio_*']):>8}{middle(row['iops/rbd threads']):>9}{middle(row['cpu/fio']):>8}",
             flush=True,

@@ -282,3 +282,64 @@ async def test_bad_arguments(image, arguments):
         image.read_extents(**arguments)
     with pytest.raises(TypeError, match="either extents or one range"):
         image.read_extents([(0, 1)], length=4)
+
+
+async def test_the_image_is_closed_between_two_extents(ioctx, make_image):
+    """An extent without a length lets others go on: what comes after it must not reach a closed image."""
+    image = await ioctx.open_image(await make_image())
+    stream = image.read_extents([(0, 0), (0, 4096)])
+
+    async def close():
+        await image.close()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(close)
+        with pytest.raises(aiorbd.ClosedError):
+            while True:
+                await anext(stream)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_the_connection_is_lost_while_reads_wait_for_the_size(osd, ordered):
+    async with opened(osd) as image:
+        handle = image._handle
+        osd.pause()
+        stream = image.read_extents(chunk_size=4096, depth=2, ordered=ordered)
+        with anyio.move_on_after(0.05):
+            await anext(stream)
+        handle.lib.aiorbd_image_changed(handle.native)
+        osd.resume()
+        await image.drain(timeout=30)
+        assert len(stream._lane.late) == 2  # they came to librbd's threads after the change
+        handle.bridge.dead = True
+        try:
+            with anyio.fail_after(5), pytest.raises(aiorbd.ConnectionShutdown):
+                async for _ in stream:
+                    pass
+        finally:
+            handle.bridge.dead = False
+
+
+async def test_closed_by_another_task_while_it_waits_for_an_extent(full):
+    image, _ = full
+    go_on = anyio.Event()
+
+    async def places():
+        await go_on.wait()
+        for number in range(100):
+            yield number * 4096, 4096
+
+    before = image._handle.bridge.stats().operations.get("rbd_aio_read2")
+    stream = image.read_extents(places())
+    async with anyio.create_task_group() as tasks:
+
+        async def read():
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
+
+        tasks.start_soon(read)
+        await anyio.sleep(0.01)
+        await stream.aclose()
+        go_on.set()
+    assert image.in_flight == 0
+    assert image._handle.bridge.stats().operations.get("rbd_aio_read2") == before

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import os
 import random
 
@@ -193,3 +194,31 @@ async def test_what_cannot_be_written(ioctx, image):
             await writer.write(b"x", 0)
             await image.close()
             await writer.write(b"x", 0)
+
+
+async def test_flush_does_not_wait_for_what_others_write_meanwhile(image):
+    async with image.writer(depth=2) as writer, anyio.create_task_group() as tasks:
+
+        async def write_on():
+            for number in itertools.count():
+                await writer.write(bytes(4096), number % 1000 * 4096)
+
+        tasks.start_soon(write_on)
+        tasks.start_soon(write_on)
+        with anyio.fail_after(20):
+            for _ in range(5):
+                await writer.flush()
+        tasks.cancel_scope.cancel()
+
+
+async def test_pending_bytes(osd):
+    async with opened(osd, rbd_cache="false") as image:
+        osd.pause()
+        async with anyio.create_task_group() as tasks:
+            async with image.writer(depth=2) as writer:
+                for number in range(3):
+                    await writer.write(bytes(4096), number * 4096)
+                await writer.write_zeroes(1 << 20, 4096)
+                assert writer.pending_bytes == 3 * 4096
+                tasks.start_soon(anyio.to_thread.run_sync, osd.resume)
+            assert writer.pending_bytes == 0

@@ -5,6 +5,7 @@ import time
 import anyio
 import pytest
 from conftest import new_name, resident_bytes
+from fix_lag import measured_hold
 from fix_snapshots import add_snapshots
 
 import aiorbd
@@ -39,32 +40,13 @@ def prepared():
     cluster.stop_blocking()
 
 
-class Held:
-    """How long the loop's thread was held up in one go, by its own count: what others did on the cores is not its."""
-
-    worst = 0.0
-
-
-async def watch_the_loop(held):
-    """One pass of the loop after the other, without a pause: CPU seconds of this thread between two of them."""
-    while True:
-        before = time.thread_time()
-        await anyio.sleep(0)
-        held.worst = max(held.worst, time.thread_time() - before)
-
-
 async def measured(iterate):
-    held = Held()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watch_the_loop, held)
-        await anyio.sleep(0.01)
-        held.worst = 0.0
+    async with measured_hold() as held:
         start, memory = time.perf_counter(), resident_bytes()
         count = 0
         async for _ in iterate:
             count += 1
         seconds, memory = time.perf_counter() - start, resident_bytes() - memory
-        tasks.cancel_scope.cancel()
     print(f"{count} in {seconds:.2f} s, the loop held for {held.worst * 1000:.2f} ms at most, {memory >> 10} KiB more")
     return count, held.worst, memory
 

@@ -1,0 +1,38 @@
+"""The check of the short benchmark can fail."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "bench"
+
+
+@pytest.fixture
+def check():
+    spec = importlib.util.spec_from_file_location("bench_limits", BENCH / "limits.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.check
+
+
+def cases(ratio):
+    clients = ("aiorbd asyncio", "aiorbd uvloop", "aiorbd trio", "stream asyncio")
+    peers = ("fio", "rbd.aio_*", "rbd threads")
+    rows = [{"client": client} | {f"iops/{peer}": [0.1, ratio, 3.0] for peer in peers} for client in clients]
+    return [{"pattern": "randread", "block": 4096, "depth": 64, "table": rows}]
+
+
+def test_what_is_fast_enough(check, capsys):
+    check(cases(2.0))
+    assert "7 ratios are where they should be" in capsys.readouterr().out
+
+
+def test_what_is_too_slow(check):
+    with pytest.raises(SystemExit, match=r"randread, depth 64: aiorbd asyncio / rbd\.aio_\* is 0\.90, not 1\.0"):
+        check(cases(0.9))
+
+
+def test_nothing_to_check(check):
+    with pytest.raises(SystemExit, match="nothing to check"):
+        check([])
