@@ -92,7 +92,7 @@ from aiorbd.errors import (
 from aiorbd.file import BlockingImageFile, ImageFile
 from aiorbd.image import Image
 from aiorbd.ioctx import IoCtx
-from aiorbd.library import rados_version, version
+from aiorbd.library import Capabilities, capabilities, rados_version, version
 from aiorbd.locks import Locks
 from aiorbd.metadata import Metadata
 from aiorbd.models import (
@@ -138,6 +138,7 @@ __all__ = [
     "LATENCY_BOUNDS",
     "ArgumentOutOfRange",
     "BlockingImageFile",
+    "Capabilities",
     "Chunk",
     "CloseTimeout",
     "ClosedError",
@@ -241,6 +242,7 @@ __all__ = [
     "Writer",
     "WrongLoopError",
     "__version__",
+    "capabilities",
     "connect",
     "copy_image",
     "export_image",

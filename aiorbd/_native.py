@@ -27,6 +27,7 @@ class Library:
     """A library whose functions are looked up when they are first called."""
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self._path = _PATHS[name]
         try:
             self._library = ffi.dlopen(self._path)
@@ -39,9 +40,17 @@ class Library:
         except (AttributeError, ffi.error):
             if function not in SINCE:
                 raise
-            raise NotSupportedError(function, SINCE[function], self._path) from None
+            found = ".".join(map(str, self.version()))
+            raise NotSupportedError(function, SINCE[function], self._path, found) from None
         setattr(self, function, bound)  # the next call finds it without coming here
         return bound
+
+    def version(self) -> tuple[int, int, int]:
+        """Return the library's own version."""
+        numbers = [ffi.new("int *") for _ in range(3)]
+        getattr(self, {"librbd": "rbd_version", "librados": "rados_version"}[self._name])(*numbers)
+        major, minor, extra = (number[0] for number in numbers)
+        return major, minor, extra
 
 
 def _not_found(name: str, path: str, detail: str) -> LibraryNotFoundError:

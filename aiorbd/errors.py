@@ -55,16 +55,19 @@ class NotSupportedError(Error, NotImplementedError):
     Attributes:
         function: The C function that is missing.
         since: The Ceph release that brought it.
+        library: The library that lacks it, as it was loaded.
+        found: That library's own version.
     """
 
-    def __init__(self, function: str, since: str, library: str) -> None:
-        super().__init__(function, since, library)
+    def __init__(self, function: str, since: str, library: str, found: str) -> None:
+        super().__init__(function, since, library, found)
         self.function = function
         self.since = since
         self.library = library
+        self.found = found
 
     def __str__(self) -> str:
-        return f"{self.function} needs Ceph {self.since} or newer; {self.library} lacks it"
+        return f"{self.function} needs Ceph {self.since} or newer; {self.library}, version {self.found}, lacks it"
 
 
 class LibraryNotFoundError(Error, ImportError):

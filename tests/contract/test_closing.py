@@ -300,9 +300,9 @@ def test_errors_pickle(cls):
 
 
 def test_other_errors_pickle():
-    error = aiorbd.NotSupportedError("rbd_clone4", "19.2", "librbd.so.1")
+    error = aiorbd.NotSupportedError("rbd_clone4", "19.2", "librbd.so.1", "1.16.0")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
-    assert str(again) == str(error) == "rbd_clone4 needs Ceph 19.2 or newer; librbd.so.1 lacks it"
+    assert str(again) == str(error) == "rbd_clone4 needs Ceph 19.2 or newer; librbd.so.1, version 1.16.0, lacks it"
     mismatch = aiorbd.CompareMismatch(errno.EILSEQ, None, "a", "b", 77)
     assert pickle.loads(pickle.dumps(mismatch)).offset == 77  # noqa: S301 - our own
 

@@ -1,0 +1,53 @@
+"""What this host's librbd can do, held against the library itself and the header it came with."""
+
+import ctypes
+import re
+from pathlib import Path
+
+import pytest
+
+import aiorbd
+from aiorbd import Feature
+from aiorbd._native import SINCE
+
+HEADERS = [Path("/usr/include/rbd/librbd.h"), Path("/usr/include/rados/librados.h")]
+
+
+@pytest.fixture(scope="module")
+def capabilities():
+    return aiorbd.capabilities()
+
+
+def test_functions_are_those_of_the_libraries(capabilities):
+    libraries = [ctypes.CDLL("librbd.so.1"), ctypes.CDLL("librados.so.2")]
+    assert {**capabilities.functions, **capabilities.missing} == SINCE
+    for function in SINCE:
+        there = hasattr(libraries[not function.startswith("rbd_")], function)
+        assert (function in capabilities) is there, function
+        assert (function in capabilities.missing) is not there, function
+
+
+def test_functions_are_those_of_the_headers(capabilities):
+    declared = set().union(*(re.findall(r"\b((?:rbd|rados)_\w+) ?\(", header.read_text()) for header in HEADERS))
+    assert capabilities.functions.keys() <= declared
+    assert not capabilities.missing.keys() & declared
+
+
+def test_what_is_missing_is_told_before_anything_happens(capabilities):
+    capabilities.require("rbd_aio_read2")
+    for function, since in capabilities.missing.items():
+        with pytest.raises(aiorbd.NotSupportedError) as caught:
+            capabilities.require(function)
+        found = ".".join(map(str, capabilities.librbd if function.startswith("rbd_") else capabilities.librados))
+        assert (caught.value.function, caught.value.since, caught.value.found) == (function, since, found)
+        assert f"{function} needs Ceph {since} or newer" in str(caught.value)
+        assert f"version {found}, lacks it" in str(caught.value)
+    with pytest.raises(ValueError, match="rbd_fly is no function"):
+        capabilities.require("rbd_fly")
+
+
+def test_versions_and_features(capabilities):
+    assert capabilities.librbd == aiorbd.version()
+    assert capabilities.librados == aiorbd.rados_version()
+    assert capabilities.features & aiorbd.FEATURES_DEFAULT == aiorbd.FEATURES_DEFAULT
+    assert Feature.MIGRATING in capabilities.features
