@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 MIB: Final = 1 << 20
 
-#: What is moved between two reports.
+#: What is moved, or looked through, between two reports.
 SEGMENT: Final = 256 * MIB
 
 #: One read or write: the usual size of an object.
@@ -119,18 +119,20 @@ async def import_image(
                 message = f"has {await image.size()} bytes, and {os.fspath(path)!r} has {size}"
                 raise invalid(message, "import_image", f"image {name!r}")
             _require_start(image, start, size)
-            for begin in range(start, size, SEGMENT):
-                end = min(begin + SEGMENT, size)
+            offset = start
+            while offset < size:
+                # A segment of what is read: holes cost nothing, and would only make more reports.
+                read = 0
                 async with image.writer(depth=depth, max_bytes=2 * depth * CHUNK) as writer:
-                    offset = begin
-                    while offset < end:
-                        offset, data = await file.call(_next_data, offset, end)
+                    while offset < size and read < SEGMENT:
+                        offset, data = await file.call(_next_data, offset, size)
                         if data and not _is_zero(data):
                             await writer.write(data, offset)
                             moved += len(data)
                         offset += len(data)
+                        read += len(data)
                 if progress is not None:
-                    progress(end, size)
+                    progress(offset, size)
     return moved
 
 

@@ -149,7 +149,8 @@ async def test_export_goes_on(aiorbd_cluster, sparse, tmp_path, break_off):
         await aiorbd.export_image(sparse, path, start=SIZE + 1)
 
 
-async def test_import_goes_on(aiorbd_cluster, ioctx, sparse, tmp_path, name, break_off):
+async def test_import_goes_on(aiorbd_cluster, ioctx, sparse, tmp_path, name, break_off, monkeypatch):
+    monkeypatch.setattr("aiorbd.transfer.SEGMENT", 4 * MIB)  # of data: there is little
     path, other = tmp_path / "image", new_name()
     await aiorbd.export_image(sparse, path)
     progress, seen = break_off
@@ -157,8 +158,10 @@ async def test_import_goes_on(aiorbd_cluster, ioctx, sparse, tmp_path, name, bre
         await aiorbd.import_image(ioctx, path, other, start=5)
     with pytest.raises(Interrupted):
         await aiorbd.import_image(ioctx, path, other, progress=progress)
+    assert 4 * MIB <= seen[0] < seen[1] < SIZE
     await aiorbd.import_image(ioctx, path, other, start=seen[1], progress=progress)
-    assert seen[2:] == [SIZE]
+    assert seen[-1] == SIZE
+    assert seen == sorted(set(seen))
     assert await exported(aiorbd_cluster, other) == digest(path.read_bytes())
     with path.open("ab") as file:
         file.write(b"more")
@@ -197,6 +200,7 @@ async def test_files_that_are_shorter_than_they_should(ioctx, sparse, tmp_path, 
     with pytest.raises(EOFError, match="shorter than start"):
         await aiorbd.export_image(sparse, path, start=16 * MIB)
     assert path.read_bytes() == b"short"
+    path.write_bytes(b"data" * (8 * MIB))
     with path.open("r+b") as file:
         file.truncate(SIZE)
     with pytest.raises(EOFError, match="became shorter"):
