@@ -47,7 +47,8 @@ def compile_bridge(directory: Path) -> Path:
         include_dirs=[str(HERE / "bridge")],
         libraries=["dl", "pthread"],
         define_macros=[("_GNU_SOURCE", None)],
-        extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden"],
+        # Without paths of this machine, which -g would bring: the same source gives the same bytes.
+        extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-g0"],
         py_limited_api=True,
     )
     return Path(ffi.compile(tmpdir=str(directory)))
