@@ -1,6 +1,6 @@
 # Sourced by the commands of this repository: installs what is missing and activates a virtual
 # environment with the library in it. Usage: source .ci/setup.sh GROUP... (dependency groups of
-# pyproject.toml). PYTHON chooses the interpreter, each version gets an environment of its own; VENV names another one.
+# pyproject.toml). PYTHON chooses the interpreter, each version gets an environment of its own; AIORBD_VENV names another one.
 
 aiorbd_setup() {
     local root python venv package missing=()
@@ -29,7 +29,7 @@ sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("in
             apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
     fi
 
-    venv=$root/.venv-${VENV:-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')}
+    venv=$root/.venv-${AIORBD_VENV:-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')}
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
     # shellcheck disable=SC1091
     source "$venv/bin/activate"

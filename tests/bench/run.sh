@@ -3,5 +3,5 @@
 # All Python clients run under the distribution's interpreter, which is the only one that has Ceph's `rbd` module.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-PYTHON=/usr/bin/python3 VENV=bench source .ci/setup.sh bench
+PYTHON=/usr/bin/python3 AIORBD_VENV=bench source .ci/setup.sh bench
 exec python tests/bench/run.py "$@"
