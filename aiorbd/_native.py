@@ -54,10 +54,15 @@ class Library:
 
 
 def _not_found(name: str, path: str, detail: str) -> LibraryNotFoundError:
-    package = {"librados": "librados2", "librbd": "librbd1"}[name]
+    package, variable = {"librados": "librados2", "librbd": "librbd1"}[name], f"AIORBD_{name.upper()}"
+    chosen = f"that is what {variable} says" if variable in os.environ else f"{variable} can name another file"
+    searched = f"the file {path}"
+    if "/" not in path:
+        directories = os.environ.get("LD_LIBRARY_PATH") or "not set"
+        searched = f"{path} in LD_LIBRARY_PATH ({directories}), the linker's cache (ldconfig -p), /lib and /usr/lib"
     return LibraryNotFoundError(
-        f"{name} cannot be loaded ({detail}). Install the package {package} (Debian, Ubuntu, Fedora) "
-        f"or set AIORBD_{name.upper()} to its path; '{path}' was tried."
+        f"{name} cannot be loaded: {detail}. Searched for: {searched}; {chosen}. Install the package {package}: "
+        f"'apt-get install {package}' on Debian and Ubuntu, 'dnf install {package}' on Fedora."
     )
 
 

@@ -27,11 +27,12 @@ name, and the test that proves it. Made by `docs/tables.py`; a test compares.
 
 PYTHON_RBD = """# Names of Python's `rbd` module, here
 
-Every public name of the module that Ceph 16.2 ships. Methods are awaited, or iterated over with `async for`, unless
-they are plain facts. Made by `docs/tables.py`; a test compares.
+Every public name of the module that Ceph 16.2 to 20.2 ship, with the release that first had it where that is a later
+one (18.2 and 20.2 were looked at). Methods are awaited, or iterated over with `async for`, unless they are plain facts.
+Made by `docs/tables.py`; a test compares.
 
-| rbd | aiorbd | |
-|---|---|---|
+| rbd | since | aiorbd | |
+|---|---|---|---|
 """
 
 
@@ -79,7 +80,8 @@ def go_ceph() -> str:
 def python_rbd() -> str:
     """Make the second table."""
     return PYTHON_RBD + "".join(
-        f"| `{row['rbd']}` | {code(row['aiorbd']) or '—'} | {row['note']} |\n" for row in rows("python_rbd.tsv")
+        f"| `{row['rbd']}` | {row['since'].replace('16.2', '')} | {code(row['aiorbd']) or '—'} | {row['note']} |\n"
+        for row in rows("python_rbd.tsv")
     )
 
 

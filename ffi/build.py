@@ -67,7 +67,10 @@ class BuildHook(BuildHookInterface[Any]):
         for built in (write_declared(Path(self.scratch.name)), compile_bridge(Path(self.scratch.name))):
             target = Path("aiorbd") / built.name
             if version == "editable":
-                (Path(self.root) / target).write_bytes(built.read_bytes())
+                # Beside it and then in its place: processes that have the old file mapped keep the old file.
+                new = Path(self.root) / f"{target}.new"
+                new.write_bytes(built.read_bytes())
+                new.replace(Path(self.root) / target)
             else:
                 build_data["force_include"][str(built)] = str(target)
 

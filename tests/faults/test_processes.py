@@ -151,8 +151,15 @@ def test_a_client_that_dies_leaves_no_harm(start, osd):
     assert osd.run_blocking("rbd", "export", "--no-progress", name, "-").startswith(b"x" * 4096 + bytes(4096))
 
 
-def test_import_without_librbd():
-    environment = os.environ | {"AIORBD_LIBRADOS": "librados-missing.so.2", "AIORBD_LIBRBD": "/no/such/librbd.so.1"}
+@pytest.mark.parametrize(
+    ("variable", "path", "package", "searched"),
+    [
+        ("AIORBD_LIBRADOS", "librados-missing.so.2", "librados2", "LD_LIBRARY_PATH (/opt/ceph)"),
+        ("AIORBD_LIBRBD", "/no/such/librbd.so.1", "librbd1", "the file /no/such/librbd.so.1"),
+    ],
+)
+def test_import_without_librbd(variable, path, package, searched):
+    """The package can be imported; connecting says what was searched for, and what to install where."""
     program = """
 import anyio, aiorbd
 async def main():
@@ -163,9 +170,8 @@ async def main():
         print(error)
 anyio.run(main)
 """
-    for missing in ("AIORBD_LIBRADOS", "AIORBD_LIBRBD"):
-        one = {key: value for key, value in environment.items() if key == missing or not key.startswith("AIORBD_")}
-        done = subprocess.run([sys.executable, "-c", program], env=one, capture_output=True, text=True, check=True)
-        package = {"AIORBD_LIBRADOS": "librados2", "AIORBD_LIBRBD": "librbd1"}[missing]
-        assert f"Install the package {package}" in done.stdout
-        assert missing in done.stdout
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AIORBD_")}
+    environment |= {variable: path, "LD_LIBRARY_PATH": "/opt/ceph"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    for part in (path, searched, variable, f"apt-get install {package}", f"dnf install {package}"):
+        assert part in done.stdout

@@ -17,7 +17,7 @@ from aiorbd import enums
 from aiorbd._native import rados, rbd
 
 ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "aiorbd"
+PACKAGE = Path(aiorbd.__file__).parent
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "_declared.py"]
 
 #: Each module may import from those before it, and from its own line.

@@ -44,7 +44,7 @@ def test_no_row_of_the_reference_is_empty(row):
 #: Prints the public names of Ceph's module; what it imported from elsewhere, and helpers, are none.
 PUBLIC_NAMES = """
 import json, rbd, types
-helpers = set("chain datetime errno json sys time Iterable cstr decode_cstr requires_not_closed".split())
+helpers = set("chain datetime errno json sys time timezone Iterable cstr decode_cstr requires_not_closed".split())
 names = {name for name in dir(rbd) if not name.startswith("_")} - helpers
 for cls in ("RBD", "Image", "Group"):
     names |= {f"{cls}.{name}" for name in dir(getattr(rbd, cls)) if not name.startswith("_")}
@@ -54,7 +54,9 @@ print(json.dumps(sorted(names)))
 
 def test_every_name_of_python_s_rbd_has_a_row():
     done = subprocess.run(["/usr/bin/python3", "-c", PUBLIC_NAMES], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == sorted(row["rbd"] for row in RBD)
+    # librbd 1.16 is that of Ceph 16.
+    shipped = {row["rbd"] for row in RBD if int(row["since"].partition(".")[0]) <= aiorbd.version().minor}
+    assert set(json.loads(done.stdout)) == shipped
 
 
 @pytest.mark.parametrize("row", RBD, ids=lambda row: row["rbd"])
