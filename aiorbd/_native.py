@@ -6,6 +6,7 @@ package can be imported, documented and type-checked on a host without Ceph.
 """
 
 import os
+import threading
 from functools import cache
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from aiorbd.errors import LibraryNotFoundError, NotSupportedError
 ffi: Final[Any] = _declared.ffi
 bridge_ffi: Final[Any] = _compiled.ffi
 SINCE: Final[dict[str, str]] = _declared.SINCE
+
+_loading: Final = threading.Lock()
 
 #: A library by another name or path, for hosts with several builds of Ceph.
 _PATHS: Final = {
@@ -87,7 +90,9 @@ def library_of(function: str) -> Library:
 def bridge() -> Any:
     """Return the compiled bridge, bound to librbd and librados."""
     rados(), rbd()  # a missing library is explained in one place
-    message = _compiled.lib.aiorbd_load(_PATHS["librbd"].encode(), _PATHS["librados"].encode())
-    if message:
-        raise _not_found("librbd", _PATHS["librbd"], bridge_ffi.string(message).decode())
+    with _loading:  # two threads may be here, each with a loop of its own
+        message = _compiled.lib.aiorbd_load(_PATHS["librbd"].encode(), _PATHS["librados"].encode())
+        detail = bridge_ffi.string(message).decode() if message else None
+    if detail is not None:
+        raise _not_found("librbd", _PATHS["librbd"], detail)
     return _compiled.lib

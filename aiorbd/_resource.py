@@ -24,7 +24,7 @@ class Resource:
 
     @property
     def blocklisted(self) -> bool:
-        """Whether the cluster is known to have cut this connection off, for good: see `ConnectionShutdown`.
+        """Whether the cluster is known to have have cut this connection off for good, as `ConnectionShutdown` says.
 
         A call that the cluster answers so is the first to know. All that follow fail at once with the same error
         and do not reach Ceph; closing works. Go on with a new connection.
@@ -33,7 +33,7 @@ class Resource:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed, or being closed: no call is possible any more."""
+        """Whether it is closed, or being closed, so that no call is possible any more."""
         return self._handle.state is not State.OPEN
 
     @property

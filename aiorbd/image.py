@@ -85,7 +85,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
     @property
     def snapshot(self) -> str | None:
-        """The snapshot that is read: the one it was opened at, or that was set since."""
+        """The snapshot that is read, which is the one it was opened at, or that was set since."""
         return self._handle.snapshot
 
     @property

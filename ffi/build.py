@@ -1,8 +1,8 @@
 """Build the two native modules: run by the package's build, or by hand with a directory.
 
 ``aiorbd._declared`` is Python text that cffi makes of the declarations: librbd and librados, bound
-when they are called. ``aiorbd._compiled`` is the bridge, one C extension for every CPython. Neither
-needs a Ceph header or library.
+when they are called. ``aiorbd._compiled`` is the bridge, one C extension for every CPython; those without
+the GIL have no stable ABI before 3.15, and each gets one of its own. Neither needs a Ceph header or library.
 """
 
 import pprint
@@ -16,6 +16,8 @@ from cffi import FFI
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 HERE = Path(__file__).parent
+#: cffi says for what it compiles that it needs no GIL: see `ffi/README.md` for why that holds.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 sys.path.insert(0, str(HERE))
 
 import declarations  # noqa: E402 - it lies beside this file, which the build loads by its path
@@ -49,7 +51,7 @@ def compile_bridge(directory: Path) -> Path:
         define_macros=[("_GNU_SOURCE", None)],
         # Without paths of this machine, which -g would bring: the same source gives the same bytes.
         extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-g0"],
-        py_limited_api=True,
+        py_limited_api=not FREE_THREADED,
     )
     return Path(ffi.compile(tmpdir=str(directory)))
 
@@ -60,8 +62,9 @@ class BuildHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build into the tree for an editable install, beside it for a wheel."""
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        version_tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
         build_data["pure_python"] = False
-        build_data["tag"] = f"cp311-abi3-{platform}"
+        build_data["tag"] = f"{version_tag}-{version_tag}t-{platform}" if FREE_THREADED else f"cp311-abi3-{platform}"
         # Objects are made outside the tree in both cases; a wheel takes the results from there.
         self.scratch = tempfile.TemporaryDirectory(prefix="aiorbd-build-")
         for built in (write_declared(Path(self.scratch.name)), compile_bridge(Path(self.scratch.name))):

@@ -285,7 +285,7 @@ class Bridge:
 
 @atexit.register
 def _at_exit() -> None:
-    for bridge in _live:
+    for bridge in list(_live):  # loops in other threads may still come and go
         if bridge.busy:
             bridge.leak()
 

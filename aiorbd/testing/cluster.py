@@ -75,7 +75,7 @@ class DevCluster:
 
     @property
     def directory(self) -> Path:
-        """Where everything lies: configuration, keyring, logs, data."""
+        """Where configuration, keyring, logs and data lie."""
         if self._directory is None:
             raise RuntimeError("the cluster is not running")
         return self._directory

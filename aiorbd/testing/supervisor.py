@@ -37,7 +37,7 @@ class Supervisor:
     """Starts and stops daemons. Single-threaded: the kernel ties children to the thread that forked."""
 
     def __init__(self, directory: Path, config: ClusterConfig) -> None:
-        self.directory = directory
+        self.directory = directory.resolve()
         self.config = config
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -64,6 +64,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                cwd="/",  # as init does: Debian's build of Ceph 18.2 looks for its classes from there
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread
             )
 

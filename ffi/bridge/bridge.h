@@ -24,7 +24,7 @@ typedef struct aiorbd_mailbox aiorbd_mailbox;
 typedef struct aiorbd_completion aiorbd_completion;
 
 /*
- * Find the libraries' functions. Thread: any, with the GIL's order (once, before all else). Returns
+ * Find the libraries' functions. Thread: any, one at a time, before all else. Returns
  * NULL, or the dynamic linker's message, which stays valid.
  */
 const char *aiorbd_load(const char *librbd, const char *librados);

@@ -1,0 +1,92 @@
+"""Event loops in several threads of one process, each with its own connection. Without the GIL they run at once."""
+
+import hashlib
+import random
+import sys
+import sysconfig
+import threading
+
+import anyio
+import pytest
+from conftest import BACKENDS, descriptors, new_name, threads
+
+import aiorbd
+
+SIZE = 8 << 20
+CHUNK = 4096
+
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+
+    def test_the_gil_stays_off():
+        """An extension that did not declare itself safe would have turned it on."""
+        assert aiorbd._native.bridge()
+        assert not sys._is_gil_enabled()
+
+
+async def use(conffile, seed):
+    """Write at random in every way, read it all back in every way; return the digests of what should be and what is."""
+    chance, wanted, name = random.Random(seed), bytearray(SIZE), new_name()
+    async with aiorbd.connect(conffile, timeout=60) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, SIZE)
+        async with ioctx.open_image(name) as image:
+
+            async def change(offset):
+                data = chance.randbytes(CHUNK)
+                wanted[offset : offset + CHUNK] = data
+                await image.write(data, offset)
+
+            offsets = chance.sample(range(0, SIZE, CHUNK), 768)
+            async with anyio.create_task_group() as tasks:
+                for offset in offsets[:256]:
+                    tasks.start_soon(change, offset)
+            async with image.writer() as writer:
+                for offset in offsets[256:512]:
+                    wanted[offset : offset + CHUNK] = data = chance.randbytes(CHUNK)
+                    await writer.write(data, offset)
+            await image.create_snapshot("middle")  # a worker thread's
+            async with anyio.create_task_group() as tasks:
+                for offset in offsets[512:]:
+                    tasks.start_soon(change, offset)
+                for offset in offsets[:64]:  # and some that are given up
+                    with anyio.move_on_after(0):
+                        await image.read(offset, CHUNK)
+            found = bytearray(SIZE)
+            async for chunk in image.read_extents(chunk_size=16 * CHUNK, ordered=False):
+                found[chunk.offset : chunk.offset + chunk.length] = chunk.data or bytes(chunk.length)
+            one = b"".join([await image.read(offset, SIZE // 16) for offset in range(0, SIZE, SIZE // 16)])
+            changed = [extent async for extent in image.diff(from_snapshot="middle")]
+            assert sum(extent.length for extent in changed) >= 256 * CHUNK
+            await image.drain(30)
+            assert image.in_flight == 0
+        return [hashlib.sha256(data).hexdigest() for data in (wanted, found, one)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_each_writes_is_what_it_reads(aiorbd_cluster, backend):
+    digests, errors, begin = {}, [], threading.Barrier(4)
+
+    def run(number):
+        try:
+            begin.wait(30)
+            for turn in range(2):  # connections come and go beside others at work
+                name, options = backend
+                seed = (number, turn)
+                digests[seed] = anyio.run(
+                    use, aiorbd_cluster.conffile, hash(seed), backend=name, backend_options=options
+                )
+        except BaseException as error:  # noqa: BLE001 - the test fails with it
+            errors.append(error)
+
+    before = descriptors()
+    loops = [threading.Thread(target=run, args=[number]) for number in range(4)]
+    for loop in loops:
+        loop.start()
+    for loop in loops:
+        loop.join(120)
+    assert not errors
+    assert len(digests) == 8
+    for wanted, found, one in digests.values():
+        assert wanted == found == one
+    assert descriptors() <= before + 8
+    assert threads() < 200

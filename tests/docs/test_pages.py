@@ -1,0 +1,141 @@
+"""The examples in the README and on the site's pages, run on a real cluster, and what the reference must have."""
+
+import ast
+import hashlib
+import inspect
+import os
+import re
+import shutil
+import threading
+from contextlib import AsyncExitStack, chdir
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio.from_thread import start_blocking_portal
+from conftest import new_name
+from sybil import Sybil
+from sybil.parsers.myst import CodeBlockParser
+
+import aiorbd
+from aiorbd.testing import DevCluster
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```python" in path.read_text()
+]
+
+#: What stands for the reader's own cluster. A connection needs it by its name.
+CONFFILE = '"/etc/ceph/ceph.conf"'
+
+
+class Page:
+    """One after the other in one namespace; those that await do so on one event loop, in a thread of its own."""
+
+    def __init__(self, conffile, portal, names):
+        self.conffile, self.portal, self.names = conffile, portal, names
+        self.count = 0
+
+    def evaluate(self, example):
+        self.count += 1
+        source = "\n" * (example.line) + example.parsed.replace(CONFFILE, repr(self.conffile))
+        code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if "\nanyio.run(main)" in example.parsed:  # a whole program
+            exec(code, self.names)  # noqa: S102 - a page of ours
+        else:
+            self.portal.call(self.run, code)
+
+    async def run(self, code):
+        with anyio.fail_after(60):
+            if code.co_flags & inspect.CO_COROUTINE:
+                await eval(code, self.names)  # noqa: S307
+            else:
+                exec(code, self.names)  # noqa: S102
+
+
+@pytest.fixture(scope="module")
+def ceph():
+    """A cluster whose pool `rbd` is the pages' own."""
+    cluster = DevCluster()
+    cluster.start_blocking()
+    yield cluster
+    cluster.stop_blocking()
+
+
+async def open_image(stack, conffile):
+    """What the pages say is there: an I/O context, and an image of 16 MiB."""
+    name = new_name()
+    cluster = await stack.enter_async_context(aiorbd.connect(conffile))
+    ioctx = await stack.enter_async_context(cluster.open_ioctx("rbd"))
+    await ioctx.create_image(name, 16 << 20)
+    image = await stack.enter_async_context(ioctx.open_image(name))
+    return {"cluster": cluster, "ioctx": ioctx, "image": image, "name": name}
+
+
+async def clean_up(stack, conffile):
+    """Close, and make room for the next page's "vm-1"."""
+    await stack.aclose()
+    async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        for name in await ioctx.list_images():
+            async with ioctx.open_image(name) as image:
+                async for snapshot in image.snapshots():
+                    await snapshot.remove()
+            await ioctx.remove_image(name)
+
+
+class Tracer:
+    """As much of a tracer as a page uses."""
+
+    def __init__(self):
+        self.started, self.ended = [], 0
+
+    def start_span(self, name, start_time):
+        self.started.append(name)
+        return self
+
+    def set_attribute(self, name, value):
+        assert name
+        assert value
+
+    def record_exception(self, error):
+        assert isinstance(error, aiorbd.Error)
+
+    def end(self, time):
+        self.ended += 1
+
+
+async def serve(image):
+    """A service that has done its work."""
+    await image.write(b"served", 0)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if "```python" in path.read_text()], ids=lambda path: path.stem
+)
+def test_examples_of_a_page(ceph, path, tmp_path):
+    stack, tracer = AsyncExitStack(), Tracer()
+    backup = os.open(tmp_path / "backup", os.O_CREAT | os.O_RDWR)
+    names = {module.__name__: module for module in (aiorbd, anyio, hashlib, os, pytest, shutil, threading)}
+    names |= {"conffile": ceph.conffile, "mon_host": ceph.mon_host, "directory": tmp_path, "backup": backup}
+    names |= {"tracer": tracer, "serve": serve}
+    with start_blocking_portal("asyncio") as portal, chdir(tmp_path):
+        names |= portal.call(open_image, stack, ceph.conffile)
+        page = Page(ceph.conffile, portal, names)
+        try:
+            for example in Sybil([CodeBlockParser("python", page.evaluate)]).parse(path):
+                example.evaluate()
+        finally:
+            portal.call(clean_up, stack, ceph.conffile)
+            os.close(backup)
+    assert page.count == path.read_text().count("```python\n")
+    assert len(tracer.started) == tracer.ended
+
+
+def test_the_reference_has_every_name():
+    pages = "".join(path.read_text() for path in (ROOT / "docs/reference").glob("*.md"))
+    shown = re.findall(r"^\.\. (?:auto\w+|py:data):: (?:aiorbd\.)?([\w.]+)$", pages, re.MULTILINE)
+    assert len(shown) == len(set(shown))
+    assert set(aiorbd.__all__) - {"__version__"} <= set(shown)
+    for name in shown:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(aiorbd.testing if module == "testing" else aiorbd, attribute), name
