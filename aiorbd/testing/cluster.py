@@ -171,10 +171,12 @@ class DevCluster:
         """End a daemon, if it runs, and start it again; wait until it serves."""
         if daemon in self._pids:
             await self.kill(daemon, number)
+        osd = int(daemon.partition(".")[2]) if daemon.startswith("osd.") else None
+        before = None if osd is None else (await _in_thread(self._osd_state, osd))[1]
         answer = await _in_thread(self._ask, do="start", name=daemon)
         self._pids[daemon] = answer["pid"]
-        if daemon.startswith("osd."):
-            await _in_thread(self._wait_until_up, daemon)
+        if osd is not None:
+            await _in_thread(self._wait_until_up, osd, before)
         else:
             await self.run("ceph", "--connect-timeout", "30", "mon", "stat")
 
@@ -198,16 +200,19 @@ class DevCluster:
             raise RuntimeError(answer["error"])
         return answer
 
-    def _wait_until_up(self, daemon: str) -> None:
-        number = int(daemon.partition(".")[2])
-        pid = self._pids[daemon]
+    def _osd_state(self, number: int) -> tuple[bool, int]:
+        """Return whether the monitors take an OSD for up, and the nonce of its address, another one at each start."""
+        dump = json.loads(self.run_blocking("ceph", "--connect-timeout", "30", "osd", "dump", "-f", "json"))
+        (osd,) = [osd for osd in dump["osds"] if osd["osd"] == number]
+        addresses = osd["public_addrs"]["addrvec"] if osd["public_addrs"] else []
+        return bool(osd["up"]), addresses[0]["nonce"] if addresses else 0
+
+    def _wait_until_up(self, number: int, before: int | None) -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            dump = json.loads(self.run_blocking("ceph", "osd", "dump", "-f", "json"))
-            (osd,) = [osd for osd in dump["osds"] if osd["osd"] == number]
-            nonce = osd["public_addrs"]["addrvec"][0]["nonce"] if osd["public_addrs"]["addrvec"] else 0
+            up, nonce = self._osd_state(number)
             # Up, and not the one before it whose death the monitors have not noticed.
-            if osd["up"] and nonce == pid:
+            if up and nonce != before:
                 return
             time.sleep(0.1)
-        raise RuntimeError(f"{daemon} was not up after 60 s; see {self.directory}/log")
+        raise RuntimeError(f"osd.{number} was not up after 60 s; see {self.directory}/log")
