@@ -1,12 +1,16 @@
 """The namespaces of a pool."""
 
 import errno
+from typing import TypeAlias
 
 from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import encode_name, encode_new_name, grow, split
 from aiorbd._native import ffi, rbd
 from aiorbd._resource import Topic
 from aiorbd.errors import Target
+
+#: Within the class, `list` is the method: Python 3.14 evaluates annotations there.
+_Names: TypeAlias = list[str]
 
 
 class Namespaces(Topic[IoCtxHandle]):
@@ -39,14 +43,14 @@ class Namespaces(Topic[IoCtxHandle]):
         encoded = encode_name(name, "namespace name", "rbd_namespace_remove")
         await self._handle.call("rbd_namespace_remove", encoded, on=self._namespace(name))
 
-    async def list(self) -> list[str]:
+    async def list(self) -> _Names:
         """Return the names of all namespaces but the default one.
 
         Implements: rbd_namespace_list
         """
         handle = self._handle
 
-        def read(size: int) -> tuple[int, list[str]]:
+        def read(size: int) -> tuple[int, _Names]:
             names, length = ffi.new("char[]", size), ffi.new("size_t *", size)
             code = rbd().rbd_namespace_list(handle.pointer, names, length)
             if code == -errno.ERANGE:

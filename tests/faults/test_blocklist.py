@@ -1,6 +1,7 @@
 """A client that the cluster cuts off: its calls fail at once, and say why; a new connection goes on."""
 
 import errno
+import json
 import time
 
 import anyio
@@ -30,6 +31,10 @@ async def subject(osd):
 async def cut_off(osd, image):
     (watcher,) = [watcher async for watcher in image.watchers()]
     await osd.blocklist(watcher.address)
+    epoch = json.loads(await osd.run("ceph", "osd", "dump", "-f", "json"))["epoch"]
+    with anyio.fail_after(10):  # until then the OSD answers
+        while json.loads(await osd.run("ceph", "tell", "osd.0", "status"))["newest_map"] < epoch:
+            await anyio.sleep(0.05)
 
 
 FIRST = {

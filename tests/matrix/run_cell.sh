@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Run in a cell: install the wheel into an empty environment, and test it from an empty directory.
+# run_cell.sh WORK NAME PYTHON PYTEST-ARGUMENT...
+set -euo pipefail
+work=$1 name=$2 python=$3
+shift 3
+
+cell=$work/$name
+trap 'rm -rf "$cell"' EXIT
+mkdir "$cell"
+cp -r "$work/tree/." "$cell"
+cd "$cell"
+"$python" -m venv venv
+source venv/bin/activate
+python -c 'import pip, sys; sys.exit(int(pip.__version__.split(".")[0]) < 26)' || pip install -qq --upgrade pip
+begin=$(date +%s%N)
+case $python in
+python3.13t)
+    # What is published of cffi refuses this Python, whose way without the GIL was an experiment; its source works there.
+    python3 -m venv plain
+    plain/bin/pip download -q --no-deps --no-binary cffi cffi
+    mkdir cffi
+    tar -x -f cffi-*.tar.gz -C cffi --strip-components=1
+    sed -i 's/FREE_THREADED_BUILD and sys.version_info < (3, 14)/False/' cffi/setup.py
+    pip install -q setuptools hatchling ./cffi
+    pip install -q --no-build-isolation "$work"/*.tar.gz
+    ;;
+*t) pip install -q "$work"/*.tar.gz ;; # the stable ABI is not for Pythons without the GIL: each has a build of its own
+*) PATH=$cell/venv/bin pip install -q --only-binary :all: "$work"/*.whl ;; # as users get it: without a compiler
+esac
+echo "installed in $(( ($(date +%s%N) - begin) / 1000000 )) ms"
+pip install -q --group test --group example
+
+release() { "$1" --version | sed 's/^ceph version \([0-9.]*\).*/\1/'; }
+cat >"$work/results/$name.json" <<END
+{"client": "$(release rbd)", "daemons": "$(release ceph-osd)", "python": "$(python -c 'import sys, sysconfig
+print(sys.version.split()[0] + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED")))')"}
+END
+python -m pytest --junitxml="$work/results/$name.xml" -p no:cacheprovider "$@"

@@ -1,0 +1,58 @@
+"""The table of the cells, from what pytest wrote of each: table.py DIRECTORY. Fails unless all that ran passed."""
+
+import json
+import re
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+BACKENDS = ("asyncio", "eager", "uvloop", "trio")
+OTHER = "no loop"
+COLUMNS = ("cell", "client", "daemons", "Python", *BACKENDS, OTHER, "skipped", "minutes")
+
+
+def backend_of(test: str) -> str:
+    """Return the event loop that a test ran on, which stands among its parameters."""
+    parameters = re.findall(r"\w+", test.partition("[")[2])
+    return next((backend for backend in BACKENDS if backend in parameters), OTHER)
+
+
+def row(facts: Path) -> tuple[dict[str, str], bool]:
+    """Return the cells of one line, and whether all is well."""
+    found = json.loads(facts.read_text())
+    line = {"cell": facts.stem} | {column: found.get(column.lower(), "") for column in ("client", "daemons", "Python")}
+    if "not_run" in found:
+        return line | {"asyncio": f"NOT RUN: {found['not_run']}"}, True
+    report = facts.with_suffix(".xml")
+    if not report.exists():
+        return line | {"asyncio": "BROKEN OFF"}, False
+    suite = ET.parse(report).getroot().find("testsuite")  # noqa: S314 - our own file
+    assert suite is not None
+    passed, failed, skipped = Counter[str](), Counter[str](), 0
+    for case in suite.iter("testcase"):
+        backend = backend_of(case.get("name", ""))
+        if case.find("failure") is not None or case.find("error") is not None:
+            failed[backend] += 1
+        elif case.find("skipped") is not None:
+            skipped += 1
+        else:
+            passed[backend] += 1
+    for backend in (*BACKENDS, OTHER):
+        total = passed[backend] + failed[backend]
+        line[backend] = f"{failed[backend]} of {total} FAILED" if failed[backend] else str(total or "-")
+    line |= {"skipped": str(skipped), "minutes": f"{float(suite.get('time', 0)) / 60:.1f}"}
+    return line, bool(passed) and not failed
+
+
+def main() -> int:
+    rows = [row(facts) for facts in sorted(Path(sys.argv[1]).glob("*.json"))]
+    print("|", " | ".join(COLUMNS), "|")
+    print("|", " | ".join("---" for _ in COLUMNS), "|")
+    for line, _ in rows:
+        print("|", " | ".join(line.get(column, "") for column in COLUMNS), "|")
+    return int(not rows or not all(well for _, well in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
