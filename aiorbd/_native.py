@@ -43,10 +43,17 @@ class Library:
         except (AttributeError, ffi.error):
             if function not in SINCE:
                 raise
-            found = ".".join(map(str, self.version()))
-            raise NotSupportedError(function, SINCE[function], self._path, found) from None
+            raise self._lacks(function, SINCE[function]) from None
         setattr(self, function, bound)  # the next call finds it without coming here
         return bound
+
+    def require(self, release: int, what: str) -> None:
+        """Raise for a value that librbd knows since a release, which is its own minor version, too."""
+        if self.version()[1] < release:
+            raise self._lacks(what, f"{release}.2")
+
+    def _lacks(self, what: str, since: str) -> NotSupportedError:
+        return NotSupportedError(what, since, self._path, ".".join(map(str, self.version())))
 
     def version(self) -> tuple[int, int, int]:
         """Return the library's own version."""

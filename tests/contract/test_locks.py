@@ -134,6 +134,18 @@ async def test_the_managed_lock(image, other):
         await image.locks.lock_acquire(LockMode.SHARED)
 
 
+async def test_a_mode_that_came_later(image):
+    if aiorbd.version().minor >= 20:
+        await image.locks.lock_acquire(LockMode.EXCLUSIVE_TRANSIENT)
+        assert await image.locks.is_exclusive_lock_owner()
+        await image.locks.lock_release()
+    else:
+        with pytest.raises(aiorbd.NotSupportedError, match=r"EXCLUSIVE_TRANSIENT needs Ceph 20\.2") as caught:
+            await image.locks.lock_acquire(LockMode.EXCLUSIVE_TRANSIENT)
+        assert caught.value.found == ".".join(map(str, aiorbd.version()))
+        assert not await image.locks.is_exclusive_lock_owner()
+
+
 async def test_writing_takes_the_managed_lock_over(image, other):
     await image.write(b"mine", 0)
     assert await image.locks.is_exclusive_lock_owner()
