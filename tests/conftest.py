@@ -4,9 +4,11 @@ import asyncio
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 import uvloop
 
@@ -54,6 +56,15 @@ def name() -> str:
     return new_name()
 
 
+@pytest.fixture(scope="session")
+def aiorbd_cluster() -> Iterator[DevCluster]:
+    """The plugin's cluster, with room for what thousands of tests leave behind."""
+    cluster = DevCluster(osd_bytes=12 << 30)
+    cluster.start_blocking()
+    yield cluster
+    cluster.stop_blocking()
+
+
 @pytest.fixture
 async def cluster(aiorbd_cluster: DevCluster) -> AsyncIterator[aiorbd.Cluster]:
     """A connection of the test's own."""
@@ -72,15 +83,19 @@ MakeImage = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
-def make_image(ioctx: aiorbd.IoCtx) -> MakeImage:
+async def make_image(ioctx: aiorbd.IoCtx) -> AsyncIterator[MakeImage]:
     """A function that creates an image, 16 MiB unless told otherwise, and returns its name."""
+    names: list[str] = []
 
     async def make(size: int = 16 << 20, **options: Any) -> str:
-        name = new_name()
-        await ioctx.create_image(name, size, **options)
-        return name
+        names.append(new_name())
+        await ioctx.create_image(names[-1], size, **options)
+        return names[-1]
 
-    return make
+    yield make
+    for name in names:  # the OSD holds them in memory; what has snapshots, or was cut off, stays
+        with anyio.move_on_after(1), suppress(aiorbd.Error):
+            await ioctx.remove_image(name)
 
 
 @pytest.fixture

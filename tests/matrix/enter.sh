@@ -21,7 +21,7 @@ if [ "$daemons" != "$client" ]; then
     mount --bind "$(directory_of "$daemons")" "$other"
     share "$other"
     for program in ceph-mon ceph-osd ceph-mgr; do
-        printf '#!/bin/sh\nexec chroot %s %s "$@"\n' "$other" "$program" >"$other.bin/$program"
+        printf '#!/bin/sh\nexec chroot %s /usr/bin/%s "$@"\n' "$other" "$program" >"$other.bin/$program"
         chmod +x "$other.bin/$program"
     done
     path=$other.bin:$path

@@ -17,7 +17,7 @@ begin=$(date +%s%N)
 case $python in
 python3.13t)
     # What is published of cffi refuses this Python, whose way without the GIL was an experiment; its source works there.
-    python3 -m venv plain
+    /usr/bin/python3 -m venv plain
     plain/bin/pip download -q --no-deps --no-binary cffi cffi
     mkdir cffi
     tar -x -f cffi-*.tar.gz -C cffi --strip-components=1
