@@ -37,7 +37,7 @@ class Supervisor:
     """Starts and stops daemons. Single-threaded: the kernel ties children to the thread that forked."""
 
     def __init__(self, directory: Path, config: ClusterConfig) -> None:
-        self.directory = directory.resolve()
+        self.directory: Path = directory.resolve()
         self.config = config
         self.daemons: dict[str, subprocess.Popen[bytes]] = {}
 
