@@ -43,17 +43,10 @@ class Library:
         except (AttributeError, ffi.error):
             if function not in SINCE:
                 raise
-            raise self._lacks(function, SINCE[function]) from None
+            found = ".".join(map(str, self.version()))
+            raise NotSupportedError(function, SINCE[function], self._path, found) from None
         setattr(self, function, bound)  # the next call finds it without coming here
         return bound
-
-    def require(self, release: int, what: str) -> None:
-        """Raise for a value that librbd knows since a release, which is its own minor version, too."""
-        if self.version()[1] < release:
-            raise self._lacks(what, f"{release}.2")
-
-    def _lacks(self, what: str, since: str) -> NotSupportedError:
-        return NotSupportedError(what, since, self._path, ".".join(map(str, self.version())))
 
     def version(self) -> tuple[int, int, int]:
         """Return the library's own version."""
@@ -65,11 +58,13 @@ class Library:
 
 def _not_found(name: str, path: str, detail: str) -> LibraryNotFoundError:
     package, variable = {"librados": "librados2", "librbd": "librbd1"}[name], f"AIORBD_{name.upper()}"
-    chosen = f"that is what {variable} says" if variable in os.environ else f"{variable} can name another file"
+    chosen = f"{variable}, as it was when aiorbd was imported, names the file that is loaded"
     searched = f"the file {path}"
     if "/" not in path:
         directories = os.environ.get("LD_LIBRARY_PATH") or "not set"
-        searched = f"{path} in LD_LIBRARY_PATH ({directories}), the linker's cache (ldconfig -p), /lib and /usr/lib"
+        searched = (
+            f"{path} in LD_LIBRARY_PATH ({directories}), the linker's cache (ldconfig -p) and its default directories"
+        )
     return LibraryNotFoundError(
         f"{name} cannot be loaded: {detail}. Searched for: {searched}; {chosen}. Install the package {package}: "
         f"'apt-get install {package}' on Debian and Ubuntu, 'dnf install {package}' on Fedora."

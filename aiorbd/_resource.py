@@ -24,7 +24,7 @@ class Resource:
 
     @property
     def blocklisted(self) -> bool:
-        """Whether the cluster is known to have have cut this connection off for good, as `ConnectionShutdown` says.
+        """Whether the cluster is known to have cut this connection off for good, as `ConnectionShutdown` says.
 
         A call that the cluster answers so is the first to know. All that follow fail at once with the same error
         and do not reach Ceph; closing works. Go on with a new connection.

@@ -150,7 +150,7 @@ class SnapshotRemoveFlag(IntFlag):
 
 
 class LockMode(IntEnum):
-    """Who may hold the managed lock of an image (``RBD_LOCK_MODE_...``). ``EXCLUSIVE_TRANSIENT`` came with 20.2."""
+    """Who may hold the managed lock of an image (``RBD_LOCK_MODE_...``). 18.2 lacks ``EXCLUSIVE_TRANSIENT``."""
 
     EXCLUSIVE = 0
     SHARED = 1

@@ -118,16 +118,13 @@ class Locks(Topic[ImageHandle]):
 
         Raises:
             InvalidArgument: The image does not have the feature ``EXCLUSIVE_LOCK``, or is open for reading only.
-            NotSupportedError: `mode` is ``EXCLUSIVE_TRANSIENT``, and librbd older than 20.2.
-            OperationNotSupported: `mode` is ``SHARED``.
+            OperationNotSupported: `mode` is ``SHARED``, or one that this librbd does not know.
             LockBusy: Another client keeps the lock.
 
         Implements: rbd_lock_acquire
         """
         on = self._handle.about("lock", "managed lock")
         number(mode, "lock mode", "rbd_lock_acquire", on, bits=31)
-        if mode == LockMode.EXCLUSIVE_TRANSIENT:
-            rbd().require(20, f"rbd_lock_acquire with {LockMode(mode).name}")
         await self._handle.call("rbd_lock_acquire", int(mode), on=on)
 
     async def lock_release(self) -> None:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Run the tests against one wheel in every cell: releases of Ceph, of Python, clients of one release against the daemons of
 # another. Needs root, for the other releases' root file systems. Those, and an interpreter without the GIL, are made once and
-# kept in ~/.cache/aiorbd. The table comes last.
+# kept in ~/.cache/aiorbd. The table comes last. Each cell takes 8 GB of memory, most of it for its OSD.
 #
 #     tests/matrix.sh [--wheels DIRECTORY] [--results DIRECTORY] [--jobs N] [CELL...] [-- PYTEST ARGUMENTS]
 set -euo pipefail
+start=$PWD
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/aiorbd
 
@@ -22,14 +23,17 @@ CELLS='
 '
 
 main() {
-    local wheels='' results='' jobs=3 wanted=() arguments=(-m 'not slow')
+    local wheels='' results='' jobs=2 wanted=() arguments=(-m 'not slow')
     while [ $# -gt 0 ]; do
         case $1 in
-        --wheels) wheels=$2; shift ;;
-        --results) results=$2; shift ;;
-        --jobs) jobs=$2; shift ;;
+        --wheels) wheels=$(cd "$start" && realpath "$2"); shift ;;
+        --results) results=$(cd "$start" && realpath -m "$2"); shift ;;
+        --jobs) jobs=$(( $2 > 0 ? $2 : 1 )); shift ;;
         --) shift; arguments=("$@"); break ;;
-        *) wanted+=("$1") ;;
+        *)
+            grep -q "^$1 " <<<"$CELLS" || { echo "no such cell or option: $1" >&2; exit 2; }
+            wanted+=("$1")
+            ;;
         esac
         shift
     done
@@ -42,7 +46,7 @@ main() {
     source .ci/setup.sh # the host's own packages
     deactivate
 
-    work=$(mktemp -d -t aiorbd-matrix.XXXXXX)
+    work=$(mktemp -d /tmp/aiorbd-matrix.XXXXXX) # the roots share /tmp
     trap 'end_cells; rm -rf "$work"' EXIT
     trap 'exit 130' INT TERM HUP
     mkdir "$work/tree" "$work/results"
@@ -52,38 +56,49 @@ main() {
         .ci .gitignore CHANGELOG.md LICENSE README.md docs examples ffi pyproject.toml tests | tar -x -C "$work/tree"
 
     local name client python daemons
-    while read -r name client python daemons; do
+    while read -r name client python daemons <&3; do
         [ -n "$name" ] || continue
         [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]] || continue
-        prepare_cell "$name" "$client" "$python" "$daemons" || continue
+        # What happens to a cell is written down over this: one that leaves no word is no green one.
+        echo '{"broken": "not begun"}' >"$work/results/$name.json"
+        prepare_cell "$name" "$client" "$python" "$daemons"
+        [ -n "$found" ] || continue
         while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
         echo "=== $name begins"
         run_cell "$name" "$client" "$found" "$daemons" "${arguments[@]}" &
-    done <<<"$CELLS"
+    done 3<<<"$CELLS"
     wait
     if [ -n "$results" ]; then
         mkdir -p "$results"
         cp "$work"/results/* "$results"
     fi
     printf '\n'
-    /usr/bin/python3 tests/matrix/table.py "$work/results"
+    /usr/bin/python3 tests/matrix/table.py "$work/results" "${wanted[@]}"
 }
 
-# Make what a cell needs and does not find; `found` is its Python. A cell that cannot be made is said in the table.
+# Make what a cell needs and does not find. `found` is its Python; nothing when the cell cannot be made, as the table says then.
 prepare_cell() {
-    local name=$1 client=$2 python=$3 daemons=$4 system missing=
+    local name=$1 client=$2 python=$3 daemons=$4 system missing='' code=0
     found=$python
     for system in "$client" "$daemons"; do
-        [ "$system" = host ] || tests/matrix/make_root.sh "$system" "$cache/roots/$system"
+        [ "$system" = host ] || tests/matrix/make_root.sh "$system" "$cache/roots/$system" </dev/null
     done
     case $client-$python in
-    host-*) found=$(find_python "$python") && [ -n "$found" ] || missing="no such Python here" ;;
-    *t) tests/matrix/make_free_threaded.sh "$cache/roots/$client" || missing="the mirror has no source of it" ;;
+    host-*)
+        found=$(find_python "$python")
+        [ -n "$found" ] || missing="no such Python here"
+        ;;
+    *t)
+        tests/matrix/make_free_threaded.sh "$cache/roots/$client" </dev/null || code=$?
+        [ "$code" -ne 3 ] || missing="the mirror has no source of it"
+        [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
+        ;;
     esac
-    [ -n "$missing" ] || return 0
-    echo "=== $name NOT RUN: $missing"
-    echo "{\"not_run\": \"$missing\"}" >"$work/results/$name.json"
-    return 1
+    if [ -n "$missing" ]; then
+        found=
+        echo "=== $name NOT RUN: $missing"
+        echo "{\"not_run\": \"$missing\"}" >"$work/results/$name.json"
+    fi
 }
 
 # An interpreter of this host, of the system's or pyenv's: one that has what it takes to install and compile.
@@ -106,8 +121,9 @@ run_cell() {
     echo $! >"$work/$name.pid"
     wait $! || code=$?
     rm "$work/$name.pid"
+    echo "$code" >"$work/results/$name.exit"
     echo "=== $name ends with $code: $(tail -n 1 "$log")"
-    [ "$code" -eq 0 ] || sed -n '/^=\+ \(FAILURES\|ERRORS\)/,$p' "$log"
+    [ "$code" -eq 0 ] || tail -n 400 "$log"
 }
 
 end_cells() {
@@ -118,5 +134,4 @@ end_cells() {
     wait
 }
 
-main "$@"
-exit # bash reads a script as it goes: what is written below while it runs is not for it
+main "$@"; exit # on one line: bash reads a script as it goes, and this one runs long

@@ -169,10 +169,10 @@ class DevCluster:
 
     async def restart(self, daemon: str = "osd.0", number: int = signal.SIGTERM) -> None:
         """End a daemon, if it runs, and start it again; wait until it serves."""
-        if daemon in self._pids:
-            await self.kill(daemon, number)
         osd = int(daemon.partition(".")[2]) if daemon.startswith("osd.") else None
         before = None if osd is None else (await _in_thread(self._osd_state, osd))[1]
+        if daemon in self._pids:
+            await self.kill(daemon, number)
         answer = await _in_thread(self._ask, do="start", name=daemon)
         self._pids[daemon] = answer["pid"]
         if osd is not None:

@@ -135,14 +135,14 @@ async def test_the_managed_lock(image, other):
 
 
 async def test_a_mode_that_came_later(image):
+    """16.2.15 and 18.2.7 do not know it, 20.2.4 does."""
     if aiorbd.version().minor >= 20:
         await image.locks.lock_acquire(LockMode.EXCLUSIVE_TRANSIENT)
         assert await image.locks.is_exclusive_lock_owner()
         await image.locks.lock_release()
     else:
-        with pytest.raises(aiorbd.NotSupportedError, match=r"EXCLUSIVE_TRANSIENT needs Ceph 20\.2") as caught:
+        with pytest.raises(aiorbd.OperationNotSupported):
             await image.locks.lock_acquire(LockMode.EXCLUSIVE_TRANSIENT)
-        assert caught.value.found == ".".join(map(str, aiorbd.version()))
         assert not await image.locks.is_exclusive_lock_owner()
 
 

@@ -124,6 +124,9 @@ def test_examples_of_a_page(ceph, path, tmp_path):
         try:
             for example in Sybil([CodeBlockParser("python", page.evaluate)]).parse(path):
                 example.evaluate()
+            if "tracer." in path.read_text():
+                portal.call(names["cluster"].list_pools)
+                assert tracer.started
         finally:
             portal.call(clean_up, stack, ceph.conffile)
             os.close(backup)

@@ -4,7 +4,7 @@
 set -euo pipefail
 release=$1 root=$2
 here=$(cd "$(dirname "$0")" && pwd)
-# Another list of packages, or a mirror that moved on, makes another root.
+# Another recipe makes another root. One that is there is not brought up to date: remove it for that.
 recipe=$(sha256sum "$here/make_root.sh" | cut -c1-16)
 if [ "$(cat "$root/.recipe" 2>/dev/null)" = "$recipe" ]; then exit 0; fi
 
@@ -20,7 +20,7 @@ command -v debootstrap >/dev/null || {
 }
 
 echo "Making the root of Debian $release in $root" >&2
-rm -rf "$root.new" "$root"
+rm -rf "$root.new"
 mkdir -p "$(dirname "$root")"
 # A debootstrap that is older than the release makes it as it makes the unstable one.
 script=
@@ -44,4 +44,5 @@ unshare --mount bash -euo pipefail -c '
     chroot "$0" update-ca-certificates
 ' "$root.new" "${packages[@]}" >>"$root.log" 2>&1 || { tail -20 "$root.log" >&2; exit 1; }
 echo "$recipe" >"$root.new/.recipe"
+rm -rf "$root"
 mv "$root.new" "$root"

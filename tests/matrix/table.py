@@ -1,4 +1,7 @@
-"""The table of the cells, from what pytest wrote of each: table.py DIRECTORY. Fails unless all that ran passed."""
+"""The table of the cells, from what pytest wrote of each: table.py DIRECTORY [CELL...].
+
+Fails unless all that ran passed, and all that were asked for by name ran.
+"""
 
 import json
 import re
@@ -23,9 +26,9 @@ def row(facts: Path) -> tuple[dict[str, str], bool]:
     found = json.loads(facts.read_text())
     line = {"cell": facts.stem} | {column: found.get(column.lower(), "") for column in ("client", "daemons", "Python")}
     if "not_run" in found:
-        return line | {"asyncio": f"NOT RUN: {found['not_run']}"}, True
-    report = facts.with_suffix(".xml")
-    if not report.exists():
+        return line | {"asyncio": f"NOT RUN: {found['not_run']}"}, facts.stem not in sys.argv[2:]
+    report, code = facts.with_suffix(".xml"), facts.with_suffix(".exit")
+    if "broken" in found or not report.exists() or not code.exists():
         return line | {"asyncio": "BROKEN OFF"}, False
     suite = ET.parse(report).getroot().find("testsuite")  # noqa: S314 - our own file
     assert suite is not None
@@ -42,7 +45,10 @@ def row(facts: Path) -> tuple[dict[str, str], bool]:
         total = passed[backend] + failed[backend]
         line[backend] = f"{failed[backend]} of {total} FAILED" if failed[backend] else str(total or "-")
     line |= {"skipped": str(skipped), "minutes": f"{float(suite.get('time', 0)) / 60:.1f}"}
-    return line, bool(passed) and not failed
+    ended = int(code.read_text())
+    if ended and not failed:
+        line["asyncio"] += f", EXIT {ended}"
+    return line, bool(passed) and not failed and not ended
 
 
 def main() -> int:
