@@ -33,7 +33,7 @@ async def cut_off(osd, image):
     await osd.blocklist(watcher.address)
     epoch = json.loads(await osd.run("ceph", "osd", "dump", "-f", "json"))["epoch"]
     with anyio.fail_after(10):  # until then the OSD answers
-        while json.loads(await osd.run("ceph", "tell", "osd.0", "status"))["newest_map"] < epoch:
+        while int(json.loads(await osd.run("ceph", "tell", "osd.0", "status"))["newest_map"]) < epoch:  # 20.2: a string
             await anyio.sleep(0.05)
 
 

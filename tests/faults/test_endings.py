@@ -160,7 +160,7 @@ def test_forgotten_objects_block_nobody(start, osd):
     code, output, errors = finish(process, 3)
     assert code == 0, errors
     seconds, warned = last_line(output)
-    assert seconds < 0.1
+    assert seconds < 1  # a wait for the network would be for ever
     assert warned >= 21
 
 
