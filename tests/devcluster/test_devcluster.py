@@ -65,8 +65,9 @@ async def test_ready_in_seconds_and_gone_without_a_trace():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_owners_death_ends_it(number):
     program = """
-import time
+import signal, time
 from aiorbd.testing import DevCluster
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background jobs ignore
 cluster = DevCluster()
 cluster.start_blocking()
 print(cluster.directory, *cluster._pids.values(), flush=True)
