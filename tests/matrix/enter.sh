@@ -20,7 +20,7 @@ if [ "$daemons" != "$client" ]; then
     mkdir "$other" "$other.bin"
     mount --bind "$(directory_of "$daemons")" "$other"
     share "$other"
-    for program in ceph-mon ceph-osd ceph-mgr; do
+    for program in ceph-mon ceph-osd ceph-mgr ceph-authtool monmaptool; do
         printf '#!/bin/sh\nexec chroot %s /usr/bin/%s "$@"\n' "$other" "$program" >"$other.bin/$program"
         chmod +x "$other.bin/$program"
     done
