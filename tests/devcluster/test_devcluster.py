@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -33,7 +34,10 @@ def alive(pid):
 
 def listening(pids):
     """The addresses that processes listen at, as the kernel writes them."""
-    inodes = {os.readlink(link).strip("socket:[]") for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()}
+    inodes = set()
+    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            inodes.add(os.readlink(link).strip("socket:[]"))
     lines = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     fields = [line.split() for line in lines.splitlines()]
     return [field[1] for field in fields if field[3] == "0A" and field[9] in inodes]
