@@ -46,6 +46,15 @@ def test_what_is_missing_is_told_before_anything_happens(capabilities):
         capabilities.require("rbd_fly")
 
 
+def test_nothing_here_needs_more_than_the_oldest_release():
+    """So the docs say; a call that does belongs on the page of the releases."""
+    sources = "".join(path.read_text() for path in Path(aiorbd.__file__).parent.rglob("[!_]*.py"))
+    sources += "".join(path.read_text() for path in Path(aiorbd.__file__).parent.glob("_[!d]*.py"))
+    named = set(re.findall(r"\b(?:rbd|rados)_\w+", sources))
+    assert "rbd_snap_create2" in named or "rbd_snap_create" in named
+    assert not named & {function for function, since in SINCE.items() if since != "16.2"}
+
+
 def test_versions_and_features(capabilities):
     assert capabilities.librbd == aiorbd.version()
     assert capabilities.librados == aiorbd.rados_version()
