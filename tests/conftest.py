@@ -1,6 +1,7 @@
 """The backends that every test of the public face runs on, and what most tests need."""
 
 import asyncio
+import gc
 import os
 import sys
 import uuid
@@ -35,6 +36,12 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     """Run what is native to asyncio on each of its loops."""
     loops: dict[str, Any] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return loops | ({"eager": _eager_loop} if sys.version_info >= (3, 12) else {})
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage go through what pytest made of thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=BACKENDS)

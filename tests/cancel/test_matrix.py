@@ -13,7 +13,7 @@ import warnings
 
 import anyio
 import pytest
-from conftest import new_name
+from conftest import BACKENDS, new_name
 
 import aiorbd
 
@@ -23,12 +23,11 @@ SIZE = 4 << 20
 
 
 class Subject:
-    """An image with a snapshot and a clone, and the connection it is on."""
+    """An image with a snapshot, what was made of it, and the connection it is on."""
 
-    def __init__(self, cluster, ioctx, image, clone, closable):
-        self.cluster, self.ioctx, self.image, self.clone = cluster, ioctx, image, clone
-        self.closable = closable
-        self.updates = image.watch()
+    def __init__(self, cluster, ioctx, image):
+        self.cluster, self.ioctx, self.image = cluster, ioctx, image
+        self.updates = self.clone = self.closable = None
 
     async def open(self):
         async with self.ioctx.open_image(self.image.name, read_only=True):
@@ -41,6 +40,38 @@ class Subject:
     async def flushed_write(self):
         await self.image.write(b"w" * 4096, 8192)
         await self.image.flush()
+
+    async def prepare(self, kind):
+        """Make what can be used once only."""
+        name = new_name()
+        if kind == "watch":
+            self.updates = self.image.watch()
+        if kind == "progress":
+            await self.image.clone("one", self.ioctx, name, clone_format=2)
+            self.clone = await self.ioctx.open_image(name)
+        if kind == "close":  # an image with a write that its close has to wait for
+            await self.ioctx.create_image(name, SIZE)
+            self.closable = await self.ioctx.open_image(name)
+            await self.closable.write(b"c" * 4096, 0)
+
+    async def close_what_was_prepared(self):
+        if self.updates is not None:
+            await self.updates.aclose()
+        if self.clone is not None:
+            await settled(self.clone)
+            await self.clone.write(b"alive", 0)
+            await self.clone.close(timeout=30)
+        if self.closable is not None:
+            await self.closable.close(timeout=30)
+        self.updates = self.clone = self.closable = None
+
+
+async def new_subject(cluster, ioctx, name):
+    await ioctx.create_image(name, SIZE, order=16)
+    image = await ioctx.open_image(name)
+    await image.write(b"a" * (1 << 20), 0)
+    await image.create_snapshot("one")
+    return Subject(cluster, ioctx, image)
 
 
 #: By kind: what is awaited, and the handle that counts it.
@@ -61,32 +92,38 @@ LONG = {"watch"}
 ONCE = {"close", "progress"}
 
 
+@pytest.fixture(scope="module", params=BACKENDS)
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+async def shared_subject(own_cluster, anyio_backend):
+    """One for all tests on a loop: whatever was cancelled before, the next operation works."""
+    async with aiorbd.connect(own_cluster.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        subject = await new_subject(cluster, ioctx, new_name())
+        yield subject
+        await subject.image.close()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
 @pytest.fixture
-async def subject(osd):
-    name = new_name()
-    async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        await ioctx.create_image(name, SIZE, order=16)
-        async with ioctx.open_image(name) as image:
-            await image.write(b"a" * (1 << 20), 0)
-            await image.create_snapshot("one")
-            await image.clone("one", ioctx, f"{name}-clone", clone_format=2)
-            async with ioctx.open_image(f"{name}-clone") as clone:
-                closable = await unflushed(ioctx, name)
-                yield Subject(cluster, ioctx, image, clone, closable)
-                osd.resume()
-                await settled(cluster, image, clone, ioctx)
-                assert await image.read(4096, 4) == b"aaaa"
-                await clone.write(b"alive", 0)
-                await closable.close(timeout=30)
-                assert cluster.stats().abandoned == 0
-
-
-async def unflushed(ioctx, name):
-    """An image with a write that its close has to wait for."""
-    await ioctx.create_image(f"{name}-closable", SIZE)
-    image = await ioctx.open_image(f"{name}-closable")
-    await image.write(b"c" * 4096, 0)
-    return image
+async def subject(shared_subject, osd, kind):
+    """What the operation needs; afterwards, that nothing is left and that everything works."""
+    subject = shared_subject
+    await subject.prepare(kind)
+    yield subject
+    osd.resume()
+    await settled(subject.cluster, subject.image, subject.ioctx)
+    assert await subject.image.read(4096, 4) == b"aaaa"
+    await subject.close_what_was_prepared()
+    with anyio.fail_after(30):  # what an open found that nobody waited for is closed
+        while subject.cluster.stats().abandoned:
+            await anyio.sleep(0.005)
 
 
 async def settled(*handles):
@@ -109,11 +146,6 @@ def at_once(within=0.2, cpu=0.1):
 def state(request, osd, subject):
     if request.param == "paused":
         osd.pause()
-    return request.param
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
     return request.param
 
 
@@ -233,17 +265,18 @@ async def test_the_deadline_of_a_scope(subject, osd, kind):
     assert time.process_time() - burnt < 0.1
 
 
-async def test_results_reach_their_own_awaiter(subject, osd):
+async def test_results_reach_their_own_awaiter(shared_subject, osd):
     """Half of the reads are cancelled: each of the others still gets its own bytes."""
+    image = shared_subject.image
     for number in range(64):
-        await subject.image.write(bytes([number + 1]) * 512, number * 512)
-    await subject.image.flush()
+        await image.write(bytes([number + 1]) * 512, number * 512)
+    await image.flush()
     got = {}
 
     async def read(number):
         with anyio.CancelScope() as scope:
             scopes[number] = scope
-            got[number] = await subject.image.read(number * 512, 512)
+            got[number] = await image.read(number * 512, 512)
 
     scopes = {}
     osd.pause()
@@ -257,14 +290,14 @@ async def test_results_reach_their_own_awaiter(subject, osd):
         osd.resume()
     assert sorted(got) == list(range(1, 64, 2))
     assert all(data == bytes([number + 1]) * 512 for number, data in got.items())
-    await subject.image.write(b"a" * (1 << 20), 0)
+    await image.write(b"a" * (1 << 20), 0)
 
 
 # -- asyncio's own cancellation -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "anyio_backend", [("asyncio", {}), ("asyncio", {"use_uvloop": True})], ids=["asyncio", "uvloop"]
+    "anyio_backend", [backend for backend in BACKENDS if backend.id != "trio"], indirect=True, scope="module"
 )
 async def test_a_task_is_cancelled(subject, state, kind):
     """`Task.cancel`, once and twice; no exception is left that nobody retrieved."""
@@ -291,66 +324,67 @@ async def test_a_task_is_cancelled(subject, state, kind):
     asyncio.get_running_loop().set_exception_handler(None)
 
 
-def test_the_loop_closes(osd, kind, anyio_backend):
-    """The loop ends with the operation in flight: no crash, no hang, no complaint but about what was not closed."""
-    # In a process of its own: what such a loop leaves open lives as long as the process.
+@pytest.fixture(scope="module")
+def ender(own_cluster, anyio_backend):
+    """A process in which loops end early: what they leave open lives as long as the process."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=end_the_loop, args=(theirs, osd.conffile, new_name(), kind, anyio_backend))
+    process = spawn.Process(target=end_loops, args=(theirs, own_cluster.conffile, anyio_backend))
     process.start()
     theirs.close()
     try:
-        assert ours.recv() == "ready"
-        osd.pause()
-        ours.send("paused")
-        seconds = ours.recv()
-        osd.resume()
-        ours.send("running")
-        complaints = ours.recv()
+        yield ours
+        ours.send(None)
         process.join(30)
         assert process.exitcode == 0
     finally:
         process.kill()
+
+
+def test_the_loop_closes(osd, kind, ender):
+    """The loop ends with the operation in flight: no crash, no hang, no complaint but about what was not closed."""
+    ender.send(kind)
+    assert ender.recv() == "ready"
+    osd.pause()
+    ender.send("paused")
+    seconds = ender.recv()
+    osd.resume()
+    ender.send("running")
+    assert set(ender.recv()) == {"ResourceWarning"}
     assert seconds < 3
-    assert set(complaints) == {"ResourceWarning"}, complaints
 
 
-def end_the_loop(pipe, conffile, name, kind, anyio_backend):
-    """In the other process: leave a loop with an operation in flight, and begin another."""
+def end_loops(pipe, conffile, anyio_backend):
+    """In the other process: leave a loop with an operation in flight, begin another one; again for each kind."""
     backend, options = anyio_backend
-    kept = []
+    for kind in iter(pipe.recv, None):
+        kept, name = [], new_name()
 
-    async def main():
-        cluster = await aiorbd.connect(conffile, timeout=30)
-        ioctx = await cluster.open_ioctx("rbd")
-        await ioctx.create_image(name, SIZE, order=16)
-        image = await ioctx.open_image(name)
-        await image.write(b"a" * (1 << 20), 0)
-        await image.create_snapshot("one")
-        await image.clone("one", ioctx, f"{name}-clone", clone_format=2)
-        clone = await ioctx.open_image(f"{name}-clone")
-        subject = Subject(cluster, ioctx, image, clone, await unflushed(ioctx, name))
-        kept.append(subject)
-        pipe.send("ready")
-        assert pipe.recv() == "paused"
-        _, call = KINDS[kind](subject)
-        kept.append(time.perf_counter())
-        with anyio.move_on_after(0.05):
-            await call
+        async def main(kind=kind, kept=kept, name=name):
+            cluster = await aiorbd.connect(conffile, timeout=30)
+            subject = await new_subject(cluster, await cluster.open_ioctx("rbd"), name)
+            await subject.prepare(kind)
+            kept.append(subject)
+            pipe.send("ready")
+            assert pipe.recv() == "paused"
+            _, call = KINDS[kind](subject)
+            kept.append(time.perf_counter())
+            with anyio.move_on_after(0.05):
+                await call
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        anyio.run(main, backend=backend, backend_options=options)
-        pipe.send(time.perf_counter() - kept[1])
-        assert pipe.recv() == "running"
-        time.sleep(0.1)  # completions come that no loop hears of
-        kept.clear()
-        gc.collect()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            anyio.run(main, backend=backend, backend_options=options)
+            pipe.send(time.perf_counter() - kept[1])
+            assert pipe.recv() == "running"
+            time.sleep(0.1)  # completions come that no loop hears of
+            kept.clear()
+            gc.collect()
 
-    async def again():
-        async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            async with ioctx.open_image(name, read_only=True) as image:
-                assert await image.read(4096, 4) == b"aaaa"
+        async def again(name=name):
+            async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
+                async with ioctx.open_image(name, read_only=True) as image:
+                    assert await image.read(4096, 4) == b"aaaa"
 
-    anyio.run(again, backend=backend, backend_options=options)
-    pipe.send([warning.category.__name__ for warning in caught])
+        anyio.run(again, backend=backend, backend_options=options)
+        pipe.send([warning.category.__name__ for warning in caught])

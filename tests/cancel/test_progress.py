@@ -10,7 +10,7 @@ import aiorbd
 
 pytestmark = pytest.mark.anyio
 
-OBJECTS = 256
+OBJECTS = 80
 OBJECT = 4096
 SIZE = OBJECTS * OBJECT
 
