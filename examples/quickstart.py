@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -121,24 +122,20 @@ def main() -> None:
     parser.add_argument("--tree", type=Path, help="files to make the image of; default: /usr/share")
     options = parser.parse_args()
 
-    cluster = None if options.conf else DevCluster()
     try:
-        if cluster is not None:
-            print("Starting a development cluster ...", flush=True)
-            cluster.start_blocking()
-        conffile = options.conf or cluster.conffile
-        with tempfile.TemporaryDirectory() as directory:
+        with ExitStack() as stack:
+            if not options.conf:
+                print("Starting a development cluster ...", flush=True)
+                options.conf = stack.enter_context(DevCluster()).conffile
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
             path = Path(directory, "disk.img")
             tree = options.tree or some_files()
             print(f"Making a file system of {tree} ...", flush=True)
             make_file_system(tree, path)
             for backend in ("asyncio", "trio"):
-                anyio.run(main_job, conffile, path, path.stat().st_size, backend, backend=backend)
+                anyio.run(main_job, options.conf, path, path.stat().st_size, backend, backend=backend)
     except MissingDaemonError as error:
         sys.exit(str(error))
-    finally:
-        if cluster is not None:
-            cluster.stop_blocking()
     print("Identical under asyncio and under trio.")
 
 

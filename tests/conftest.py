@@ -64,10 +64,8 @@ def name() -> str:
 @pytest.fixture(scope="session")
 def aiorbd_cluster() -> Iterator[DevCluster]:
     """The plugin's cluster, with room for what thousands of tests leave behind."""
-    cluster = DevCluster(osd_bytes=8 << 30)
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
+    with DevCluster(osd_bytes=8 << 30) as cluster:
+        yield cluster
 
 
 @pytest.fixture

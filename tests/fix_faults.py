@@ -1,8 +1,10 @@
-"""Clusters that a test may pause, and an image on one."""
+"""Clusters that a test may pause, others with what the first has not, and an image on one."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import anyio
 import pytest
 from conftest import new_name
 
@@ -10,13 +12,11 @@ import aiorbd
 from aiorbd.testing import DevCluster
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_cluster() -> Iterator[DevCluster]:
-    """A cluster of the module's own: nobody else notices when it is paused."""
-    cluster = DevCluster()
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
+    """A second cluster: the other one's clients do not notice when it is paused."""
+    with DevCluster(osd_bytes=4 << 30) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -24,6 +24,21 @@ def osd(own_cluster: DevCluster) -> Iterator[DevCluster]:
     """The same; its OSD runs again when the test is over."""
     yield own_cluster
     own_cluster.resume()
+
+
+@pytest.fixture(scope="session")
+def cephx_cluster() -> Iterator[DevCluster]:
+    """One whose clients need keys."""
+    with DevCluster(cephx=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def managed_cluster() -> Iterator[DevCluster]:
+    """One with a manager that looks at its pools every second."""
+    often = {"mgr tick period": "1", "mgr stats period": "1", "mon mgr digest period": "1"}
+    with DevCluster(mgr=True, options=often) as cluster:
+        yield cluster
 
 
 @asynccontextmanager
@@ -39,6 +54,17 @@ async def opened(osd: DevCluster, size: int = 16 << 20, **conf: str) -> AsyncIte
                 yield image
             finally:
                 osd.resume()
+
+
+async def full(cluster, pool):
+    """Wait until the monitors have noticed that a pool's quota is reached."""
+    with anyio.fail_after(60):
+        while True:
+            result = await cluster.mon_command({"prefix": "osd pool ls", "detail": "detail", "format": "json"})
+            (flags,) = [found["flags_names"] for found in json.loads(result.output) if found["pool_name"] == pool]
+            if "full_quota" in flags:
+                return
+            await anyio.sleep(0.1)
 
 
 def fail_in_lane(lane, offsets, code):

@@ -62,6 +62,8 @@ class DevCluster:
         async with DevCluster() as ceph, aiorbd.connect(ceph.conffile) as cluster:
             ...
 
+    or, where no event loop runs, as a plain one (``with DevCluster() as ceph``).
+
     Leaving the block, or the death of the process, ends the daemons and removes their directory.
     """
 
@@ -116,6 +118,15 @@ class DevCluster:
         if self._supervisor is not None:
             self._supervisor.communicate()  # the end of its input is what it waits for
             self._supervisor = self._directory = None
+
+    def __enter__(self) -> Self:
+        self.start_blocking()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop_blocking()
 
     async def start(self) -> None:
         """Start the daemons and wait until the cluster takes I/O: a few seconds."""

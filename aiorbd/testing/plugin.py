@@ -21,12 +21,8 @@ def aiorbd_cluster() -> "Iterator[DevCluster]":
     # Imported late: the plugin is loaded wherever pytest runs, and should cost nothing there.
     from aiorbd.testing.cluster import DevCluster  # noqa: PLC0415
 
-    cluster = DevCluster()
-    cluster.start_blocking()
-    try:
+    with DevCluster() as cluster:
         yield cluster
-    finally:
-        cluster.stop_blocking()
 
 
 @pytest.fixture

@@ -127,11 +127,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=HERE / "results" / "results.json")
     options = parser.parse_args()
 
-    cluster = DevCluster(options={"rbd_cache_writethrough_until_flush": "false"}, osd_bytes=16 << 30)
-    cluster.start_blocking()
     results: dict[str, Any] = {"cases": [], "transfers": {}}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with DevCluster(options={"rbd_cache_writethrough_until_flush": "false"}, osd_bytes=16 << 30) as cluster:
         fill(cluster, options.megabytes << 20)
         for case in (Case(p, b, d) for p in options.patterns for b in options.blocks for d in options.depths):
             rounds: dict[str, list[dict[str, Any]]] = {client: [] for client in case.clients(options.clients)}
@@ -149,8 +147,6 @@ def main() -> None:
         if options.transfers:
             results["transfers"] = transfers.measure(cluster, options.megabytes << 20, options.rounds)
             options.json.write_text(json.dumps(results, indent=1))
-    finally:
-        cluster.stop_blocking()
     print(f"\nwritten to {options.json}")
     if options.check:
         check(results["cases"])

@@ -66,9 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, dict[int, Any]] = {}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    cluster = DevCluster()
-    cluster.start_blocking()
-    try:
+    with DevCluster() as cluster:
         for part in options.parts:
             sizes, columns = PARTS[part]
             print(f"\n{part:>12}" + "".join(f"{column:>14}" for column in columns), flush=True)
@@ -79,8 +77,6 @@ def main() -> None:
                 show(part, size, result)
                 results.setdefault(part, {})[size] = result
                 options.json.write_text(json.dumps(results, indent=1))
-    finally:
-        cluster.stop_blocking()
     print(f"\nwritten to {options.json}")
 
 

@@ -8,7 +8,6 @@ import pytest
 from conftest import descriptors, new_name
 
 import aiorbd
-from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -145,14 +144,6 @@ async def test_concurrent_creates_in_a_new_pool(cluster):
                     tasks.start_soon(ioctx.create_image, f"image-{number}", 1 << 20)
         assert len(await ioctx.list_images()) == 6
     await cluster.delete_pool(name)
-
-
-@pytest.fixture(scope="module")
-def cephx_cluster():
-    cluster = DevCluster(cephx=True)
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
 
 
 async def test_cephx(cephx_cluster, name):

@@ -91,10 +91,8 @@ async def test_commands_with_input(cluster, aiorbd_cluster):
     assert await aiorbd_cluster.run("ceph", "config-key", "get", key) == b"in\nput"
 
 
-async def test_mgr_commands():
-    from aiorbd.testing import DevCluster
-
-    async with DevCluster(mgr=True) as ceph, aiorbd.connect(ceph.conffile) as cluster:
+async def test_mgr_commands(managed_cluster):
+    async with aiorbd.connect(managed_cluster.conffile) as cluster:
         with anyio.fail_after(60):
             result = await cluster.mgr_command({"prefix": "pg dump", "format": "json"})
         assert b"pg_map" in result.output

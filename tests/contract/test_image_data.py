@@ -139,7 +139,7 @@ async def test_thick_zeroes_beside_snapshots(image):
         async with anyio.create_task_group() as tasks:
             for _ in range(4):
                 tasks.start_soon(zero)
-            for number in range(40):
+            for number in range(25):
                 snapshot = await image.create_snapshot(f"s{number}")
                 await snapshot.remove()
             done = True

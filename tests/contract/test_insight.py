@@ -11,7 +11,6 @@ import anyio
 import pytest
 
 import aiorbd
-from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -202,42 +201,41 @@ async def test_a_timeout_that_loses_data_is_warned_of(aiorbd_cluster):
         pass
 
 
-async def test_no_key_and_no_data_reaches_a_log_or_an_error(caplog, tmp_path):
+async def test_no_key_and_no_data_reaches_a_log_or_an_error(caplog, tmp_path, cephx_cluster, name):
     """With a key in a file, in the options, and one that is wrong; and with data that is secret."""
     caplog.set_level(logging.DEBUG)
     texts = []
     secret = b"a very secret sentence "
-    async with DevCluster(cephx=True) as ceph:
-        key = (await ceph.run("ceph", "auth", "get-key", "client.admin")).decode().strip()
-        wrong = (await ceph.run("ceph-authtool", "--gen-print-key")).decode().strip()
-        keyring = tmp_path / "keyring"
-        keyring.write_text(f"[client.admin]\n\tkey = {wrong}\n")
+    key = (await cephx_cluster.run("ceph", "auth", "get-key", "client.admin")).decode().strip()
+    wrong = (await cephx_cluster.run("ceph-authtool", "--gen-print-key")).decode().strip()
+    keyring = tmp_path / "keyring"
+    keyring.write_text(f"[client.admin]\n\tkey = {wrong}\n")
 
-        async def fails(call):
-            try:
-                await call()
-            except aiorbd.RbdError as error:
-                texts.append("".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__))
-            else:
-                pytest.fail("it went well")
+    async def fails(call):
+        try:
+            await call()
+        except aiorbd.RbdError as error:
+            texts.append("".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__))
+        else:
+            pytest.fail("it went well")
 
-        await fails(lambda: aiorbd.connect(ceph.conffile, conf={"key": wrong}, timeout=5).__aenter__())
-        await fails(lambda: aiorbd.connect(ceph.conffile, conf={"keyring": str(keyring)}, timeout=5).__aenter__())
-        await fails(lambda: aiorbd.connect(ceph.conffile, conf={"key": key, "no_such": wrong}).__aenter__())
-        await fails(lambda: aiorbd.connect(ceph.conffile, conf={"ms_type": key}, timeout=5).__aenter__())
-        async with aiorbd.connect(ceph.conffile, conf={"key": key}) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            cluster.add_observer(lambda completed: texts.append(repr(completed)))
-            texts.extend((repr(cluster), repr(cluster._handle), repr(ioctx)))
-            await ioctx.create_image("image", 1 << 20)
-            async with ioctx.open_image("image") as image:
-                await image.write(secret, 0)
-                await image.read(0, len(secret))
-                await fails(lambda: image.compare_and_write(secret[::-1], secret, 0))
-                await fails(lambda: image.write(secret, 1 << 20))
-                await fails(lambda: image.write_same(secret, 0, 1))
-                await image.metadata.set("key", secret.decode())
-                await ioctx.objects.write_full("object", secret)
-            await fails(lambda: cluster.mon_command({"prefix": "nothing", "key": key}))
+    await fails(lambda: aiorbd.connect(cephx_cluster.conffile, conf={"key": wrong}, timeout=5).__aenter__())
+    await fails(lambda: aiorbd.connect(cephx_cluster.conffile, conf={"keyring": str(keyring)}, timeout=5).__aenter__())
+    await fails(lambda: aiorbd.connect(cephx_cluster.conffile, conf={"key": key, "no_such": wrong}).__aenter__())
+    await fails(lambda: aiorbd.connect(cephx_cluster.conffile, conf={"ms_type": key}, timeout=5).__aenter__())
+    async with aiorbd.connect(cephx_cluster.conffile, conf={"key": key}) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        cluster.add_observer(lambda completed: texts.append(repr(completed)))
+        texts.extend((repr(cluster), repr(cluster._handle), repr(ioctx)))
+        await ioctx.create_image(name, 1 << 20)
+        async with ioctx.open_image(name) as image:
+            await image.write(secret, 0)
+            await image.read(0, len(secret))
+            await fails(lambda: image.compare_and_write(secret[::-1], secret, 0))
+            await fails(lambda: image.write(secret, 1 << 20))
+            await fails(lambda: image.write_same(secret, 0, 1))
+            await image.metadata.set("key", secret.decode())
+            await ioctx.objects.write_full("object", secret)
+        await fails(lambda: cluster.mon_command({"prefix": "nothing", "key": key}))
     everything = "\n".join([*texts, caplog.text])
     assert len(texts) > 15
     for word in (key, wrong, secret.decode()):

@@ -67,8 +67,10 @@ async def test_large_values(image):
 
 
 async def test_many_keys(image):
-    """More than a page: they come page by page."""
-    expected = {f"key-{number:04}": f"value-{number}" * (number % 5) for number in range(300)}
+    """More than two pages: they come page by page."""
+    from aiorbd.metadata import PAGE
+
+    expected = {f"key-{number:04}": f"value-{number}" * (number % 5) for number in range(2 * PAGE + 9)}
     for key, value in expected.items():
         await image.metadata.set(key, value)
     async with measured_lag() as lag:

@@ -176,10 +176,8 @@ async def test_everything_at_once():
 
 @pytest.fixture(scope="module")
 def ceph():
-    cluster = DevCluster(objectstore="bluestore", osd_bytes=2 << 30)
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
+    with DevCluster(objectstore="bluestore", osd_bytes=2 << 30) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -240,19 +238,22 @@ async def test_a_client_that_is_cut_off(ceph):
     assert caught.value.errno == 108
 
 
-async def test_a_quota():
+async def test_a_quota(managed_cluster):
     """A full pool makes writers wait: bounded by the caller's timeout, over when the quota is lifted."""
     name = new_name()
-    async with DevCluster(mgr=True) as ceph, aiorbd.connect(ceph.conffile) as cluster:
+    async with aiorbd.connect(managed_cluster.conffile) as cluster:
         async with cluster.open_ioctx("rbd") as ioctx:
             await ioctx.create_image(name, 64 << 20)
             async with ioctx.open_image(name) as image:
-                await ceph.set_quota("rbd", 1 << 20)
+                await managed_cluster.set_quota("rbd", 1 << 20)
                 await image.write(b"x" * (8 << 20), 0)
                 await image.flush()
                 with anyio.fail_after(40):
-                    while "full_quota" not in (await ceph.run("ceph", "osd", "pool", "ls", "detail")).decode():
-                        await anyio.sleep(0.2)
+                    while (
+                        b"full_quota"
+                        not in (await cluster.mon_command({"prefix": "osd pool ls", "detail": "detail"})).output
+                    ):
+                        await anyio.sleep(0.1)
 
                 async def write_and_flush():
                     await image.write(b"y" * (1 << 20), 32 << 20)
@@ -265,7 +266,7 @@ async def test_a_quota():
                     pass
                 else:
                     pytest.fail("the quota did not hold")
-                await ceph.set_quota("rbd", 0)
+                await managed_cluster.set_quota("rbd", 0)
                 with anyio.fail_after(30):
                     await image.drain()
                     await write_and_flush()

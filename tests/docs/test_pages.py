@@ -56,10 +56,8 @@ class Page:
 @pytest.fixture(scope="module")
 def ceph():
     """A cluster whose pool `rbd` is the pages' own."""
-    cluster = DevCluster()
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
+    with DevCluster() as cluster:
+        yield cluster
 
 
 async def open_image(stack, conffile):

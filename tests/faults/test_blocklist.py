@@ -28,13 +28,20 @@ async def subject(osd):
     await cluster.close(timeout=10)
 
 
+async def newest_map(cluster):
+    status = await cluster.osd_command(0, {"prefix": "status", "format": "json"})
+    return int(json.loads(status.output)["newest_map"])  # from 20.2 on a string
+
+
 async def cut_off(osd, image):
     (watcher,) = [watcher async for watcher in image.watchers()]
-    await osd.blocklist(watcher.address)
-    epoch = json.loads(await osd.run("ceph", "osd", "dump", "-f", "json"))["epoch"]
-    with anyio.fail_after(10):  # until then the OSD answers
-        while int(json.loads(await osd.run("ceph", "tell", "osd.0", "status"))["newest_map"]) < epoch:  # 20.2: a string
-            await anyio.sleep(0.05)
+    async with aiorbd.connect(osd.conffile, timeout=30) as other:
+        await other.mon_command({"prefix": "osd blocklist", "blocklistop": "add", "addr": watcher.address})
+        dump = await other.mon_command({"prefix": "osd dump", "format": "json"})
+        epoch = json.loads(dump.output)["epoch"]
+        with anyio.fail_after(10):  # until then the OSD answers
+            while await newest_map(other) < epoch:
+                await anyio.sleep(0.02)
 
 
 FIRST = {

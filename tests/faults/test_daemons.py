@@ -18,6 +18,13 @@ from aiorbd.testing import DevCluster
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(scope="module")
+def own_cluster():
+    """One that holds little: an OSD that is restarted writes all of it down."""
+    with DevCluster() as cluster:
+        yield cluster
+
+
 @pytest.mark.slow
 async def test_an_osd_that_stands_still_for_half_a_minute(osd):
     """256 operations in flight: the loop lives, every timeout is kept, all of them end, and nothing is left."""

@@ -10,7 +10,6 @@ import pytest
 from conftest import new_name
 
 import aiorbd
-from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -146,7 +145,7 @@ async def main():
     async with aiorbd.connect(sys.argv[1]) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(sys.argv[2]) as watched, ioctx.open_image(sys.argv[3]) as locked:
             await watched.read(0, 1)
-            await locked.write(b"x", 0)
+            await cephx_cluster.write(b"x", 0)
             print("open", flush=True)
             await anyio.sleep(60)
 anyio.run(main)
@@ -199,14 +198,6 @@ async def test_a_pool_is_deleted_under_open_handles(aiorbd_cluster):
             await ioctx.list_images()
 
 
-@pytest.fixture(scope="module")
-def locked():
-    cluster = DevCluster(cephx=True)
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
-
-
 async def make_client(ceph, name, **caps):
     pairs = [part for daemon, cap in caps.items() for part in (daemon, cap)]
     keyring = ceph.directory / f"{name}.keyring"
@@ -214,14 +205,16 @@ async def make_client(ceph, name, **caps):
     return {"client_id": name, "conf": {"keyring": str(keyring)}, "timeout": 30}
 
 
-async def test_a_key_that_may_only_read(locked):
+async def test_a_key_that_may_only_read(cephx_cluster):
     name = new_name()
-    async with aiorbd.connect(locked.conffile) as admin, admin.open_ioctx("rbd") as ioctx:
+    async with aiorbd.connect(cephx_cluster.conffile) as admin, admin.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
         async with ioctx.open_image(name) as image:
             await image.write(b"readable", 0)
-    reader = await make_client(locked, new_name("reader"), mon="profile rbd", osd="profile rbd-read-only pool=rbd")
-    async with aiorbd.connect(locked.conffile, **reader) as cluster, cluster.open_ioctx("rbd") as ioctx:
+    reader = await make_client(
+        cephx_cluster, new_name("reader"), mon="profile rbd", osd="profile rbd-read-only pool=rbd"
+    )
+    async with aiorbd.connect(cephx_cluster.conffile, **reader) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(name, read_only=True) as image:
             assert await image.read(0, 8) == b"readable"
         with anyio.fail_after(20):
@@ -233,9 +226,9 @@ async def test_a_key_that_may_only_read(locked):
                 await ioctx.remove_image(name)
 
 
-async def test_a_key_for_another_pool(locked):
-    stranger = await make_client(locked, new_name("stranger"), mon="allow r", osd="allow rwx pool=other")
-    async with aiorbd.connect(locked.conffile, **stranger) as cluster, cluster.open_ioctx("rbd") as ioctx:
+async def test_a_key_for_another_pool(cephx_cluster):
+    stranger = await make_client(cephx_cluster, new_name("stranger"), mon="allow r", osd="allow rwx pool=other")
+    async with aiorbd.connect(cephx_cluster.conffile, **stranger) as cluster, cluster.open_ioctx("rbd") as ioctx:
         with anyio.fail_after(20):
             with pytest.raises(aiorbd.PermissionError):
                 await ioctx.list_images()

@@ -3,51 +3,39 @@
 import anyio
 import pytest
 from conftest import new_name
+from fix_faults import full
 
 import aiorbd
-from aiorbd.testing import DevCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 QUOTA = 4 << 20
 
 
-@pytest.fixture(scope="module")
-def small():
-    cluster = DevCluster(
-        mgr=True, options={"mgr tick period": "1", "mgr stats period": "1", "mon mgr digest period": "1"}
-    )
-    cluster.start_blocking()
-    yield cluster
-    cluster.stop_blocking()
-
-
 @pytest.fixture
-async def pool(small):
+async def pool(managed_cluster):
     name = new_name("pool")
-    await small.run("ceph", "osd", "pool", "create", name, "8")
-    await small.run("rbd", "pool", "init", name)
+    await managed_cluster.run("ceph", "osd", "pool", "create", name, "8")
+    await managed_cluster.run("rbd", "pool", "init", name)
     yield name
-    await small.run("ceph", "osd", "pool", "rm", name, name, "--yes-i-really-really-mean-it")
+    await managed_cluster.run("ceph", "osd", "pool", "rm", name, name, "--yes-i-really-really-mean-it")
 
 
-async def fill(small, pool, image):
-    """Write until the monitors have noticed that the quota is reached."""
-    await small.set_quota(pool, QUOTA)
+async def fill(managed_cluster, cluster, pool, image):
+    """Write until the quota is reached, and the monitors have noticed."""
+    await managed_cluster.set_quota(pool, QUOTA)
     for number in range(3):
         await image.write(bytes([number + 1]) * (2 << 20), number << 21)
     await image.flush()
-    with anyio.fail_after(60):
-        while b"full" not in await small.run("ceph", "health", "detail"):
-            await anyio.sleep(0.2)
+    await full(cluster, pool)
 
 
-async def test_a_quota_with_full_try(small, pool):
+async def test_a_quota_with_full_try(managed_cluster, pool):
     """A typed error at once; reads and removals work; with more room, so do writes."""
-    async with aiorbd.connect(small.conffile) as cluster, cluster.open_ioctx(pool, full_try=True) as ioctx:
+    async with aiorbd.connect(managed_cluster.conffile) as cluster, cluster.open_ioctx(pool, full_try=True) as ioctx:
         await ioctx.create_image("image", 1 << 26)
         async with ioctx.open_image("image") as image:
-            await fill(small, pool, image)
+            await fill(managed_cluster, cluster, pool, image)
             with anyio.fail_after(20):
                 with pytest.raises((aiorbd.DiskQuotaExceeded, aiorbd.NoSpace)) as caught:
                     for number in range(16, 24):
@@ -55,7 +43,7 @@ async def test_a_quota_with_full_try(small, pool):
                         await image.flush()
             assert caught.value.operation in ("rbd_aio_write2", "rbd_aio_flush")
             assert await image.read(2 << 20, 3) == b"\2\2\2"
-            await small.set_quota(pool, 0)
+            await managed_cluster.set_quota(pool, 0)
             with anyio.fail_after(60):
                 while True:
                     try:
@@ -70,12 +58,12 @@ async def test_a_quota_with_full_try(small, pool):
             await ioctx.remove_image("image")
 
 
-async def test_a_quota_without_it(small, pool):
+async def test_a_quota_without_it(managed_cluster, pool):
     """The write waits, as long as its caller does; when there is room it is done."""
-    async with aiorbd.connect(small.conffile) as cluster, cluster.open_ioctx(pool) as ioctx:
+    async with aiorbd.connect(managed_cluster.conffile) as cluster, cluster.open_ioctx(pool) as ioctx:
         await ioctx.create_image("image", 1 << 26)
         async with ioctx.open_image("image") as image:
-            await fill(small, pool, image)
+            await fill(managed_cluster, cluster, pool, image)
             # Until this client has heard of it, writes may still pass.
             waited = False
             with anyio.fail_after(30):
@@ -86,6 +74,6 @@ async def test_a_quota_without_it(small, pool):
                     waited = scope.cancelled_caught
             assert image.in_flight >= 1
             assert await image.read(2 << 20, 3) == b"\2\2\2"
-            await small.set_quota(pool, 0)
+            await managed_cluster.set_quota(pool, 0)
             await image.drain(timeout=60)
             assert await image.read(1 << 25, 4) == b"late"

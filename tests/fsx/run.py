@@ -70,9 +70,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(1 << 30) if options.seed is None else options.seed
     counts: Counts = Counter()
     start, played = time.monotonic(), 0
-    ceph = DevCluster()
-    ceph.start_blocking()
-    try:
+    with DevCluster() as ceph:
         while time.monotonic() - start < options.hours * 3600 if options.hours else played < options.schedules:
             schedule = Schedule.make(
                 seed + played, options.operations, faults=not options.no_faults, policy=options.cache_policy
@@ -85,8 +83,6 @@ def main() -> int:
             played += 1
             if played % options.report == 0:
                 print(f"{played} schedules, {time.monotonic() - start:.0f} s", flush=True)
-    finally:
-        ceph.stop_blocking()
     print(f"{played} schedules from seed {seed}, {time.monotonic() - start:.0f} s: not a byte lost or wrong")
     print(table(counts))
     return 0

@@ -12,6 +12,7 @@ from fsx_run import Stuck
 from fsx_schedule import FAULTS, WEIGHTS, Schedule
 
 from aiorbd._image_data import ImageData
+from aiorbd.testing import DevCluster
 
 #: How often each kind must have been done in `test_some_schedules`: half of what is usual, and less of what is rare.
 FLOORS = {
@@ -20,6 +21,13 @@ FLOORS = {
     "remove_snapshot": 3, "read_snapshot": 4, "rollback": 2, "clone": 6, "flatten": 1, "reopen": 14,
     "pause": 32, "restart": 2,
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own_cluster():
+    """One that holds little: an OSD that is restarted writes all of it down."""
+    with DevCluster() as cluster:
+        yield cluster
 
 
 def played(ceph, schedule):

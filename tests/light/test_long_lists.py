@@ -19,12 +19,10 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def prepared():
     """A cluster with an image that has very many snapshots, and one that has very many extents."""
-    cluster = DevCluster()
-    cluster.start_blocking()
     names = new_name(), new_name()
 
-    async def prepare():
-        async with aiorbd.connect(cluster.conffile) as connection, connection.open_ioctx("rbd") as ioctx:
+    async def prepare(conffile):
+        async with aiorbd.connect(conffile) as connection, connection.open_ioctx("rbd") as ioctx:
             await ioctx.create_image(names[0], 0, features=Feature.LAYERING)
             await add_snapshots(ioctx, names[0], SNAPSHOTS)
             await ioctx.create_image(names[1], EXTENTS * 8192, order=12)  # every other object has data
@@ -35,9 +33,9 @@ def prepared():
                             tasks.start_soon(image.write, b"x" * 512, number * 8192)
                 await image.flush()
 
-    anyio.run(prepare)
-    yield cluster, names
-    cluster.stop_blocking()
+    with DevCluster() as cluster:
+        anyio.run(prepare, cluster.conffile)
+        yield cluster, names
 
 
 async def measured(iterate):
