@@ -42,7 +42,7 @@ class Capabilities:
         librados: librados's version.
         functions: The C functions that are there, with the Ceph release that brought each.
         missing: Those that newer releases have, with the release.
-        features: Features of images that librbd knows.
+        features: Features of images that librbd knows; all that have a name here are in 16.2, the oldest release.
     """
 
     librbd: Version

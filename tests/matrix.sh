@@ -46,6 +46,7 @@ main() {
     source .ci/setup.sh # the host's own packages
     deactivate
 
+    mkdir -p "$cache"
     work=$(mktemp -d /tmp/aiorbd-matrix.XXXXXX) # the roots share /tmp
     trap 'end_cells; rm -rf "$work"' EXIT
     trap 'exit 130' INT TERM HUP
@@ -79,9 +80,10 @@ main() {
 # Make what a cell needs and does not find. `found` is its Python; nothing when the cell cannot be made, as the table says then.
 prepare_cell() {
     local name=$1 client=$2 python=$3 daemons=$4 system missing='' code=0
+    local make=(flock "$cache/lock") # another run may be making the same
     found=$python
     for system in "$client" "$daemons"; do
-        [ "$system" = host ] || tests/matrix/make_root.sh "$system" "$cache/roots/$system" </dev/null
+        [ "$system" = host ] || "${make[@]}" tests/matrix/make_root.sh "$system" "$cache/roots/$system" </dev/null
     done
     case $client-$python in
     host-*)
@@ -89,7 +91,7 @@ prepare_cell() {
         [ -n "$found" ] || missing="no such Python here"
         ;;
     *t)
-        tests/matrix/make_free_threaded.sh "$cache/roots/$client" </dev/null || code=$?
+        "${make[@]}" tests/matrix/make_free_threaded.sh "$cache/roots/$client" </dev/null || code=$?
         [ "$code" -ne 3 ] || missing="the mirror has no source of it"
         [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
         ;;

@@ -1,0 +1,171 @@
+"""What librbd tells on its own threads, through the compiled bridge alone: progress, extents, messages."""
+
+
+def test_progress(run):
+    run(
+        """
+        report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)(
+            int(ffi.cast("uintptr_t", lib.aiorbd_progress_callback())))
+        slot = lib.aiorbd_progress_new(bridge, -9)
+        address = int(ffi.cast("uintptr_t", slot))
+        numbers = ffi.new("uint64_t[2]")
+        assert report(1, 4, address) == 0 and report(2, 4, address) == 0
+        assert drain(bridge) == [(-9, 0)]
+        lib.aiorbd_progress_read(slot, numbers)
+        assert list(numbers) == [2, 4]
+        lib.aiorbd_progress_stop(slot)
+        assert report(3, 4, address) == -errno.ECANCELED
+        lib.aiorbd_progress_release(slot)  # while its record is queued
+        assert drain(bridge) == [(-9, 0)]
+        """
+    )
+
+
+DIFF = """
+        report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)(
+            int(ffi.cast("uintptr_t", lib.aiorbd_diff_callback())))
+        diff = lib.aiorbd_diff_new(bridge, -9, 8)
+        address = int(ffi.cast("uintptr_t", diff))
+        numbers = ffi.new("uint64_t[]", 3 * 100)
+        codes = []
+
+        def take(most=100):
+            count = lib.aiorbd_diff_take(diff, numbers, most)
+            return [tuple(numbers[3 * i : 3 * i + 3]) for i in range(count)]
+
+        def walk(count):
+            for number in range(count):
+                codes.append(report(number * 10, 5, number % 2, address))
+                if codes[-1]:
+                    break
+
+        def start(count):
+            thread = threading.Thread(target=walk, args=(count,))
+            thread.start()
+            return thread
+
+        def wait_for(count):
+            while len(codes) < count:
+                time.sleep(0.001)
+            time.sleep(0.02)
+            assert len(codes) == count
+"""
+
+
+def test_extents_of_a_diff_are_bounded(run):
+    run(
+        DIFF
+        + """
+        import time
+        thread = start(30)
+        wait_for(8)  # the ring is full: the walk waits
+        assert drain(bridge) == [(-9, 0)]
+        assert take(3) == [(0, 5, 0), (10, 5, 1), (20, 5, 0)]
+        wait_for(8)  # not for each single one
+        assert take(2) == [(30, 5, 1), (40, 5, 0)]
+        wait_for(13)
+        assert drain(bridge) == [(-9, 0)]
+        seen = 5
+        while seen < 30:
+            for extent in take():
+                assert extent == (seen * 10, 5, seen % 2)
+                seen += 1
+        thread.join()
+        assert codes == [0] * 30 and take() == []
+        lib.aiorbd_diff_release(diff)
+        """
+    )
+
+
+def test_a_diff_is_stopped_while_it_waits(run):
+    run(
+        DIFF
+        + """
+        import time
+        thread = start(30)
+        wait_for(8)
+        lib.aiorbd_diff_stop(diff)
+        thread.join(10)
+        assert codes == [0] * 8 + [-errno.ECANCELED]
+        lib.aiorbd_diff_release(diff)  # with extents, and while its record is queued
+        assert drain(bridge) == [(-9, 0)]
+        """
+    )
+
+
+def test_messages(run):
+    run(
+        r"""
+        def function(name, *types):
+            return ctypes.CFUNCTYPE(None, ctypes.c_void_p, *types)(
+                int(ffi.cast("uintptr_t", getattr(lib, f"aiorbd_mailbox_{name}_callback")())))
+
+        u64 = ctypes.c_uint64
+        notify = function("notify", u64, u64, u64, ctypes.c_char_p, ctypes.c_size_t)
+        error = function("error", u64, ctypes.c_int)
+        log = function("log", *[ctypes.c_char_p] * 4, u64, u64, u64, ctypes.c_char_p, ctypes.c_char_p)
+        box = lib.aiorbd_mailbox_new(bridge, -9, 3)
+        address = int(ffi.cast("uintptr_t", box))
+        numbers, data = ffi.new("uint64_t[]", lib.AIORBD_MESSAGE_NUMBERS), ffi.new("const char **")
+
+        def take():
+            length = lib.aiorbd_mailbox_take(box, numbers, data)
+            return None if length < 0 else (list(numbers), ffi.buffer(data[0], length)[:])
+
+        assert take() is None
+        notify(address, 1, 2, 3, b"a\0b", 3)
+        notify(address, 4, 5, 6, None, 0)
+        assert drain(bridge) == [(-9, 0)]
+        assert take() == ([1, 2, 3], b"a\0b")
+        log(address, b"line", b"cluster", b"mon.a", None, 7, 8, 9, b"INF", b"text")
+        notify(address, 10, 10, 10, b"fits", 4)
+        for number in range(5):
+            notify(address, number, 0, 0, b"too many", 8)
+        assert lib.aiorbd_mailbox_lost(box) == 5
+        assert take() == ([4, 5, 6], b"")
+        assert take() == ([7, 8, 9], b"cluster\0mon.a\0\0INF\0text\0")
+        assert take() == ([10, 10, 10], b"fits")
+        assert take() is None
+        notify(address, 1, 1, 1, b"x" * (40 << 20), 40 << 20)
+        notify(address, 2, 2, 2, b"x" * (40 << 20), 40 << 20)  # more than 64 MiB
+        assert lib.aiorbd_mailbox_lost(box) == 6
+        assert take()[0] == [1, 1, 1] and take() is None
+        notify(address, 3, 3, 3, b"x" * (40 << 20), 40 << 20)
+        assert take()[0] == [3, 3, 3] and lib.aiorbd_mailbox_lost(box) == 6
+        assert lib.aiorbd_mailbox_error(box) == 0
+        drain(bridge)
+        error(address, 5, -errno.ENOTCONN)
+        assert drain(bridge) == [(-9, 0)]
+        assert lib.aiorbd_mailbox_error(box) == errno.ENOTCONN
+        notify(address, 1, 2, 3, b"left", 4)
+        lib.aiorbd_mailbox_release(box)  # with a message, and while its record is queued
+        assert drain(bridge) == [(-9, 0)]
+        """
+    )
+
+
+def test_no_wake_up_is_lost_between_threads(run):
+    run(
+        """
+        THREADS, EACH = 4, 50_000
+
+        def post(base):
+            for number in range(EACH):
+                lib.aiorbd_bridge_post(bridge, base + number, number)
+
+        threads = [threading.Thread(target=post, args=(base * EACH,)) for base in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        seen, last = 0, [-1] * THREADS
+        while seen < THREADS * EACH:
+            assert select.select([lib.aiorbd_bridge_fd(bridge)], [], [], 10)[0], f"lost after {seen}"
+            for token, value in drain(bridge, 100):
+                base, number = divmod(token, EACH)
+                assert number == value == last[base] + 1
+                last[base] = number
+                seen += 1
+        for thread in threads:
+            thread.join()
+        assert drain(bridge) == []
+        """
+    )

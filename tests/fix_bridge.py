@@ -1,0 +1,91 @@
+"""Programs that use the compiled bridge alone, against a fake librbd, which can refuse.
+
+Each has a process of its own, since the bridge binds to one librbd for good.
+"""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+FAKE = Path(__file__).parent / "bridge/fake_librbd.c"
+
+PREAMBLE = """
+    import ctypes, errno, os, select, sys, threading
+    from aiorbd import _compiled
+    ffi, lib = _compiled.ffi, _compiled.lib
+
+    path = sys.argv[1]
+    assert lib.aiorbd_load(path.encode(), path.encode()) == ffi.NULL
+    fake = ctypes.CDLL(path)
+    fake.fake_complete.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
+    pending = (ctypes.c_void_p * (1 << 16)).in_dll(fake, "fake_pending")
+
+    def setting(name):
+        return ctypes.c_int.in_dll(fake, "fake_" + name)
+
+    def readable(bridge):
+        return bool(select.select([lib.aiorbd_bridge_fd(bridge)], [], [], 0)[0])
+
+    def drain(bridge, most=64):
+        records = ffi.new("int64_t[]", 1 + 2 * most)
+        count = lib.aiorbd_bridge_drain(bridge, records, most)
+        assert count == records[0]
+        return [(records[2 * index + 1], records[2 * index + 2]) for index in range(count)]
+
+    bridge = lib.aiorbd_bridge_new()
+    image = lib.aiorbd_image_new(bridge, ffi.cast("void *", 1), -5)
+    lib.aiorbd_image_set_known(image, lib.aiorbd_image_generation(image))
+    buffer = ffi.new("char[]", 64)
+    other = ffi.new("char[]", 64)
+    mismatch = ffi.new("uint64_t *")
+    opened = ffi.new("void **")
+    vectors = ffi.new("void *[]", [buffer, other]), ffi.new("size_t[]", [3, 5]), 2
+
+    SUBMITS = {
+        "open": lambda token: lib.aiorbd_open(bridge, token, ffi.NULL, b"name", 0, ffi.NULL, 0, opened),
+        "close": lambda token: lib.aiorbd_close(image, token),
+        "flush": lambda token: lib.aiorbd_flush(image, token),
+        "read": lambda token: lib.aiorbd_read(image, token, 0, 64, buffer, 0),
+        "readv": lambda token: lib.aiorbd_readv(image, token, 0, *vectors),
+        "write": lambda token: lib.aiorbd_write(image, token, 0, 64, buffer, 0),
+        "writev": lambda token: lib.aiorbd_writev(image, token, 0, *vectors),
+        "discard": lambda token: lib.aiorbd_discard(image, token, 0, 64),
+        "write_zeroes": lambda token: lib.aiorbd_write_zeroes(image, token, 0, 64, 1, 0),
+        "write_same": lambda token: lib.aiorbd_write_same(image, token, 0, 64, buffer, 8, 0),
+        "compare_and_write": lambda token: lib.aiorbd_compare_and_write(
+            image, token, 0, 64, buffer, other, mismatch, 0),
+    }
+    RESULTS = {"read": 64, "readv": 8, "writev": 8, "write_zeroes": 1, "write_same": 8,
+               "compare_and_write": -errno.EILSEQ}
+    IO = set(SUBMITS) - {"open", "close", "flush"}
+"""
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    """The fake library, compiled."""
+    library = tmp_path_factory.mktemp("fake") / "librbd-fake.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-w", "-o", str(library), str(FAKE)], check=True)
+    return library
+
+
+@pytest.fixture
+def run(fake):
+    """A function that runs a program against the fake."""
+
+    def run(body):
+        program = textwrap.dedent(PREAMBLE) + textwrap.dedent(body) + "\nprint('passed')\n"
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", program, str(fake)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={"MALLOC_PERTURB_": "165", "PATH": "/usr/bin:/bin"},  # freed memory does not look alive
+            check=False,
+        )
+        assert done.stdout.endswith("passed\n"), done.stderr
+
+    return run
