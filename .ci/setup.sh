@@ -29,7 +29,7 @@ sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("in
             apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
     fi
 
-    venv=$root/.venv-${AIORBD_VENV:-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')}
+    venv=$root/.venv-${AIORBD_VENV:-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)')}
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
     # shellcheck disable=SC1091
     source "$venv/bin/activate"

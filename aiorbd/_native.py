@@ -6,6 +6,7 @@ package can be imported, documented and type-checked on a host without Ceph.
 """
 
 import os
+import re
 import threading
 from functools import cache
 from typing import Any, Final
@@ -58,7 +59,7 @@ class Library:
 
 def _not_found(name: str, path: str, detail: str) -> LibraryNotFoundError:
     package, variable = {"librados": "librados2", "librbd": "librbd1"}[name], f"AIORBD_{name.upper()}"
-    chosen = f"{variable}, as it was when aiorbd was imported, names the file that is loaded"
+    chosen = f"set {variable} before importing aiorbd to name another file"
     searched = f"the file {path}"
     if "/" not in path:
         directories = os.environ.get("LD_LIBRARY_PATH") or "not set"
@@ -96,5 +97,7 @@ def bridge() -> Any:
         message = _compiled.lib.aiorbd_load(_PATHS["librbd"].encode(), _PATHS["librados"].encode())
         detail = bridge_ffi.string(message).decode() if message else None
     if detail is not None:
+        for function in re.findall(r"\b(?:rbd|rados)_\w+", detail):
+            getattr(library_of(function), function)  # what a library lacks that is there says so itself
         raise _not_found("librbd", _PATHS["librbd"], detail)
     return _compiled.lib

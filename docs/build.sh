@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the site into docs/_build/html. Whatever Sphinx warns of is an error: a link or a reference that leads nowhere, too.
+# Build the site into docs/_build/html. Whatever Sphinx warns of is an error: a link that leads nowhere, too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/setup.sh docs

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Run the tests against one wheel in every cell: releases of Ceph, of Python, clients of one release against the daemons of
 # another. Needs root, for the other releases' root file systems. Those, and an interpreter without the GIL, are made once and
-# kept in ~/.cache/aiorbd. The table comes last. Each cell takes 8 GB of memory, most of it for its OSD.
+# kept in ~/.cache/aiorbd. The table comes last. Each cell takes 8 GB of memory, most of it for its OSD. One that cannot be made
+# is a failure, too.
 #
 #     tests/matrix.sh [--wheels DIRECTORY] [--results DIRECTORY] [--jobs N] [CELL...] [-- PYTEST ARGUMENTS]
 set -euo pipefail
@@ -56,51 +57,47 @@ main() {
     tar -c --exclude=__pycache__ --exclude=tests/bench/results --exclude=docs/_build \
         .ci .gitignore CHANGELOG.md LICENSE README.md docs examples ffi pyproject.toml tests | tar -x -C "$work/tree"
 
-    local name client python daemons
-    while read -r name client python daemons <&3; do
-        [ -n "$name" ] || continue
+    local cell name client python daemons found cells=()
+    while read -r name client python daemons; do
         [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]] || continue
+        [ -n "$name" ] || continue
         # What happens to a cell is written down over this: one that leaves no word is no green one.
         echo '{"broken": "not begun"}' >"$work/results/$name.json"
-        prepare_cell "$name" "$client" "$python" "$daemons"
-        [ -n "$found" ] || continue
+        # All are made before the first runs: what is installed into a root would disturb what runs in it.
+        if found=$(prepare_cell "$client" "$python" "$daemons" </dev/null); then
+            cells+=("$name $client $found $daemons")
+        else
+            echo "=== $name cannot be made"
+            echo '{"broken": "cannot be made"}' >"$work/results/$name.json"
+        fi
+    done <<<"$CELLS"
+    for cell in "${cells[@]}"; do
         while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
-        echo "=== $name begins"
-        run_cell "$name" "$client" "$found" "$daemons" "${arguments[@]}" &
-    done 3<<<"$CELLS"
+        echo "=== ${cell%% *} begins"
+        # shellcheck disable=SC2086 # four words
+        run_cell $cell "${arguments[@]}" &
+    done
     wait
     if [ -n "$results" ]; then
         mkdir -p "$results"
         cp "$work"/results/* "$results"
     fi
     printf '\n'
-    /usr/bin/python3 tests/matrix/table.py "$work/results" "${wanted[@]}"
+    /usr/bin/python3 tests/matrix/table.py "$work/results"
 }
 
-# Make what a cell needs and does not find. `found` is its Python; nothing when the cell cannot be made, as the table says then.
+# Make what a cell needs and does not find, and print its Python.
 prepare_cell() {
-    local name=$1 client=$2 python=$3 daemons=$4 system missing='' code=0
+    local client=$1 python=$2 daemons=$3 system
     local make=(flock "$cache/lock") # another run may be making the same
-    found=$python
     for system in "$client" "$daemons"; do
-        [ "$system" = host ] || "${make[@]}" tests/matrix/make_root.sh "$system" "$cache/roots/$system" </dev/null
+        [ "$system" = host ] || "${make[@]}" tests/matrix/make_root.sh "$system" "$cache/roots/$system" || return
     done
     case $client-$python in
-    host-*)
-        found=$(find_python "$python")
-        [ -n "$found" ] || missing="no such Python here"
-        ;;
-    *t)
-        "${make[@]}" tests/matrix/make_free_threaded.sh "$cache/roots/$client" </dev/null || code=$?
-        [ "$code" -ne 3 ] || missing="the mirror has no source of it"
-        [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
-        ;;
+    host-*) python=$(find_python "$python") || return ;;
+    *t) "${make[@]}" tests/matrix/make_free_threaded.sh "$cache/roots/$client" || return ;;
     esac
-    if [ -n "$missing" ]; then
-        found=
-        echo "=== $name NOT RUN: $missing"
-        echo "{\"not_run\": \"$missing\"}" >"$work/results/$name.json"
-    fi
+    echo "$python"
 }
 
 # An interpreter of this host, of the system's or pyenv's: one that has what it takes to install and compile.
@@ -112,6 +109,8 @@ find_python() {
             return
         fi
     done
+    echo "no $1 here with its headers" >&2
+    return 1
 }
 
 # In a process group and a mount namespace of its own: whatever happens, they end with the cell.

@@ -134,6 +134,38 @@ def test_examples_of_a_page(ceph, path, tmp_path):
     assert len(tracer.started) == tracer.ended
 
 
+TEXTS = [
+    path
+    for pattern in ("*.md", "docs/*.md", "docs/reference/*.md", "tests/*.md", "ffi/*.md", "examples/*.md")
+    for path in ROOT.glob(pattern)
+]
+
+
+def test_names_lead_somewhere():
+    """Sphinx says nothing of those it does not find."""
+    names = [name for path in TEXTS for name in re.findall(r"\{py:obj\}`(?:[^`]*<)?([\w.]+)>?`", path.read_text())]
+    assert len(names) > 10
+    for name in names:
+        place, *attributes = name.split(".")
+        assert place == "aiorbd", name
+        found = aiorbd
+        for attribute in attributes:
+            found = getattr(found, attribute)
+
+
+def test_links_lead_somewhere():
+    """In all texts, also those that are no pages of the site, whose links Sphinx looks at."""
+    links = [
+        (path, target)
+        for path in TEXTS
+        for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+        if not target.startswith(("https://", "#"))
+    ]
+    assert len(links) > 20
+    for path, target in links:
+        assert (path.parent / target.partition("#")[0]).exists(), (path, target)
+
+
 def test_the_reference_has_every_name():
     pages = "".join(path.read_text() for path in (ROOT / "docs/reference").glob("*.md"))
     shown = re.findall(r"^\.\. (?:auto\w+|py:data):: (?:aiorbd\.)?([\w.]+)$", pages, re.MULTILINE)

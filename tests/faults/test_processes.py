@@ -1,6 +1,7 @@
 """How a process ends: each in a process of its own, measured in seconds."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,3 +176,22 @@ anyio.run(main)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     for part in (path, searched, variable, f"apt-get install {package}", f"dnf install {package}"):
         assert part in done.stdout
+
+
+def test_a_librbd_that_is_too_old(tmp_path):
+    """What it lacks is named, and the release that has it: it is there, and installing it again would not help."""
+    source, library = tmp_path / "old.c", tmp_path / "librbd-old.so"
+    source.write_text("void rbd_version(int *a, int *b, int *c) { *a = 1; *b = 12; *c = 0; }")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    program = """
+import anyio, aiorbd
+async def main():
+    try:
+        await aiorbd.connect(None)
+    except aiorbd.NotSupportedError as error:
+        print(error)
+anyio.run(main)
+"""
+    environment = os.environ | {"AIORBD_LIBRBD": str(library)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert re.match(rf"rbd_\w+ needs Ceph 16.2 or newer; {library}, version 1.12.0, lacks it", done.stdout)

@@ -13,7 +13,10 @@ packages=(
     ceph-mon ceph-osd ceph-mgr ceph-common librbd-dev librados-dev python3-rbd e2fsprogs procps
 )
 # The mirror that this host uses for its own release.
-mirror=$(apt-get indextargets --format '$(SITE)' 'Identifier: Packages' 'Component: main' | grep -m1 '/debian/*$')
+mirror=$(apt-get indextargets --format '$(SITE)' 'Identifier: Packages' 'Component: main' | grep -m1 '/debian/*$') || {
+    echo "no mirror of Debian is among this host's sources of packages" >&2
+    exit 1
+}
 command -v debootstrap >/dev/null || {
     apt-get update -q >/dev/null
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends debootstrap >/dev/null
@@ -25,7 +28,11 @@ mkdir -p "$(dirname "$root")"
 # A debootstrap that is older than the release makes it as it makes the unstable one.
 script=
 [ -e "/usr/share/debootstrap/scripts/$release" ] || script=sid
-debootstrap --variant=minbase "$release" "$root.new" "$mirror" $script >"$root.log" 2>&1 || { tail -20 "$root.log" >&2; exit 1; }
+# In a mount namespace of its own: what it mounts, and leaves mounted when it is killed, is gone with it.
+unshare --mount debootstrap --variant=minbase "$release" "$root.new" "$mirror" $script >"$root.log" 2>&1 || {
+    tail -20 "$root.log" >&2
+    exit 1
+}
 
 # Certificates that were added to this host's, so that its way to the package index works there too.
 mkdir -p "$root.new/usr/local/share/ca-certificates"

@@ -32,8 +32,13 @@ echo "installed in $(( ($(date +%s%N) - begin) / 1000000 )) ms"
 pip install -q --group test --group example
 
 release() { "$1" --version | sed 's/^ceph version \([0-9.]*\).*/\1/'; }
-cat >"$work/results/$name.json" <<END
-{"client": "$(release rbd)", "daemons": "$(release ceph-osd)", "python": "$(python -c 'import sys, sysconfig
-print(sys.version.split()[0] + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED")))')"}
-END
-python -m pytest --junitxml="$work/results/$name.xml" -p no:cacheprovider "$@"
+client=$(release rbd) daemons=$(release ceph-osd)
+version=$(python -c 'import sys, sysconfig
+print(sys.version.split()[0] + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED")))')
+echo "{\"client\": \"$client\", \"daemons\": \"$daemons\", \"python\": \"$version\"}" >"$work/results/$name.json"
+# A cell is what its name says: a moving release of Debian moves on.
+is=${client%.*}-py$(sed 's/\.[0-9]*\(t\?\)$/\1/' <<<"$version")
+[ "$client" = "$daemons" ] || is=${client%.*}-on-${daemons%.*}
+[ "$name" = "$is" ] || { echo "$name is $is: clients of $client, daemons of $daemons, Python $version" >&2; exit 1; }
+# No cell may hold up the others for ever.
+timeout --signal INT --kill-after 60 2400 python -m pytest --junitxml="$work/results/$name.xml" -p no:cacheprovider "$@"

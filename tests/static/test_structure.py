@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import aiorbd
-from aiorbd import enums
+from aiorbd import _compiled, enums
 from aiorbd._native import rados, rbd
 
 ROOT = Path(__file__).parents[2]
@@ -249,6 +249,16 @@ def test_functions_are_bound_when_they_are_called():
     for name, error in missing.items():
         assert (error.function, error.since) == (name, newer[name])
         assert f"{name} needs Ceph {newer[name]} or newer" in str(error)
+
+
+def test_the_extension_is_linked_with_no_library_of_ceph():
+    """Also where it was compiled for one Python alone."""
+    dynamic = subprocess.run(
+        ["readelf", "--dynamic", _compiled.__file__], capture_output=True, text=True, check=True
+    ).stdout
+    needed = re.findall(r"\(NEEDED\).*\[(.*?)\]", dynamic)
+    assert needed
+    assert all(name.startswith(("libc.so", "libdl.so", "libpthread.so", "ld-linux")) for name in needed), needed
 
 
 def test_the_package_imports_without_ceph():
