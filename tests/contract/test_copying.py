@@ -220,9 +220,9 @@ async def test_rebuild_object_map(image, make_image, ioctx, witness):
 
 @pytest.mark.parametrize("operation", ["flatten", "sparsify", "rollback"])
 async def test_what_progress_raises_stops_librbd(ioctx, make_image, operation):
-    name, clone = await make_image(256 * MIB, order=16), new_name()
+    name, clone = await make_image(64 * MIB, order=16), new_name()
     async with ioctx.open_image(name) as image:
-        for number in range(0, 256, 16):
+        for number in range(0, 64, 16):
             await image.write(DATA, number * MIB)
         snapshot = await image.create_snapshot("one")
         await image.clone("one", ioctx, clone, clone_format=2)
@@ -243,12 +243,10 @@ async def test_what_progress_raises_stops_librbd(ioctx, make_image, operation):
         assert image.in_flight == 0
 
 
-async def test_clones_stay_in_their_cluster(parent, ioctx, name):
-    from aiorbd.testing import DevCluster
-
-    async with DevCluster() as other, aiorbd.connect(other.conffile) as cluster, cluster.open_ioctx("rbd") as elsewhere:
+async def test_clones_stay_in_their_cluster(parent, ioctx, name, own_cluster):
+    async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as elsewhere:
         with pytest.raises(aiorbd.UsageError, match="another cluster"):
             await parent.clone("one", elsewhere, name)
         await parent.copy(elsewhere, name)
-        copied = await other.run("rbd", "export", "--no-progress", name, "-")
+        copied = await own_cluster.run("rbd", "export", "--no-progress", name, "-")
         assert copied[:MIB] == DATA

@@ -19,8 +19,9 @@ async def test_create_and_list(ioctx, name, witness):
     assert spec.id == (await witness.info(name))["id"]
 
 
-async def test_more_images_than_the_first_buffer_holds(aiorbd_ioctx):
-    names = {f"image-{number:04}" for number in range(260)}
+async def test_more_images_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch):
+    monkeypatch.setattr("aiorbd._handle.PAGE", 16)
+    names = {f"image-{number:04}" for number in range(40)}
     for name in names:
         await aiorbd_ioctx.create_image(name, 0, order=12, features=0)
     assert set(await aiorbd_ioctx.list_images()) == names

@@ -172,15 +172,15 @@ async def test_a_monitor_that_is_lost(osd):
         assert "rbd" in await cluster.list_pools()
 
 
-async def test_a_monitor_that_is_restarted():
-    async with DevCluster() as ceph:
-        async with aiorbd.connect(ceph.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            await ioctx.create_image("image", 1 << 20)
-            async with ioctx.open_image("image") as image:
-                await ceph.kill("mon.a")
-                await image.write(b"kept", 0)
-                await image.flush()
-                await ceph.restart("mon.a")
-                with anyio.fail_after(60):
-                    await cluster.mon_command({"prefix": "status"})
-                assert await image.read(0, 4) == b"kept"
+async def test_a_monitor_that_is_restarted(osd):
+    name = new_name()
+    async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, 1 << 20)
+        async with ioctx.open_image(name) as image:
+            await osd.kill("mon.a")
+            await image.write(b"kept", 0)
+            await image.flush()
+            await osd.restart("mon.a")
+            with anyio.fail_after(60):
+                await cluster.mon_command({"prefix": "status"})
+            assert await image.read(0, 4) == b"kept"
