@@ -6,6 +6,7 @@ import random
 
 import anyio
 import pytest
+from conftest import new_name
 from fix_faults import fail_in_lane, opened
 
 import aiorbd
@@ -16,15 +17,36 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 
 
-@pytest.fixture
-async def full(image):
-    """An image whose every 4 KiB say where they are, but for a hole; and what is in it."""
-    content = bytearray(b"".join(number.to_bytes(4, "big") * 1024 for number in range(4096)))
-    content[8 * MIB : 12 * MIB] = bytes(4 * MIB)
+#: Every 4 KiB say where they are, but for a hole.
+CONTENT = b"".join(number.to_bytes(4, "big") * 1024 * (not 2048 <= number < 3072) for number in range(4096))
+CONTENT = CONTENT[: 8 * MIB] + bytes(4 * MIB) + CONTENT[8 * MIB :]
+
+
+async def fill(image):
     for offset in (0, 4 * MIB, 12 * MIB):
-        await image.write(content[offset : offset + 4 * MIB], offset)
+        await image.write(CONTENT[offset : offset + 4 * MIB], offset)
     await image.flush()
-    return image, bytes(content)
+
+
+@pytest.fixture(scope="module")
+def name_of_full(aiorbd_cluster):
+    name = new_name("full")
+
+    async def make():
+        async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image(name, 16 * MIB)
+            async with ioctx.open_image(name) as image:
+                await fill(image)
+
+    anyio.run(make)
+    return name
+
+
+@pytest.fixture
+async def full(ioctx, name_of_full):
+    """An image with content, which stays as it is; and what is in it."""
+    async with ioctx.open_image(name_of_full) as image:
+        yield image, CONTENT
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -71,9 +93,9 @@ async def test_an_async_iterable(full):
     assert b"".join([chunk.data async for chunk in stream]) == content[: 200 * 4096]
 
 
-async def test_what_a_diff_says(full):
+async def test_what_a_diff_says(image):
     """Holes come as chunks without data."""
-    image, _ = full
+    await fill(image)
     await image.create_snapshot("one")
     await image.write(b"x" * 4096, 1 * MIB)
     await image.discard(12 * MIB, 4 * MIB)
@@ -234,15 +256,15 @@ async def test_the_image_is_closed_meanwhile(ioctx, make_image):
             pass
 
 
-async def test_the_image_changes_meanwhile(full, witness):
+async def test_the_image_changes_meanwhile(image, witness):
     """Reads that wait in the row when the header changes are submitted once the size is known again."""
-    image, content = full
+    await fill(image)
     chunks = []
     async for chunk in image.read_extents(chunk_size=4096, depth=4):
         chunks.append(chunk)
         if len(chunks) % 500 == 0:
             image._handle.lib.aiorbd_image_changed(image._handle.native)
-    assert b"".join(chunk.data for chunk in chunks) == content
+    assert b"".join(chunk.data for chunk in chunks) == CONTENT
     with pytest.raises((aiorbd.PastEndOfImage, aiorbd.IncompleteReadError)):
         async for chunk in image.read_extents(chunk_size=4096, depth=4):
             if chunk.offset == MIB:

@@ -40,6 +40,7 @@ async def sparse(ioctx, name):
                 await writer.write(os.urandom(20_000), offset)
             await writer.write(bytes(8 * MIB), 20 * MIB)
         yield image
+        await image.resize(0)  # it takes much of the OSD's memory
 
 
 async def exported(cluster, spec):
