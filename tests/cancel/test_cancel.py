@@ -148,8 +148,8 @@ async def test_many_reads_under_a_timeout(osd, image):
             for number in range(64):
                 tasks.start_soon(read, number)
     assert len(timed_out) == 64
-    assert time.perf_counter() - start < 1.2
-    assert lag.worst < 0.05
+    assert time.perf_counter() - start < 1.5
+    assert lag.worst < 0.1
     assert time.process_time() - cpu < 0.5
     assert image.in_flight == 64
     osd.resume()
