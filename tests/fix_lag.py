@@ -1,9 +1,12 @@
-"""How long the event loop was held up."""
+"""How long things take, and how long the event loop was held up.
+
+What the machine's cores did for others meanwhile does not count.
+"""
 
 import gc
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 
@@ -12,6 +15,17 @@ def waited_for_a_core() -> float:
     """How many seconds this thread was ready to run while the cores ran others."""
     with open("/proc/thread-self/schedstat", encoding="ascii") as file:
         return int(file.read().split()[1]) / 1e9
+
+
+@contextmanager
+def took(less_than: float, *, at_least: float = 0, cpu: float = float("inf")) -> Iterator[None]:
+    """See to it that the block takes so many seconds, and less than so many of all threads' CPU."""
+    start, waited, burnt = time.perf_counter(), waited_for_a_core(), time.process_time()
+    yield
+    seconds = time.perf_counter() - start
+    assert seconds >= at_least
+    assert seconds - (waited_for_a_core() - waited) < less_than
+    assert time.process_time() - burnt < cpu
 
 
 class Lag:

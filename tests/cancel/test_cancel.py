@@ -8,7 +8,7 @@ import anyio
 import pytest
 from conftest import new_name
 from fix_faults import opened
-from fix_lag import measured_lag
+from fix_lag import measured_lag, took
 
 import aiorbd
 
@@ -40,12 +40,8 @@ OPERATIONS = {
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_a_deadline(osd, image, operation):
     osd.pause()
-    start, cpu = time.perf_counter(), time.process_time()
-    with pytest.raises(TimeoutError):
-        with anyio.fail_after(0.3):
-            await operation(image)
-    assert 0.29 < time.perf_counter() - start < 0.5
-    assert time.process_time() - cpu < 0.15
+    with took(0.5, at_least=0.29, cpu=0.15), pytest.raises(TimeoutError), anyio.fail_after(0.3):
+        await operation(image)
     assert image.in_flight >= 1
     with pytest.raises(TimeoutError, match="still in flight"):
         await image.drain(timeout=0.05)
@@ -133,7 +129,6 @@ async def test_what_was_abandoned_is_freed(osd, image):
 async def test_many_reads_under_a_timeout(osd, image):
     """64 reads, one second, a dead cluster: all return, the loop lives."""
     osd.pause()
-    start, cpu = time.perf_counter(), time.process_time()
     timed_out = []
 
     async def read(number):
@@ -143,14 +138,12 @@ async def test_many_reads_under_a_timeout(osd, image):
         except TimeoutError:
             timed_out.append(number)
 
-    async with measured_lag() as lag:
-        async with anyio.create_task_group() as tasks:
+    with took(1.5, at_least=0.99, cpu=0.5):
+        async with measured_lag() as lag, anyio.create_task_group() as tasks:
             for number in range(64):
                 tasks.start_soon(read, number)
     assert len(timed_out) == 64
-    assert time.perf_counter() - start < 1.5
     assert lag.worst < 0.1
-    assert time.process_time() - cpu < 0.5
     assert image.in_flight == 64
     osd.resume()
     await image.drain(timeout=20)
@@ -182,10 +175,8 @@ async def test_opens_cancelled_at_every_moment(image, own_cluster):
 
 
 async def test_a_cancelled_connect_returns_at_once():
-    start = time.perf_counter()
-    with anyio.move_on_after(0.2):
+    with took(0.5), anyio.move_on_after(0.2):
         await aiorbd.connect(None, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=3)
-    assert time.perf_counter() - start < 0.5
 
 
 async def test_close_is_bounded(osd, own_cluster):
@@ -199,13 +190,12 @@ async def test_close_is_bounded(osd, own_cluster):
     osd.pause()
     with anyio.move_on_after(0.1):
         await image.read(0, 4096)
-    start = time.perf_counter()
-    with pytest.raises(aiorbd.CloseTimeout, match=r"not closed after 0\.5 s: 1 operations in flight") as caught:
-        await image.close(timeout=0.5)
+    with took(0.8, at_least=0.5):
+        with pytest.raises(aiorbd.CloseTimeout, match=r"not closed after 0\.5 s: 1 operations in flight") as caught:
+            await image.close(timeout=0.5)
     assert name in str(caught.value)
     with pytest.raises(aiorbd.ClosedError, match="is closing"):
         await image.read(0, 1)
-    assert 0.5 <= time.perf_counter() - start < 0.8
     with pytest.raises(aiorbd.CloseTimeout, match="1 handles still open"):
         await cluster.close(timeout=0.2)
     osd.resume()

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from conftest import descriptors, new_name, threads
 from fix_faults import opened
-from fix_lag import measured_lag
+from fix_lag import measured_lag, took
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -153,19 +153,15 @@ async def test_a_monitor_that_is_lost(osd):
             await image.write(b"without a monitor", 0)
             await image.flush()
             assert await image.read(0, 7) == b"without"
-            start = time.perf_counter()
-            with pytest.raises(aiorbd.Timeout, match="did not answer"):
+            with took(1), pytest.raises(aiorbd.Timeout, match="did not answer"):
                 await aiorbd.connect(osd.conffile, timeout=0.5)
-            assert time.perf_counter() - start < 1
         finally:
             osd.resume("mon.a")
     async with aiorbd.connect(osd.conffile, timeout=30) as cluster:
         osd.pause("mon.a")
         try:
-            start = time.perf_counter()
-            with pytest.raises(TimeoutError), anyio.fail_after(0.3):
+            with took(0.5), pytest.raises(TimeoutError), anyio.fail_after(0.3):
                 await cluster.mon_command({"prefix": "status"})
-            assert time.perf_counter() - start < 0.5
         finally:
             osd.resume("mon.a")
         await cluster.drain(timeout=30)
