@@ -12,15 +12,15 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/aiorbd
 
 # Name, whose client, which Python, whose daemons. "host" is this machine's own system. Those that take longest come first.
 CELLS='
+20.2-py3.14t  forky   python3.14t  forky
+18.2-py3.13t  trixie  python3.13t  trixie
+20.2-on-16.2  forky   python3      host
 20.2-py3.14   forky   python3      forky
 18.2-py3.13   trixie  python3      trixie
 16.2-py3.13   host    python3.13   host
 16.2-py3.12   host    python3.12   host
-20.2-on-16.2  forky   python3      host
-18.2-py3.13t  trixie  python3.13t  trixie
-20.2-py3.14t  forky   python3.14t  forky
-16.2-py3.11   host    python3.11   host
 16.2-on-20.2  host    python3.11   forky
+16.2-py3.11   host    python3.11   host
 '
 
 main() {
