@@ -3,10 +3,16 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import textwrap
 
 import pytest
 from conftest import new_name
+
+pytestmark = pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    reason="a Python without the GIL has an allocator of its own, into which the sanitizer does not see",
+)
 
 PROGRAM = """
     import gc, os, sys, time
