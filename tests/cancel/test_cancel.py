@@ -85,10 +85,10 @@ async def test_crossing_completion(image):
 
     for number in range(16):
         await image.write(bytes([number]) * 512, number * 512)
-    for _ in range(20):
+    for turn in range(20):
         async with anyio.create_task_group() as tasks:
             for number in range(16):
-                tasks.start_soon(read, number * 512, number * 0.0001)
+                tasks.start_soon(read, number * 512, number * turn * 0.0001)
     await image.drain(timeout=10)
     assert results
     assert all(data == bytes([offset // 512]) * 512 for offset, data in results)

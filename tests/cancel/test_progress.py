@@ -10,7 +10,7 @@ import aiorbd
 
 pytestmark = pytest.mark.anyio
 
-OBJECTS = 80
+OBJECTS = 256
 OBJECT = 4096
 SIZE = OBJECTS * OBJECT
 
@@ -41,8 +41,7 @@ async def trash_removal(s):
 
 async def rollback(s):
     snapshot = await s.image.create_snapshot("before")
-    for number in range(OBJECTS):
-        await s.image.write(b"later", number * OBJECT)
+    await s.image.write(b"later" + bytes(SIZE - 5), 0)
     return lambda progress: snapshot.rollback(progress=progress)
 
 
@@ -89,9 +88,7 @@ async def cluster(aiorbd_cluster):
 @pytest.fixture
 async def subject(ioctx, make_image):
     image = await ioctx.open_image(await make_image(SIZE, order=12))
-    async with anyio.create_task_group() as tasks:
-        for number in range(OBJECTS):
-            tasks.start_soon(image.write, bytes([1 + number % 255]) * OBJECT, number * OBJECT)
+    await image.write(b"".join(bytes([1 + number % 255]) * OBJECT for number in range(OBJECTS)), 0)
     await image.flush()
     subject = Subject(ioctx, image)
     yield subject

@@ -204,10 +204,12 @@ async def test_drain_waits_for_what_was_there(image):
         for number in range(16):
             tasks.start_soon(traffic, number)
         await anyio.sleep(0.05)
+        busy = 0
         for _ in range(20):
-            assert image.in_flight
+            busy += image.in_flight > 0
             await image.drain(timeout=10)
         done = True
+    assert busy
 
 
 async def test_forgotten_objects_are_told_of(aiorbd_cluster, make_image):
