@@ -10,21 +10,23 @@ start=$PWD
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/aiorbd
 
-# Name, whose client, which Python, whose daemons. "host" is this machine's own system. Those that take longest come first.
+# Name, whose client, which Python, whose daemons, which tests. "host" is this machine's own system. Those that take longest
+# come first.
 CELLS='
-20.2-py3.14t  forky   python3.14t  forky
-18.2-py3.13t  trixie  python3.13t  trixie
-20.2-on-16.2  forky   python3      host
-20.2-py3.14   forky   python3      forky
-18.2-py3.13   trixie  python3      trixie
-16.2-py3.13   host    python3.13   host
-16.2-py3.12   host    python3.12   host
-16.2-on-20.2  host    python3.11   forky
-16.2-py3.11   host    python3.11   host
+20.2-on-16.2  forky   python3      host    quick
+20.2-py3.14   forky   python3      forky   quick
+18.2-py3.13   trixie  python3      trixie  quick
+16.2-py3.13   host    python3.13   host    quick
+16.2-py3.12   host    python3.12   host    quick
+16.2-on-20.2  host    python3.11   forky   quick
+16.2-py3.11   host    python3.11   host    quick
+20.2-py3.14t  forky   python3.14t  forky   threads
+18.2-py3.13t  trixie  python3.13t  trixie  threads
 '
 
+
 main() {
-    local wheels='' results='' jobs=2 wanted=() arguments=(-m 'not slow')
+    local wheels='' results='' jobs=2 wanted=() arguments=()
     while [ $# -gt 0 ]; do
         case $1 in
         --wheels) wheels=$(cd "$start" && realpath "$2"); shift ;;
@@ -57,15 +59,15 @@ main() {
     tar -c --exclude=__pycache__ --exclude=tests/bench/results --exclude=docs/_build \
         .ci .gitignore CHANGELOG.md LICENSE README.md docs examples ffi pyproject.toml tests | tar -x -C "$work/tree"
 
-    local cell name client python daemons found cells=()
-    while read -r name client python daemons; do
+    local cell name client python daemons tests found chosen cells=()
+    while read -r name client python daemons tests; do
         [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]] || continue
         [ -n "$name" ] || continue
         # What happens to a cell is written down over this: one that leaves no word is no green one.
         echo '{"broken": "not begun"}' >"$work/results/$name.json"
         # All are made before the first runs: what is installed into a root would disturb what runs in it.
         if found=$(prepare_cell "$client" "$python" "$daemons" </dev/null); then
-            cells+=("$name $client $found $daemons")
+            cells+=("$name $client $found $daemons $tests")
         else
             echo "=== $name cannot be made"
             echo '{"broken": "cannot be made"}' >"$work/results/$name.json"
@@ -73,9 +75,10 @@ main() {
     done <<<"$CELLS"
     for cell in "${cells[@]}"; do
         while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
-        echo "=== ${cell%% *} begins"
-        # shellcheck disable=SC2086 # four words
-        run_cell $cell "${arguments[@]}" &
+        read -r name client found daemons tests <<<"$cell"
+        echo "=== $name begins"
+        if [ ${#arguments[@]} -gt 0 ]; then chosen=("${arguments[@]}"); else choose "$tests"; fi
+        run_cell "$name" "$client" "$found" "$daemons" "${chosen[@]}" &
     done
     wait
     if [ -n "$results" ]; then
@@ -84,6 +87,14 @@ main() {
     fi
     printf '\n'
     /usr/bin/python3 tests/matrix/table.py "$work/results"
+}
+
+# Which tests, in pytest's words. Without the GIL it is threads that matter.
+choose() {
+    case $1 in
+    quick) chosen=(-m 'not slow') ;;
+    threads) chosen=(-m 'not slow' tests/bridge tests/cancel tests/static tests/contract/test_{file,loops_in_threads,streams}.py) ;;
+    esac
 }
 
 # Make what a cell needs and does not find, and print its Python.

@@ -118,12 +118,13 @@ def test_examples_of_a_page(ceph, path, tmp_path):
     names |= {"tracer": tracer, "serve": serve}
     with start_blocking_portal("asyncio") as portal, chdir(tmp_path):
         names |= portal.call(open_image, stack, ceph.conffile)
+        ioctx = names["ioctx"]
         page = Page(ceph.conffile, portal, names)
         try:
             for example in Sybil([CodeBlockParser("python", page.evaluate)]).parse(path):
                 example.evaluate()
             for test in [function for name, function in names.items() if name.startswith("test_")]:
-                portal.call(test, names["ioctx"])  # what a reader's pytest would give it
+                portal.call(test, ioctx)  # what a reader's pytest would give it
             if "tracer." in path.read_text():
                 portal.call(names["cluster"].list_pools)
                 assert tracer.started
