@@ -1,6 +1,7 @@
 # Sourced by the commands of this repository: installs what is missing and activates a virtual
 # environment with the library in it. Usage: source .ci/setup.sh GROUP... (dependency groups of
 # pyproject.toml). PYTHON chooses the interpreter, each version gets an environment of its own; AIORBD_VENV names another one.
+# With --packages alone: only what Debian has.
 
 aiorbd_setup() {
     local root python venv package missing=()
@@ -29,6 +30,7 @@ sys.exit(sys.version_info < (3, 11) or not os.path.exists(sysconfig.get_path("in
             apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
     fi
 
+    [ "${1:-}" != --packages ] || return 0
     venv=$root/.venv-${AIORBD_VENV:-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2] + sys.abiflags)')}
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
     # shellcheck disable=SC1091

@@ -45,9 +45,7 @@ main() {
         .ci/wheel >&2
         wheels=dist
     fi
-    set --
-    source .ci/setup.sh # the host's own packages
-    deactivate
+    source .ci/setup.sh --packages
 
     mkdir -p "$cache"
     work=$(mktemp -d /tmp/aiorbd-matrix.XXXXXX) # the roots share /tmp
