@@ -40,5 +40,5 @@ echo "{\"client\": \"$client\", \"daemons\": \"$daemons\", \"python\": \"$versio
 is=${client%.*}-py$(sed 's/\.[0-9]*\(t\?\)$/\1/' <<<"$version")
 [ "$client" = "$daemons" ] || is=${client%.*}-on-${daemons%.*}
 [ "$name" = "$is" ] || { echo "$name is $is: clients of $client, daemons of $daemons, Python $version" >&2; exit 1; }
-# No cell may hold up the others for ever.
-timeout --signal INT --kill-after 60 2400 python -m pytest --junitxml="$work/results/$name.xml" -p no:cacheprovider "$@"
+# No cell may hold up the others for ever. In the foreground: it stays in the group of processes that ends with the cell.
+timeout --foreground --signal INT --kill-after 60 2400 python -m pytest --junitxml="$work/results/$name.xml" -p no:cacheprovider "$@"
