@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run the tests against one wheel in every cell: releases of Ceph, of Python, clients of one release against the daemons of
 # another. Needs root, for the other releases' root file systems. Those, and an interpreter without the GIL, are made once and
-# kept in ~/.cache/aiorbd. The table comes last. Each cell takes 8 GB of memory, most of it for its OSD. One that cannot be made
+# kept in ~/.cache/aiorbd. The table comes last. Each cell takes 6 GB of memory, most of it for its OSD. One that cannot be made
 # is a failure, too.
 #
 #     tests/matrix.sh [--wheels DIRECTORY] [--results DIRECTORY] [--jobs N] [CELL...] [-- PYTEST ARGUMENTS]
