@@ -5,6 +5,7 @@
 # is a failure, too.
 #
 #     tests/matrix.sh [--wheels DIRECTORY] [--results DIRECTORY] [--jobs N] [CELL...] [-- PYTEST ARGUMENTS]
+#     tests/matrix.sh --prepare [CELL...]    # only make what is kept
 set -euo pipefail
 start=$PWD
 cd "$(dirname "$0")/.."
@@ -26,9 +27,10 @@ CELLS='
 
 
 main() {
-    local wheels='' results='' jobs=2 wanted=() arguments=()
+    local prepare='' wheels='' results='' jobs=2 wanted=() arguments=()
     while [ $# -gt 0 ]; do
         case $1 in
+        --prepare) prepare=yes ;;
         --wheels) wheels=$(cd "$start" && realpath "$2"); shift ;;
         --results) results=$(cd "$start" && realpath -m "$2"); shift ;;
         --jobs) jobs=$(( $2 > 0 ? $2 : 1 )); shift ;;
@@ -41,13 +43,15 @@ main() {
         shift
     done
     [ "$(id -u)" -eq 0 ] || { echo "tests/matrix.sh makes root file systems: run it as root" >&2; exit 1; }
-    if [ -z "$wheels" ]; then
+    if [ -z "$wheels$prepare" ]; then
         .ci/wheel >&2
         wheels=dist
     fi
     source .ci/setup.sh --packages
 
     mkdir -p "$cache"
+    prepare_cells
+    [ -z "$prepare" ] || exit $((${#broken[@]} > 0))
     work=$(mktemp -d /tmp/aiorbd-matrix.XXXXXX) # the roots share /tmp
     trap 'end_cells; rm -rf "$work"' EXIT
     trap 'exit 130' INT TERM HUP
@@ -57,20 +61,10 @@ main() {
     tar -c --exclude=__pycache__ --exclude=tests/bench/results --exclude=docs/_build \
         .ci .gitignore CHANGELOG.md LICENSE README.md docs examples ffi pyproject.toml tests | tar -x -C "$work/tree"
 
-    local cell name client python daemons tests found chosen cells=()
-    while read -r name client python daemons tests; do
-        [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]] || continue
-        [ -n "$name" ] || continue
-        # What happens to a cell is written down over this: one that leaves no word is no green one.
-        echo '{"broken": "not begun"}' >"$work/results/$name.json"
-        # All are made before the first runs: what is installed into a root would disturb what runs in it.
-        if found=$(prepare_cell "$client" "$python" "$daemons" </dev/null); then
-            cells+=("$name $client $found $daemons $tests")
-        else
-            echo "=== $name cannot be made"
-            echo '{"broken": "cannot be made"}' >"$work/results/$name.json"
-        fi
-    done <<<"$CELLS"
+    local cell name client found daemons tests chosen
+    # What happens to a cell is written down over this: one that leaves no word is no green one.
+    for cell in "${cells[@]}"; do echo '{"broken": "not begun"}' >"$work/results/${cell%% *}.json"; done
+    for name in "${broken[@]}"; do echo '{"broken": "cannot be made"}' >"$work/results/$name.json"; done
     for cell in "${cells[@]}"; do
         while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
         read -r name client found daemons tests <<<"$cell"
@@ -91,8 +85,25 @@ main() {
 choose() {
     case $1 in
     quick) chosen=(-m 'not slow') ;;
-    threads) chosen=(-m 'not slow' tests/bridge tests/cancel tests/static tests/contract/test_{file,loops_in_threads,streams}.py) ;;
+    threads) chosen=(-m 'not slow' tests/{bridge,cancel,static} tests/contract/test_{file,loops_in_threads,streams}.py) ;;
     esac
+}
+
+# Make what the wanted cells need, all before the first of them runs: what is installed into a root would disturb what runs
+# in it.
+prepare_cells() {
+    local name client python daemons tests found
+    cells=() broken=()
+    while read -r name client python daemons tests; do
+        [ -n "$name" ] || continue
+        [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]] || continue
+        if found=$(prepare_cell "$client" "$python" "$daemons" </dev/null); then
+            cells+=("$name $client $found $daemons $tests")
+        else
+            echo "=== $name cannot be made"
+            broken+=("$name")
+        fi
+    done <<<"$CELLS"
 }
 
 # Make what a cell needs and does not find, and print its Python.
