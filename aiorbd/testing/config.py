@@ -78,6 +78,9 @@ class ClusterConfig:
             # One machine, one copy, no waiting.
             "osd pool default size": "1",
             "osd pool default min size": "1",
+            # Nobody else could take over, so the right to be read runs out in weeks, not in seconds: an OSD that
+            # stood still for longer sometimes never answers again (seen with 16.2).
+            "osd pool default read lease ratio": "100000",
             "osd pool default pg num": "8",
             "osd pool default pg autoscale mode": "off",
             "osd crush chooseleaf type": "0",
