@@ -28,7 +28,7 @@ def anyio_backend():
 def alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -83,7 +83,7 @@ time.sleep(60)
     directory, *pids = owner.stdout.readline().split()
     owner.send_signal(number)
     owner.communicate()
-    gone(map(int, pids), Path(directory))
+    gone([int(pid) for pid in pids], Path(directory))
 
 
 def test_the_supervisors_death_ends_the_daemons():
