@@ -145,7 +145,7 @@ async def main():
     async with aiorbd.connect(sys.argv[1]) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(sys.argv[2]) as watched, ioctx.open_image(sys.argv[3]) as locked:
             await watched.read(0, 1)
-            await cephx_cluster.write(b"x", 0)
+            await locked.write(b"x", 0)
             print("open", flush=True)
             await anyio.sleep(60)
 anyio.run(main)
