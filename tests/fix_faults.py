@@ -56,6 +56,15 @@ async def opened(osd: DevCluster, size: int = 16 << 20, **conf: str) -> AsyncIte
                 osd.resume()
 
 
+async def make_client(ceph, name, **caps):
+    """What to connect with as a client of that name, with a key of the kind that `ceph-authtool` makes."""
+    pairs = [part for daemon, cap in caps.items() for part in (daemon, cap)]
+    keyring = str(ceph.directory / f"{name}.keyring")
+    await ceph.run("ceph-authtool", "--create-keyring", "--gen-key", keyring, "-n", f"client.{name}")
+    await ceph.run("ceph", "auth", "add", f"client.{name}", *pairs, "-i", keyring)
+    return {"client_id": name, "conf": {"keyring": keyring}, "timeout": 30}
+
+
 async def full(cluster, pool):
     """Wait until the monitors have noticed that a pool's quota is reached."""
     with anyio.fail_after(60):

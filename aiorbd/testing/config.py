@@ -85,6 +85,7 @@ class ClusterConfig:
             "osd pool default pg autoscale mode": "off",
             "osd crush chooseleaf type": "0",
             "mon allow pool size one": "true",
+            "mon auth emergency allowed ciphers": "aes,aes256k",  # or 20.2 lets in no client of an older release
             "mon allow pool delete": "true",
             "mon osd crush smoke test": "false",
             "mon data avail crit": "1",

@@ -6,6 +6,7 @@ import threading
 import anyio
 import pytest
 from conftest import descriptors, new_name
+from fix_faults import make_client
 
 import aiorbd
 
@@ -176,12 +177,8 @@ async def test_a_missing_keyring(cephx_cluster):
 
 
 async def test_capabilities_that_do_not_suffice(cephx_cluster, name):
-    await cephx_cluster.run(
-        *("ceph", "auth", "get-or-create", "client.reader", "mon", "allow r", "osd", "allow r pool=rbd"),
-        *("-o", str(cephx_cluster.directory / "reader.keyring")),
-    )
-    conf = {"keyring": str(cephx_cluster.directory / "reader.keyring")}
-    async with aiorbd.connect(cephx_cluster.conffile, client_id="reader", conf=conf, timeout=10) as cluster:
+    reader = await make_client(cephx_cluster, new_name("reader"), mon="allow r", osd="allow r pool=rbd")
+    async with aiorbd.connect(cephx_cluster.conffile, **reader) as cluster:
         with pytest.raises(aiorbd.PermissionError):
             await cluster.create_pool(name)
         async with cluster.open_ioctx("rbd") as ioctx:

@@ -8,6 +8,7 @@ from functools import partial
 import anyio
 import pytest
 from conftest import new_name
+from fix_faults import make_client
 
 import aiorbd
 
@@ -196,13 +197,6 @@ async def test_a_pool_is_deleted_under_open_handles(aiorbd_cluster):
             await image.close(timeout=10)
         async with cluster.open_ioctx("rbd") as ioctx:
             await ioctx.list_images()
-
-
-async def make_client(ceph, name, **caps):
-    pairs = [part for daemon, cap in caps.items() for part in (daemon, cap)]
-    keyring = ceph.directory / f"{name}.keyring"
-    keyring.write_bytes(await ceph.run("ceph", "auth", "get-or-create", f"client.{name}", *pairs))
-    return {"client_id": name, "conf": {"keyring": str(keyring)}, "timeout": 30}
 
 
 async def test_a_key_that_may_only_read(cephx_cluster):

@@ -20,7 +20,10 @@ if [ "$daemons" != "$client" ]; then
     mkdir "$other" "$other.bin"
     mount --bind "$(directory_of "$daemons")" "$other"
     share "$other"
-    for program in ceph-mon ceph-osd ceph-mgr ceph-authtool monmaptool; do
+    programs=(ceph-mon ceph-osd ceph-mgr monmaptool)
+    # Keys are made by the older of the two, which is the host: it does not know the newer one's kind.
+    [ "$client" = host ] || programs+=(ceph-authtool)
+    for program in "${programs[@]}"; do
         printf '#!/bin/sh\nexec chroot %s /usr/bin/%s "$@"\n' "$other" "$program" >"$other.bin/$program"
         chmod +x "$other.bin/$program"
     done
