@@ -11,7 +11,7 @@ from conftest import descriptors, new_name, resident_bytes, threads
 
 import aiorbd
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MIB = 1 << 20
 
