@@ -163,12 +163,13 @@ async def test_before_the_submit(subject, state, kind):
         await call
     if kind == "close":  # it begins at once, and goes on by itself
         return
-    assert scope.cancelled_caught
+    # What changes nothing may go out before the first wait, where the task hears of it; and be over by then.
+    assert scope.cancelled_caught or (kind, state) == ("read", "running")
     begun = {
         name: figures.count - (before[name].count if name in before else 0)
         for name, figures in subject.cluster.stats().operations.items()
     }
-    if kind != "read":  # what changes nothing may go out before the first wait, where the task hears of it
+    if kind != "read":
         assert subject.cluster.stats().in_flight == 0
         assert not any(begun.values()), begun
 

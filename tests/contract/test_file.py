@@ -266,8 +266,8 @@ async def test_a_blocking_file_that_is_forgotten(full):
         del raw
         with anyio.fail_after(30):
             while gone() is not None:  # the thread that wrote lets go of it a moment after its answer
-                await anyio.sleep(0.001)
-                gc.collect()  # without the GIL nothing else may notice
+                await to_thread.run_sync(int)  # or, without the GIL, not before it has something else to do
+                gc.collect()
     unused = full.blocking_file()
     del unused
 
