@@ -407,4 +407,5 @@ def end_loops(pipe, conffile, anyio_backend):
 
         anyio.run(again, backend=backend, backend_options=options)
         pipe.send([*(warning.category.__name__ for warning in caught), *complaints])
-    os._exit(0)  # how an interpreter ends with one connection left open, faults/test_processes.py looks at; here are many
+    # How an interpreter ends that has left a connection open, faults/test_processes.py looks at; here it has left nine.
+    os._exit(0)
