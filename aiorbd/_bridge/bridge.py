@@ -63,6 +63,9 @@ class Bridge:
         self._listeners: dict[int, Callable[[], None]] = {}
         self._workers = Workers(WORKERS, self._job_done)
         self._rest: list[int] = []
+        self._interrupted: Operation | None = None
+        #: What is posted under it only makes the loop drain.
+        self._nudge: int = -next(self.numbers)
         self._release_due = False
         _live.add(self)
         loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self._drain)
@@ -184,16 +187,20 @@ class Bridge:
     def _drain(self) -> None:
         """Take what was completed, at most one batch; the eventfd stays readable for the rest.
 
-        What a signal handler raises in here goes to the loop, and the next pass takes up what is left:
-        the number of records stands beside them until they are in `_rest`, and between taking an
-        operation from the table and counting it as done nothing is called.
+        What a signal handler raises in here goes to the loop, and the next pass takes up what is left.
+        Handlers run only after a call: so the number of records stands beside them until they are in
+        `_rest`, nothing is called between taking an operation from the table and counting it as done,
+        and nothing but the C function that makes the next pass sure once something was raised.
         """
         if self.forked:  # a child that runs its parent's loop must not take its parent's records
             return
         view, operations, wake = self._view, self._operations, self.loop.wake
         records: Iterator[int] | None = None
-        operation: Operation | None = None
+        operation = self._interrupted
         try:
+            if operation is not None:
+                self._rouse(operation)
+                self._interrupted = None
             if not view[0]:
                 self._lib.aiorbd_bridge_drain(self._queue, self._records, BATCH)
             self._rest += view[1 : 1 + 2 * view[0]].tolist()
@@ -224,16 +231,19 @@ class Bridge:
             self._rest = []
         except BaseException:
             if records is not None:
-                self._rest = list(records)
-            if operation is not None:
-                if operation.waiter is not None:
-                    wake(operation)
-                if not operation.owner.in_flight:
-                    operation.owner.on_idle()
-            self._lib.aiorbd_bridge_post(self._queue, -next(self.numbers), 0)
+                self._rest = [*records]
+            self._interrupted = operation
+            self._lib.aiorbd_bridge_post(self._queue, self._nudge, 0)
             raise
         if self._release_due:
             self._release()
+
+    def _rouse(self, operation: Operation) -> None:
+        """Wake whoever waits for what is done and counted; nothing happens the second time."""
+        if operation.waiter is not None:
+            self.loop.wake(operation)
+        if not operation.owner.in_flight or operation.owner.awaited:
+            operation.owner.on_idle()
 
     def _count(self, job: Any) -> None:
         error = self._tally.add(job)
@@ -264,7 +274,7 @@ class Bridge:
         """Give up the C side once the current batch is done: nothing is in flight any more."""
         self._release_due = True
         # The drain that is running, if one is, finishes first; otherwise an empty record starts one.
-        self._lib.aiorbd_bridge_post(self._queue, -next(self.numbers), 0)
+        self._lib.aiorbd_bridge_post(self._queue, self._nudge, 0)
 
     def _release(self) -> None:
         self.loop.detach()

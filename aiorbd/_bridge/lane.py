@@ -38,6 +38,7 @@ class Lane(Operation):
         """`told` is called on the loop when something is over. What it knows lives as long as anything is running."""
         super().__init__(handle)
         self._lib = lib = _native.bridge()
+        self._queue = handle.bridge.queue
         self.read: int = lib.AIORBD_READ
         self.write: int = lib.AIORBD_WRITE
         self.write_zeroes: int = lib.AIORBD_WRITE_ZEROES
@@ -142,7 +143,7 @@ class Lane(Operation):
             self._told()
             self._count()
         except BaseException:
-            self._lib.aiorbd_bridge_post(self.owner.bridge.queue, -self.token, 0)
+            self._lib.aiorbd_bridge_post(self._queue, -self.token, 0)  # the first call: the next raises after it
             raise
 
     def _collect(self) -> None:

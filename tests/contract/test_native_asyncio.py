@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 from fix_faults import opened
@@ -198,7 +199,11 @@ async def test_an_interrupt_while_completions_are_handed_out(osd):
 
         bridge.loop.detach()
         bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), guarded)
-        parts = await asyncio.gather(*(image.read(0, 512) for _ in range(64)))
+        reading = asyncio.gather(*(image.read(0, 512) for _ in range(64)))
+        await asyncio.sleep(0)
+        assert image.in_flight == 64
+        time.sleep(0.2)  # all of them are over by the next pass, and no other would follow
+        parts = await reading
         assert len(interrupts) == 3
         assert parts == [b"a" * 512] * 64
         assert image.in_flight == 0
