@@ -7,94 +7,16 @@ operation stays counted until Ceph is done with it, and afterwards everything wo
 import asyncio
 import contextlib
 import gc
-import logging
-import multiprocessing
-import os
-import sys
-import threading
-import time
-import warnings
 
 import anyio
 import pytest
 from conftest import BACKENDS, new_name
+from fix_cancel import KINDS, LONG, ONCE, SIZE, new_subject, settled
 from fix_lag import took
 
 import aiorbd
 
 pytestmark = pytest.mark.anyio
-
-SIZE = 4 << 20
-
-
-class Subject:
-    """An image with a snapshot, what was made of it, and the connection it is on."""
-
-    def __init__(self, cluster, ioctx, image):
-        self.cluster, self.ioctx, self.image = cluster, ioctx, image
-        self.updates = self.clone = self.closable = None
-
-    async def open(self):
-        async with self.ioctx.open_image(self.image.name, read_only=True):
-            pass
-
-    async def diff(self):
-        async for _ in self.image.diff():
-            pass
-
-    async def flushed_write(self):
-        await self.image.write(b"w" * 4096, 8192)
-        await self.image.flush()
-
-    async def prepare(self, kind):
-        """Make what can be used once only."""
-        name = new_name()
-        if kind == "watch":
-            self.updates = self.image.watch()
-        if kind == "progress":
-            await self.image.clone("one", self.ioctx, name, clone_format=2)
-            self.clone = await self.ioctx.open_image(name)
-        if kind == "close":  # an image with a write that its close has to wait for
-            await self.ioctx.create_image(name, SIZE)
-            self.closable = await self.ioctx.open_image(name)
-            await self.closable.write(b"c" * 4096, 0)
-
-    async def close_what_was_prepared(self):
-        if self.updates is not None:
-            await self.updates.aclose()
-        if self.clone is not None:
-            await settled(self.clone)
-            await self.clone.write(b"alive", 0)
-            await self.clone.close(timeout=30)
-        if self.closable is not None:
-            await self.closable.close(timeout=30)
-        self.updates = self.clone = self.closable = None
-
-
-async def new_subject(cluster, ioctx, name):
-    await ioctx.create_image(name, SIZE, order=16)
-    image = await ioctx.open_image(name)
-    await image.write(b"a" * (1 << 20), 0)
-    await image.create_snapshot("one")
-    return Subject(cluster, ioctx, image)
-
-
-#: By kind: what is awaited, and the handle that counts it.
-KINDS = {
-    "read": lambda s: (s.image, s.image.read(0, 4096)),
-    "write": lambda s: (s.image, s.flushed_write()),
-    "open": lambda s: (None, s.open()),
-    "close": lambda s: (None, s.closable.close(timeout=60)),
-    "thread": lambda s: (s.image, s.image.metadata.set("key", "value")),
-    "diff": lambda s: (s.image, s.diff()),
-    "watch": lambda s: (None, s.updates.wait()),
-    "progress": lambda s: (s.clone, s.clone.flatten()),
-    "rados": lambda s: (s.ioctx, s.ioctx.objects.write_full("object", b"x")),
-}
-#: The others are over in a moment when the OSD runs.
-LONG = {"watch"}
-#: These can be done once only.
-ONCE = {"close", "progress"}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -109,11 +31,6 @@ async def shared_subject(own_cluster, anyio_backend):
         subject = await new_subject(cluster, ioctx, new_name())
         yield subject
         await subject.image.close()
-
-
-@pytest.fixture(params=KINDS)
-def kind(request):
-    return request.param
 
 
 @pytest.fixture
@@ -134,13 +51,6 @@ async def subject(shared_subject, osd, kind):
             while subject.cluster.stats().in_flight:
                 await anyio.sleep(0.005)
     assert subject.cluster.stats().abandoned == 0
-
-
-async def settled(*handles):
-    gc.collect()  # a diff that is forgotten stops; one that is not is not waited for
-    for handle in handles:
-        await handle.drain(timeout=30)
-        assert handle.in_flight == 0
 
 
 def at_once():
@@ -325,87 +235,3 @@ async def test_a_task_is_cancelled(subject, state, kind):
     await asyncio.sleep(0)
     assert not complaints
     asyncio.get_running_loop().set_exception_handler(None)
-
-
-@pytest.fixture(scope="module")
-def ender(own_cluster, anyio_backend):
-    """A process in which loops end early: what they leave open lives as long as the process."""
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=end_loops, args=(theirs, own_cluster.conffile, anyio_backend))
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-        ours.send(None)
-        process.join(30)
-        assert process.exitcode == 0
-    finally:
-        process.kill()
-
-
-def test_the_loop_closes(osd, kind, ender):
-    """The loop ends with the operation in flight: no crash, no hang, no complaint but about what was not closed."""
-
-    def answer(question):
-        ender.send(question)
-        assert ender.poll(60), "it hangs"
-        return ender.recv()
-
-    assert answer(kind) == "ready"
-    osd.pause()
-    assert answer("paused") < 3
-    osd.resume()
-    assert set(answer("running")) == {"ResourceWarning"}
-
-
-class Complaints(logging.Handler):
-    """Errors that are logged, as asyncio does of what nobody awaits."""
-
-    def __init__(self, texts):
-        super().__init__()
-        self.texts = texts
-
-    def emit(self, record):
-        self.texts.append(record.getMessage())
-
-
-def end_loops(pipe, conffile, anyio_backend):
-    """In the other process: leave a loop with an operation in flight, begin another one; again for each kind."""
-    backend, options = anyio_backend
-    complaints = []
-    sys.unraisablehook = threading.excepthook = lambda complaint: complaints.append(repr(complaint))
-    logging.basicConfig(level=logging.ERROR, handlers=[Complaints(complaints)])
-    for kind in iter(pipe.recv, None):
-        kept, name = [], new_name()
-
-        async def main(kind=kind, kept=kept, name=name):
-            cluster = await aiorbd.connect(conffile, timeout=30)
-            subject = await new_subject(cluster, await cluster.open_ioctx("rbd"), name)
-            await subject.prepare(kind)
-            kept.append(subject)
-            pipe.send("ready")
-            assert pipe.recv() == "paused"
-            _, call = KINDS[kind](subject)
-            kept.append(time.perf_counter())
-            with anyio.move_on_after(0.05):
-                await call
-
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            anyio.run(main, backend=backend, backend_options=options)
-            pipe.send(time.perf_counter() - kept[1])
-            assert pipe.recv() == "running"
-            time.sleep(0.1)  # completions come that no loop hears of
-            kept.clear()
-            gc.collect()
-
-        async def again(name=name):
-            async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
-                async with ioctx.open_image(name, read_only=True) as image:
-                    assert await image.read(4096, 4) == b"aaaa"
-
-        anyio.run(again, backend=backend, backend_options=options)
-        pipe.send([*(warning.category.__name__ for warning in caught), *complaints])
-    # How an interpreter ends that has left a connection open, faults/test_processes.py looks at; here it has left nine.
-    os._exit(0)

@@ -1,0 +1,90 @@
+"""What the cancellation tests cancel: an operation of every kind, on one image."""
+
+import gc
+
+import pytest
+from conftest import new_name
+
+SIZE = 4 << 20
+
+
+class Subject:
+    """An image with a snapshot, what was made of it, and the connection it is on."""
+
+    def __init__(self, cluster, ioctx, image):
+        self.cluster, self.ioctx, self.image = cluster, ioctx, image
+        self.updates = self.clone = self.closable = None
+
+    async def open(self):
+        async with self.ioctx.open_image(self.image.name, read_only=True):
+            pass
+
+    async def diff(self):
+        async for _ in self.image.diff():
+            pass
+
+    async def flushed_write(self):
+        await self.image.write(b"w" * 4096, 8192)
+        await self.image.flush()
+
+    async def prepare(self, kind):
+        """Make what can be used once only."""
+        name = new_name()
+        if kind == "watch":
+            self.updates = self.image.watch()
+        if kind == "progress":
+            await self.image.clone("one", self.ioctx, name, clone_format=2)
+            self.clone = await self.ioctx.open_image(name)
+        if kind == "close":  # an image with a write that its close has to wait for
+            await self.ioctx.create_image(name, SIZE)
+            self.closable = await self.ioctx.open_image(name)
+            await self.closable.write(b"c" * 4096, 0)
+
+    async def close_what_was_prepared(self):
+        if self.updates is not None:
+            await self.updates.aclose()
+        if self.clone is not None:
+            await settled(self.clone)
+            await self.clone.write(b"alive", 0)
+            await self.clone.close(timeout=30)
+        if self.closable is not None:
+            await self.closable.close(timeout=30)
+        self.updates = self.clone = self.closable = None
+
+
+async def new_subject(cluster, ioctx, name):
+    await ioctx.create_image(name, SIZE, order=16)
+    image = await ioctx.open_image(name)
+    await image.write(b"a" * (1 << 20), 0)
+    await image.create_snapshot("one")
+    return Subject(cluster, ioctx, image)
+
+
+#: By kind: what is awaited, and the handle that counts it.
+KINDS = {
+    "read": lambda s: (s.image, s.image.read(0, 4096)),
+    "write": lambda s: (s.image, s.flushed_write()),
+    "open": lambda s: (None, s.open()),
+    "close": lambda s: (None, s.closable.close(timeout=60)),
+    "thread": lambda s: (s.image, s.image.metadata.set("key", "value")),
+    "diff": lambda s: (s.image, s.diff()),
+    "watch": lambda s: (None, s.updates.wait()),
+    "progress": lambda s: (s.clone, s.clone.flatten()),
+    "rados": lambda s: (s.ioctx, s.ioctx.objects.write_full("object", b"x")),
+}
+#: The others are over in a moment when the OSD runs.
+LONG = {"watch"}
+#: These can be done once only.
+ONCE = {"close", "progress"}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+async def settled(*handles):
+    gc.collect()  # a diff that is forgotten stops; one that is not is not waited for
+    for handle in handles:
+        await handle.drain(timeout=30)
+        assert handle.in_flight == 0
