@@ -190,13 +190,15 @@ class Bridge:
         What a signal handler raises in here goes to the loop, and the next pass takes up what is left.
         Handlers run only after a call: so the number of records stands beside them until they are in
         `_rest`, nothing is called between taking an operation from the table and counting it as done,
-        and nothing but the C function that makes the next pass sure once something was raised.
+        and nothing but the C function that makes the next pass sure once something was raised. A listener
+        may be called once too often, and an operation's task woken.
         """
         if self.forked:  # a child that runs its parent's loop must not take its parent's records
             return
         view, operations, wake = self._view, self._operations, self.loop.wake
         records: Iterator[int] | None = None
         operation = self._interrupted
+        telling = 0
         try:
             if operation is not None:
                 self._rouse(operation)
@@ -210,7 +212,9 @@ class Bridge:
                 try:
                     if token < 0:
                         if (listener := self._listeners.get(token)) is not None:
+                            telling = token
                             listener()
+                            telling = 0
                         continue
                     operation = operations[token]
                     del operations[token]
@@ -231,7 +235,7 @@ class Bridge:
             self._rest = []
         except BaseException:
             if records is not None:
-                self._rest = [*records]
+                self._rest = [telling, 0, *records] if telling else [*records]
             self._interrupted = operation
             self._lib.aiorbd_bridge_post(self._queue, self._nudge, 0)
             raise

@@ -38,7 +38,6 @@ class Lane(Operation):
         """`told` is called on the loop when something is over. What it knows lives as long as anything is running."""
         super().__init__(handle)
         self._lib = lib = _native.bridge()
-        self._queue = handle.bridge.queue
         self.read: int = lib.AIORBD_READ
         self.write: int = lib.AIORBD_WRITE
         self.write_zeroes: int = lib.AIORBD_WRITE_ZEROES
@@ -134,17 +133,13 @@ class Lane(Operation):
     # -- what is over --------------------------------------------------------------------------
 
     def take(self) -> None:
-        """On the loop: C says that something is over. What an interrupt in here leaves is done the next time."""
-        try:
-            self._collect()
-            if self.abandoned:
-                self.over.clear()
-                self.late.clear()
-            self._told()
-            self._count()
-        except BaseException:
-            self._lib.aiorbd_bridge_post(self._queue, -self.token, 0)  # the first call: the next raises after it
-            raise
+        """On the loop: C says that something is over. After an interrupt in here the bridge calls it again."""
+        self._collect()
+        if self.abandoned:
+            self.over.clear()
+            self.late.clear()
+        self._told()
+        self._count()
 
     def _collect(self) -> None:
         view, running, over = self._view, self.running, self.over

@@ -141,6 +141,17 @@ async def test_an_interrupt_when_librbd_refused(osd):
         assert await image.read(0, 2) == b"aa"
 
 
+def guarded(bridge):
+    """Let the loop survive what is raised in the bridge's part of it."""
+
+    def drain():
+        with contextlib.suppress(KeyboardInterrupt):
+            bridge._drain()
+
+    bridge.loop.detach()
+    bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), drain)
+
+
 async def test_an_interrupt_just_after_the_drain(osd):
     """The records that C has given out are still taken up."""
     async with opened(osd) as image:
@@ -157,15 +168,8 @@ async def test_an_interrupt_just_after_the_drain(osd):
                     interrupts.append(1)
                     raise KeyboardInterrupt
 
-        drain = bridge._drain
-
-        def guarded():
-            with contextlib.suppress(KeyboardInterrupt):  # the loop would end
-                drain()
-
+        guarded(bridge)
         bridge._lib = Interrupted()
-        bridge.loop.detach()
-        bridge.loop.attach(lib.aiorbd_bridge_fd(bridge.queue), guarded)
         parts = [await image.read(0, 512) for _ in range(3)]
         assert len(interrupts) == 3
         interrupts.clear()
@@ -191,14 +195,7 @@ async def test_an_interrupt_while_completions_are_handed_out(osd):
 
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         bridge.loop.wake = interrupted
-        drain = bridge._drain
-
-        def guarded():
-            with contextlib.suppress(KeyboardInterrupt):  # the loop would end
-                drain()
-
-        bridge.loop.detach()
-        bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), guarded)
+        guarded(bridge)
         reading = asyncio.gather(*(image.read(0, 512) for _ in range(64)))
         await asyncio.sleep(0)
         assert image.in_flight == 64
@@ -207,6 +204,25 @@ async def test_an_interrupt_while_completions_are_handed_out(osd):
         assert len(interrupts) == 3
         assert parts == [b"a" * 512] * 64
         assert image.in_flight == 0
+
+
+async def test_an_interrupt_while_a_listener_is_told(osd):
+    """It is told again: of the one change of the image nothing else would tell."""
+    async with opened(osd) as image:
+        handle, interrupts = image._handle, []
+
+        def updated():
+            if len(interrupts) < 3:
+                interrupts.append(1)
+                raise KeyboardInterrupt
+            handle._updated()
+
+        guarded(handle.bridge)
+        handle.bridge._listeners[handle._token] = updated
+        async with image.watch() as updates, asyncio.timeout(20):
+            osd.run_blocking("rbd", "snap", "create", "--no-progress", f"rbd/{image.name}@one")
+            await updates.wait()
+        assert len(interrupts) == 3
 
 
 async def test_a_native_cancel_of_a_close_leaves_it_running(osd):
