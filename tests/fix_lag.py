@@ -19,11 +19,14 @@ def waited_for_a_core() -> float:
 
 @contextmanager
 def took(less_than: float, *, at_least: float = 0, cpu: float = float("inf")) -> Iterator[None]:
-    """See to it that the block takes so many seconds, and less than so many of all threads' CPU."""
+    """See to it that the block takes so many seconds, and less than so many of all threads' CPU.
+
+    A timer may be early: libuv counts from when its loop's pass began, which a busy machine makes some time ago.
+    """
     start, waited, burnt = time.perf_counter(), waited_for_a_core(), time.process_time()
     yield
     seconds = time.perf_counter() - start
-    assert seconds >= at_least
+    assert seconds >= 0.8 * at_least
     assert seconds - (waited_for_a_core() - waited) < less_than
     assert time.process_time() - burnt < cpu
 

@@ -40,7 +40,7 @@ OPERATIONS = {
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_a_deadline(osd, image, operation):
     osd.pause()
-    with took(0.5, at_least=0.29, cpu=0.15), pytest.raises(TimeoutError), anyio.fail_after(0.3):
+    with took(0.5, at_least=0.3, cpu=0.15), pytest.raises(TimeoutError), anyio.fail_after(0.3):
         await operation(image)
     assert image.in_flight >= 1
     with pytest.raises(TimeoutError, match="still in flight"):
@@ -138,7 +138,7 @@ async def test_many_reads_under_a_timeout(osd, image):
         except TimeoutError:
             timed_out.append(number)
 
-    with took(1.5, at_least=0.99, cpu=0.5):
+    with took(1.5, at_least=1, cpu=0.5):
         async with measured_lag() as lag, anyio.create_task_group() as tasks:
             for number in range(64):
                 tasks.start_soon(read, number)
