@@ -92,13 +92,15 @@ class Handle(Lifecycle):
         after: tuple[Any, ...] = (),
         also: Iterable[Lifecycle] = (),
         first: Callable[[], object] | None = None,
+        failed: Callable[[], object] | None = None,
         stoppable: bool = True,
     ) -> int:
         """Call one C function like `call`; a progress callback and its argument go last, but for `after`.
 
         `progress` is called on the loop. When the awaiting task is cancelled, librbd is asked to stop,
         if that is `stoppable`.
-        `begin` and `ended` are called on the loop: before the call, and when it is over, whoever still waits.
+        `begin` and `ended` are called on the loop: before the call, and when it is over, whoever still waits;
+        `first` and `failed` on the thread: before the C function, and when it returned an error.
         """
         self.check()
         await checkpoint_if_cancelled()
@@ -111,7 +113,10 @@ class Handle(Lifecycle):
         def call(callback: Any, argument: Any) -> int:
             if first is not None:
                 first()
-            return check(c_function(self.pointer, *arguments, callback, argument, *after), function, on)
+            code = c_function(self.pointer, *arguments, callback, argument, *after)
+            if code < 0 and failed is not None:
+                failed()
+            return check(code, function, on)
 
         job = ProgressJob(
             self,

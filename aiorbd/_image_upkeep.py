@@ -3,8 +3,10 @@
 librbd 16.2 aborts the process, or waits for ever, when these meet.
 """
 
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from anyio.lowlevel import checkpoint_if_cancelled
 
@@ -12,11 +14,15 @@ from aiorbd import _native
 from aiorbd._bridge.operation import Job
 from aiorbd._bridge.progress import Progress
 from aiorbd._handle import Handle
+from aiorbd._native import ffi, rbd
 from aiorbd.errors import Target
 
 if TYPE_CHECKING:
     from aiorbd._bridge.bridge import Bridge
     from aiorbd._lifecycle import Lifecycle
+
+#: Seconds for which librbd is given time to take the size of a shrink that failed back.
+PATIENCE: Final = 1.0
 
 
 class UpkeepHandle(Handle):
@@ -60,6 +66,7 @@ class UpkeepHandle(Handle):
         begin: Callable[[], None] | None = None,
         ended: Callable[[], None] | None = None,
         first: Callable[[], object] | None = None,
+        failed: Callable[[], object] | None = None,
         stoppable: bool = True,
     ) -> None:
         """Call what works on all objects, like `call_with_progress`, once no other such call is under way."""
@@ -76,7 +83,15 @@ class UpkeepHandle(Handle):
             self.unclaim()
 
         await self.call_with_progress(
-            function, *arguments, progress=progress, on=on, begin=started, ended=over, first=first, stoppable=stoppable
+            function,
+            *arguments,
+            progress=progress,
+            on=on,
+            begin=started,
+            ended=over,
+            first=first,
+            failed=failed,
+            stoppable=stoppable,
         )
 
     async def call_that_shrinks(
@@ -121,9 +136,20 @@ class UpkeepHandle(Handle):
                 begin=begin,
                 ended=ended,
                 first=first,
+                failed=partial(self._wait_for_old_size, size) if shrinks else None,
                 stoppable=stoppable,
             )
         except BaseException:
             if not begun:
                 ended()
             raise
+
+    def _wait_for_old_size(self, size: int) -> None:
+        """On the worker thread: librbd tells the new size of a shrink that failed until it has put it aside.
+
+        It returns from the call a moment before that. If the size is the new one after all, nothing tells.
+        """
+        out = ffi.new("uint64_t *")
+        end = time.monotonic() + PATIENCE
+        while not rbd().rbd_get_size(self.pointer, out) and out[0] == size and time.monotonic() < end:
+            time.sleep(0.001)

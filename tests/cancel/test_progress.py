@@ -7,6 +7,7 @@ import pytest
 from conftest import new_name
 
 import aiorbd
+from aiorbd import _image_upkeep, _native
 
 pytestmark = pytest.mark.anyio
 
@@ -186,6 +187,32 @@ async def test_an_error_in_progress_stops_librbd(subject, prepare, ended, cluste
     assert cluster.stats().in_flight == 0
     assert not ended[-1].abandoned
     await operate(None)
+
+
+async def test_the_size_after_a_shrink_that_was_stopped(subject, monkeypatch):
+    """librbd tells the new one for a moment more: here that moment is longer."""
+    answers = []
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(_native.rbd(), name)
+
+        def rbd_get_size(self, image, out):
+            code = _native.rbd().rbd_get_size(image, out)
+            answers.append(out[0])
+            if len(answers) < 20:
+                out[0] = OBJECT
+            return code
+
+    def progress(_done, _total):
+        raise LookupError("enough")
+
+    monkeypatch.setattr(_image_upkeep, "rbd", Slow)
+    with pytest.raises(LookupError, match="enough"):
+        await subject.image.resize(OBJECT, progress=progress)
+    assert len(answers) >= 20
+    assert await subject.image.size() == SIZE
+    assert await subject.image.read(SIZE - OBJECT, OBJECT)
 
 
 @pytest.mark.parametrize("prepare", UNSTOPPED.values(), ids=UNSTOPPED)
