@@ -245,10 +245,13 @@ class Bridge:
 
     def _rouse(self, operation: Operation) -> None:
         """Wake whoever waits for what is done and counted; nothing happens the second time."""
-        if operation.waiter is not None:
-            self.loop.wake(operation)
-        if not operation.owner.in_flight or operation.owner.awaited:
-            operation.owner.on_idle()
+        try:
+            if operation.waiter is not None:
+                self.loop.wake(operation)
+            if not operation.owner.in_flight or operation.owner.awaited:
+                operation.owner.on_idle()
+        except Exception:  # a defect of ours, which must not come again in each pass
+            logger.exception("waking who waits on %s failed", operation.owner.target)
 
     def _count(self, job: Any) -> None:
         error = self._tally.add(job)
