@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from aiorbd._bridge.lane import Lane, Request
 from aiorbd._bridge.source import Stream
@@ -14,6 +14,9 @@ from aiorbd.enums import OpFlag
 from aiorbd.errors import ClosedError, RbdError, UsageError
 from aiorbd.models import Extent
 from aiorbd.writer import Writer
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _FUNCTION: Final = "rbd_aio_read2"
 
@@ -277,12 +280,21 @@ class ImageStreams(Resource):
             raise TypeError("takes either extents or one range")
         return ReadStream(handle, extents, chunk_size, depth, op_flags, ordered=ordered)
 
-    def writer(self, *, depth: int = 16, max_bytes: int = 64 * MIB) -> Writer:
+    def writer(
+        self,
+        *,
+        depth: int = 16,
+        max_bytes: int = 64 * MIB,
+        release: "Callable[[ReadableBuffer], object] | None" = None,
+    ) -> Writer:
         """Write much, with a bounded number of writes on their way: use what this returns with ``async with``.
 
         Args:
             depth: How many writes librbd has at once; as many more may wait.
             max_bytes: How many bytes all of them may have; one write that has more goes alone.
+            release: Called on the event loop with what was given to `Writer.write`, once librbd is done with it,
+                written or not: it may be filled anew, which costs less than new memory. Not called for what is on its
+                way when the block is left by an exception. What it raises is raised by the writer's next call.
 
         Raises:
             InvalidArgument: `depth` or `max_bytes` is not positive.
@@ -292,7 +304,7 @@ class ImageStreams(Resource):
         """
         handle = self._handle
         _require_positive(handle, ("depth", depth, 1 << 20), ("max_bytes", max_bytes, 1 << 62))
-        return Writer(handle, depth, max_bytes)
+        return Writer(handle, depth, max_bytes, release)
 
 
 def _require_positive(handle: ImageHandle, *numbers: tuple[str, int, int]) -> None:

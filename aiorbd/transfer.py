@@ -120,17 +120,25 @@ async def import_image(
                 raise invalid(message, "import_image", f"image {name!r}")
             _require_start(image, start, size)
             offset = start
+            free: list[bytearray] = []  # to be filled anew: touching fresh memory costs more than the copy
+
+            def release(data: Any) -> None:
+                free.append(data.obj)
+
             while offset < size:
                 # A segment of what is read: holes cost nothing, and would only make more reports.
                 read = 0
-                async with image.writer(depth=depth, max_bytes=2 * depth * CHUNK) as writer:
+                async with image.writer(depth=depth, max_bytes=2 * depth * CHUNK, release=release) as writer:
                     while offset < size and read < SEGMENT:
-                        offset, data = await file.call(_next_data, offset, size)
-                        if data and not _is_zero(data):
-                            await writer.write(data, offset)
-                            moved += len(data)
-                        offset += len(data)
-                        read += len(data)
+                        buffer = free.pop() if free else bytearray(CHUNK)
+                        offset, length = await file.call(_next_data, offset, size, buffer)
+                        if length and not buffer.startswith(_zeroes(length)):
+                            await writer.write(memoryview(buffer)[:length], offset)
+                            moved += length
+                        else:
+                            free.append(buffer)
+                        offset += length
+                        read += length
                 if progress is not None:
                     progress(offset, size)
     return moved
@@ -195,8 +203,12 @@ async def _data(image: "Image", begin: int, end: int) -> list[tuple[int, int]]:
     return sorted([(extent.offset, extent.length) async for extent in extents if extent.exists])
 
 
+def _zeroes(length: int) -> bytes:
+    return _ZEROES if length == CHUNK else _ZEROES[:length]
+
+
 def _is_zero(data: bytes) -> bool:
-    return data == (_ZEROES if len(data) == CHUNK else _ZEROES[: len(data)])
+    return data == _zeroes(len(data))
 
 
 class _File:
@@ -263,22 +275,22 @@ def _write_all(file: int, data: bytes, offset: int) -> None:
         offset += written
 
 
-def _next_data(file: int, offset: int, end: int) -> tuple[int, bytes]:
-    """Return the next chunk that is no hole of the file, and where it begins; nothing at the end."""
+def _next_data(file: int, offset: int, end: int, buffer: bytearray) -> tuple[int, int]:
+    """Read the next chunk that is no hole of the file; return where it begins and its length, 0 at the end."""
     if os.fstat(file).st_size < end and stat.S_ISREG(os.fstat(file).st_mode):
         raise EOFError(f"the file became shorter than {end} bytes")
     try:
         offset = min(os.lseek(file, offset, os.SEEK_DATA), end)
     except OSError as error:
         if error.errno == errno.ENXIO:  # a hole up to the end
-            return end, b""
+            return end, 0
         if error.errno != errno.EINVAL:
             raise
     length = min(CHUNK - offset % CHUNK, end - offset)
-    data = b""
-    while len(data) < length:
-        more = os.pread(file, length - len(data), offset + len(data))
-        if not more:
+    view = memoryview(buffer)[:length]
+    while view:
+        read = os.preadv(file, [view], offset + length - len(view))
+        if not read:
             raise EOFError(f"the file became shorter than {end} bytes")
-        data += more
-    return offset, data
+        view = view[read:]
+    return offset, length

@@ -31,13 +31,18 @@ class Writer:
     and the rest is given up: which writes happened is unknown.
     """
 
-    def __init__(self, handle: ImageHandle, depth: int, max_bytes: int) -> None:
+    def __init__(
+        self, handle: ImageHandle, depth: int, max_bytes: int, release: "Callable[[ReadableBuffer], object] | None"
+    ) -> None:
         """Private: use `Image.writer`."""
         handle.check()
         self._handle = handle
         self._lane = Lane(handle, depth, self._told)
         self._window = 2 * depth
         self._max_bytes = max_bytes
+        self._release = release
+        #: What was given to `write`, by the numbers of the requests, until it is given back.
+        self._lent: dict[int, ReadableBuffer] = {}
         self._handing_over = anyio.Lock()
         self._bytes = 0
         self._end = 0  # of what was written
@@ -55,6 +60,8 @@ class Writer:
     async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> None:
         """Write all of `data` at `offset`, as soon as there is room. It must not change until `flush` or the end.
 
+        Or until it is given back: see `release` of `Image.writer`.
+
         Raises:
             PastEndOfImage: It does not fit. It was not written.
             RbdError: An earlier write failed.
@@ -63,7 +70,7 @@ class Writer:
         Implements: rbd_aio_write2
         """
         view = readable(data, "data", _WRITE, self._handle.target)
-        await self._submit(self._lane.write, offset, len(view), view, op_flags)
+        await self._submit(self._lane.write, offset, len(view), view, op_flags, data)
 
     async def write_zeroes(self, offset: int, length: int) -> None:
         """Make a range read as zeroes, as soon as there is room: see `Image.write_zeroes`.
@@ -141,7 +148,7 @@ class Writer:
         running = len(self._lane.running)
         return running < self._window and (self._bytes + length <= self._max_bytes or not running)
 
-    async def _submit(self, kind: int, offset: int, length: int, buffer: Any, flags: int) -> None:
+    async def _submit(self, kind: int, offset: int, length: int, buffer: Any, flags: int, lent: Any = None) -> None:
         """Submit one request as soon as there is room."""
         self._check()
         await checkpoint_if_cancelled()
@@ -162,6 +169,8 @@ class Writer:
         finally:
             if number in lane.running:  # also when an interrupt came after C had taken it
                 self._bytes += size
+                if data and self._release is not None:
+                    self._lent[number] = lent
                 self._end = max(self._end, offset + length)
 
     def _told(self) -> None:
@@ -178,5 +187,14 @@ class Writer:
             if kind == lane.write:
                 self._bytes -= length
             del lane.over[number]
+            if number in self._lent:
+                self._give_back(self._lent.pop(number))
         if self._blocked:
             self._handle.wake_waiters()
+
+    def _give_back(self, data: "ReadableBuffer") -> None:
+        assert self._release is not None
+        try:
+            self._release(data)
+        except Exception as error:  # noqa: BLE001 - the user's; raised by the next call, like what fails
+            self._error = self._error or error

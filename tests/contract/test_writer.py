@@ -222,3 +222,42 @@ async def test_pending_bytes(osd):
                 assert writer.pending_bytes == 3 * 4096
                 tasks.start_soon(anyio.to_thread.run_sync, osd.resume)
             assert writer.pending_bytes == 0
+
+
+async def test_buffers_come_back_when_they_are_written(image, witness):
+    free, made, at = [], [], 0
+    async with image.writer(depth=2, release=free.append) as writer:
+        for number in range(64):
+            buffer = free.pop() if free else bytearray(4096)
+            if not any(buffer is one for one in made):
+                made.append(buffer)
+            buffer[:] = bytes([number + 1]) * 4096
+            await writer.write(buffer, at)
+            at += 4096
+    assert len(free) == len(made) <= 5  # 2 with librbd, 2 that wait, 1 in hand
+    assert {id(one) for one in free} == {id(one) for one in made}
+    assert (await witness.export(image.name))[:at] == b"".join(bytes([n + 1]) * 4096 for n in range(64))
+
+
+async def test_what_release_raises(image):
+    def refuse(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with image.writer(release=refuse) as writer:
+            await writer.write(b"data", 0)
+            await writer.flush()
+
+
+async def test_no_buffer_comes_back_while_librbd_has_it(osd):
+    free = []
+    async with opened(osd, rbd_cache="false", rbd_disable_zero_copy_writes="false") as image:
+        osd.pause()
+        async with image.writer(depth=2, release=free.append) as writer:
+            for number in range(4):
+                await writer.write(b"%d" % number * 4096, number * 4096)
+            await anyio.sleep(0.3)
+            assert not free
+            await anyio.to_thread.run_sync(osd.resume)
+        assert sorted(free) == [b"%d" % number * 4096 for number in range(4)]
+        assert await image.read(0, 4 * 4096) == b"".join(sorted(free))
