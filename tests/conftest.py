@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio
 import pytest
 import uvloop
 
@@ -107,6 +108,14 @@ async def image(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> AsyncIterator[aio
 def descriptors() -> int:
     """How many file descriptors this process has open."""
     return len(os.listdir("/proc/self/fd"))
+
+
+async def descriptors_fall_to(number: int) -> None:
+    """Wait until no more are open: who lets go last closes, and that may be a thread of librbd's, a moment later."""
+    with anyio.move_on_after(5):
+        while descriptors() > number:
+            await anyio.sleep(0.01)
+    assert descriptors() <= number
 
 
 def threads() -> int:

@@ -9,7 +9,7 @@ import warnings
 
 import anyio
 import pytest
-from conftest import descriptors
+from conftest import descriptors, descriptors_fall_to
 from fix_lag import measured_hold
 
 import aiorbd
@@ -144,10 +144,7 @@ async def test_nothing_is_left_when_a_cluster_closes_during_an_open(aiorbd_clust
     before = descriptors()
     for _ in range(3):
         await once()
-    with anyio.move_on_after(2):  # librados closes its own a moment later
-        while descriptors() > before:
-            await anyio.sleep(0.01)
-    assert descriptors() <= before
+    await descriptors_fall_to(before)
 
 
 async def test_an_image_whose_close_was_refused_closes_with_its_cluster(aiorbd_cluster, make_image):

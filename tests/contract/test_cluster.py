@@ -5,7 +5,7 @@ import threading
 
 import anyio
 import pytest
-from conftest import descriptors, new_name
+from conftest import descriptors, descriptors_fall_to, new_name
 from fix_faults import make_client
 
 import aiorbd
@@ -238,10 +238,7 @@ async def test_failures_leak_nothing(aiorbd_cluster, cluster, ioctx):
     before = descriptors()
     for _ in range(10):
         await fail()
-    # What was given up is released by the loop's next passes.
-    with anyio.fail_after(5):
-        while descriptors() > before:
-            await anyio.sleep(0.01)
+    await descriptors_fall_to(before)
     assert cluster._handle._children == {ioctx._handle}
     assert ioctx._handle._children == set()
 
