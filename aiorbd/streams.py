@@ -294,7 +294,8 @@ class ImageStreams(Resource):
             max_bytes: How many bytes all of them may have; one write that has more goes alone.
             release: Called on the event loop with what was given to `Writer.write`, once librbd is done with it,
                 written or not: it may be filled anew, which costs less than new memory. Not called for what is on its
-                way when the block is left by an exception. What it raises is raised by the writer's next call.
+                way when the block is left by an exception, nor for what `write` raised for. What it raises is raised by
+                the writer's next call.
 
         Raises:
             InvalidArgument: `depth` or `max_bytes` is not positive.

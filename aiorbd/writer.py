@@ -40,7 +40,7 @@ class Writer:
         self._lane = Lane(handle, depth, self._told)
         self._window = 2 * depth
         self._max_bytes = max_bytes
-        self._release = release
+        self._release = release or _keep
         #: What was given to `write`, by the numbers of the requests, until it is given back.
         self._lent: dict[int, ReadableBuffer] = {}
         self._handing_over = anyio.Lock()
@@ -60,7 +60,7 @@ class Writer:
     async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> None:
         """Write all of `data` at `offset`, as soon as there is room. It must not change until `flush` or the end.
 
-        Or until it is given back: see `release` of `Image.writer`.
+        Or until it is given back: see `release` of `Image.writer`. What `write` raises for was not taken.
 
         Raises:
             PastEndOfImage: It does not fit. It was not written.
@@ -118,6 +118,7 @@ class Writer:
         finally:
             self._closed = True
             self._lane.abandon()
+            self._lent.clear()
 
     def _check(self) -> None:
         if self._closed:
@@ -158,6 +159,8 @@ class Writer:
         if lane.late or not self._has_room(size):
             await self._wait(lambda: self._has_room(size))
         if not await handle.check_range(lane.functions[kind], offset, length, largest=LARGEST_IO if data else None):
+            if data:  # nothing to write
+                self._give_back(lent)
             return
         self._check()  # the block may have been left while the size was asked for
         number, request = next(lane.numbers), (kind, offset, length, buffer, flags)
@@ -169,7 +172,7 @@ class Writer:
         finally:
             if number in lane.running:  # also when an interrupt came after C had taken it
                 self._bytes += size
-                if data and self._release is not None:
+                if data:
                     self._lent[number] = lent
                 self._end = max(self._end, offset + length)
 
@@ -193,8 +196,11 @@ class Writer:
             self._handle.wake_waiters()
 
     def _give_back(self, data: "ReadableBuffer") -> None:
-        assert self._release is not None
         try:
             self._release(data)
         except Exception as error:  # noqa: BLE001 - the user's; raised by the next call, like what fails
             self._error = self._error or error
+
+
+def _keep(_: "ReadableBuffer") -> None:
+    """Whoever does not want buffers back."""

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import threading
+import tracemalloc
 
 import anyio
 import pytest
@@ -91,6 +92,19 @@ async def test_import(aiorbd_cluster, ioctx, tmp_path, name):
         assert not [extent async for extent in image.diff(20 * MIB, 8 * MIB)]
     with pytest.raises(aiorbd.ImageExists):
         await aiorbd.import_image(ioctx, path, name)
+
+
+async def test_import_fills_its_buffers_anew(ioctx, tmp_path, name):
+    """Two for each write that librbd may have, and one to read into."""
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(12 * 4 * MIB + 1))
+    tracemalloc.start()
+    try:
+        await aiorbd.import_image(ioctx, path, name, depth=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < (3 * 4 + 2) * MIB
 
 
 async def test_import_of_nothing(ioctx, tmp_path, name):

@@ -261,3 +261,36 @@ async def test_no_buffer_comes_back_while_librbd_has_it(osd):
             await anyio.to_thread.run_sync(osd.resume)
         assert sorted(free) == [b"%d" % number * 4096 for number in range(4)]
         assert await image.read(0, 4 * 4096) == b"".join(sorted(free))
+
+
+async def test_what_comes_back_of_what_fails(image):
+    """What librbd has refused; what had nothing to write; not what `write` raised for."""
+    free = []
+    with pytest.raises(aiorbd.NoSpace):
+        async with image.writer(release=free.append) as writer:
+            await writer.write(b"", 0)
+            assert free == [b""]
+            with pytest.raises(aiorbd.PastEndOfImage):
+                await writer.write(b"past", 1 << 40)
+            fail_in_lane(writer._lane, {0}, -errno.ENOSPC)
+            await writer.write(b"data", 0)
+            with pytest.raises(aiorbd.NoSpace):
+                await writer.flush()
+            with pytest.raises(aiorbd.NoSpace):
+                await writer.write(b"late", 0)
+    assert free == [b"", b"data"]
+
+
+async def test_nothing_comes_back_once_the_block_is_left(osd):
+    free = []
+    async with opened(osd, rbd_cache="false") as image:
+        osd.pause()
+        with pytest.raises(LookupError):
+            async with image.writer(depth=2, release=free.append) as writer:
+                for number in range(4):
+                    await writer.write(bytes(4096), number * 4096)
+                raise LookupError
+        assert not writer._lent
+        await anyio.to_thread.run_sync(osd.resume)
+        await image.drain(timeout=30)
+        assert not free
