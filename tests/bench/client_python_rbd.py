@@ -68,8 +68,8 @@ async def with_loop(image, load, options):
     async def watch():
         while True:
             start = time.perf_counter()
-            await asyncio.sleep(0.005)
-            load.lags.append(time.perf_counter() - start - 0.005)
+            await asyncio.sleep(0.02)
+            load.lags.append(time.perf_counter() - start - 0.02)
 
     watching = asyncio.create_task(watch())
     if options.way == "aio":
