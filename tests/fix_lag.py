@@ -51,9 +51,7 @@ async def measured_lag(interval: float = 0.005) -> AsyncIterator[Lag]:
             lag.worst_by_the_clock = max(lag.worst_by_the_clock, late)
             lag.worst = max(lag.worst, late - (waited_for_a_core() - waited))
 
-    # What the tests before this left on the heap is not looked through while the clock runs.
-    gc.collect()
-    gc.freeze()
+    _leave_the_heap_alone()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(measure)
         await anyio.sleep(0)
@@ -78,9 +76,16 @@ async def measured_hold() -> AsyncIterator[Held]:
             await anyio.sleep(0)
             held.worst = max(held.worst, time.thread_time() - before)
 
+    _leave_the_heap_alone()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watch)
         await anyio.sleep(0.01)
         held.worst = 0.0
         yield held
         tasks.cancel_scope.cancel()
+
+
+def _leave_the_heap_alone() -> None:
+    """What the tests before this left on the heap is not looked through while the clock runs."""
+    gc.collect()
+    gc.freeze()
