@@ -175,18 +175,23 @@ async def test_a_cancellation_stops_librbd(make_subject, prepare, ended, cluster
 
 
 @pytest.mark.parametrize("prepare", STOPPED.values(), ids=STOPPED)
-async def test_an_error_in_progress_stops_librbd(subject, prepare, ended, cluster):
-    operate = await prepare(subject)
-    ended.clear()
-
+async def test_an_error_in_progress_stops_librbd(make_subject, prepare, ended, cluster):
     def progress(_done, _total):
         raise LookupError("enough")
 
-    with pytest.raises(LookupError, match="enough"):
-        await operate(progress)
-    assert cluster.stats().in_flight == 0
-    assert not ended[-1].abandoned
-    await operate(None)
+    for _ in range(5):
+        operate = await prepare(await make_subject())
+        ended.clear()
+        with pytest.raises(LookupError, match="enough"):
+            await operate(progress)
+        assert cluster.stats().in_flight == 0
+        assert not ended[-1].abandoned
+        try:
+            await operate(None)
+        except aiorbd.ImageNotFound:
+            continue  # librbd was done before a busy machine gave the loop its turn
+        return
+    pytest.fail("librbd went on five times")
 
 
 async def test_the_size_after_a_shrink_that_was_stopped(subject, monkeypatch):
