@@ -247,9 +247,9 @@ class ImageStreams(Resource):
         """Iterate over what is in many places of the image, or in one long range, with many reads on their way.
 
         At most `depth` reads are with librbd, and at most twice as many chunks in memory: who takes his time
-        slows librbd down. Leaving the loop early, `aclose`, or the end of an ``async with`` block around it gives up
-        what librbd has not begun; the rest is counted by `in_flight` until it is done. A wait that is cancelled
-        loses nothing: iterate on.
+        slows librbd down. Chunks that are read may wait up to 5 ms for others, to be handed out in one go. Leaving the
+        loop early, `aclose`, or the end of an ``async with`` block around it gives up what librbd has not begun; the
+        rest is counted by `in_flight` until it is done. A wait that is cancelled loses nothing: iterate on.
 
         Args:
             extents: Pairs of offset and length, in bytes, as an iterable or an async iterable; or `Extent` objects,

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 #: Taken from C in one go; what is more waits for the next pass of the loop.
 _BATCH: Final = 256
 
+#: The loop is told when this part of the depth is over, and not of each: it wakes up less often.
+_BULK: Final = 0.5
+
+#: No longer than so many seconds, though: others may take very long.
+_PATIENCE: Final = 0.005
+
 #: What is asked of C: the kind, where in the image and how much, the buffer, and flags. A tuple: there are many.
 Request: TypeAlias = tuple[int, int, int, Any, int]
 
@@ -59,7 +65,10 @@ class Lane(Operation):
         self._rest: list[int] = []
         self._records = _native.bridge_ffi.new("int64_t[]", 1 + 2 * min(2 * depth, _BATCH))
         self._view = memoryview(_native.bridge_ffi.buffer(self._records)).cast("B").cast("q")
-        lane = lib.aiorbd_lane_new(handle.native, -self.token, depth)
+        bulk = max(1, int(depth * _BULK))
+        self._in_bulk = bulk > 1
+        self._alarmed = False
+        lane = lib.aiorbd_lane_new(handle.native, -self.token, depth, bulk)
         if not lane:
             raise MemoryError
         self.pointer: Any = _native.bridge_ffi.gc(lane, lib.aiorbd_lane_release)
@@ -134,6 +143,9 @@ class Lane(Operation):
 
     def take(self) -> None:
         """On the loop: C says that something is over. After an interrupt in here the bridge calls it again."""
+        if self._in_bulk and not self._alarmed:
+            self.owner.bridge.loop.later(_PATIENCE, self._hurry)
+            self._alarmed = True
         self._collect()
         if self.abandoned:
             self.over.clear()
@@ -159,6 +171,12 @@ class Lane(Operation):
                 over[number] = running[number], value
             del running[number]
         self._rest = []
+
+    def _hurry(self) -> None:
+        """What is over waits no longer for others, until it was taken."""
+        self._alarmed = False
+        if not self.owner.bridge.forked:
+            self._lib.aiorbd_lane_hurry(self.pointer)
 
     def _count(self) -> None:
         """Bring the owner's count up to what is running, tell it, and leave the table when that is nothing."""

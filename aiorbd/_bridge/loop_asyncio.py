@@ -31,6 +31,10 @@ class AsyncioLoop:
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
 
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Set a timer."""
+        self._loop.call_later(seconds, callback)
+
     def park(self, parked: Parked) -> "asyncio.Future[None]":
         """Return a future; cancelling the task cancels it."""
         parked.waiter = future = self._loop.create_future()

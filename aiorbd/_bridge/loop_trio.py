@@ -39,6 +39,15 @@ class TrioLoop:
         """End the system task."""
         self._scope.cancel()
 
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Start a system task that sleeps."""
+
+        async def wait() -> None:
+            await trio.sleep(seconds)
+            callback()
+
+        trio.lowlevel.spawn_system_task(wait, name="aiorbd alarm")
+
     async def park(self, parked: Parked) -> None:
         """Sleep until woken. A cancellation is always granted at once."""
 

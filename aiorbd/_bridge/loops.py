@@ -26,6 +26,10 @@ class Loop(Protocol):
         """Undo `attach`. Safe to call when the loop is gone."""
         ...
 
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call it in the loop after a while, unless the loop ends before."""
+        ...
+
     def park(self, parked: Parked) -> Awaitable[None]:
         """Return an awaitable that ends when `wake` is called; cancellation ends it at once."""
         ...

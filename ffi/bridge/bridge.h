@@ -129,13 +129,16 @@ int aiorbd_close(aiorbd_image *image, int64_t token);
  */
 enum { AIORBD_STALE_BY_NOW = -1000000 };
 
-aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth); /* any; NULL */
+/* Any; NULL. The loop is told when `bulk` are over, or nothing waits any more. */
+aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth, int bulk);
 /* Loop. AIORBD_READ, AIORBD_WRITE, or AIORBD_WRITE_ZEROES, which has no buffer: otherwise like the functions
  * above, the number in the token's place. The image must stay open until it is taken. */
 int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t offset, size_t length,
                        void *buffer, int op_flags);
-/* Loop. Like aiorbd_bridge_drain(): how many, then number, value, number, value, ... */
+/* Loop. Like aiorbd_bridge_drain(): how many, then number, value, number, value, ... From then on the loop
+ * must call aiorbd_lane_hurry() after a while, or what is over may stay untold. */
 int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max);
+void aiorbd_lane_hurry(aiorbd_lane *lane);   /* loop; what is over is told, and the next at once */
 void aiorbd_lane_cancel(aiorbd_lane *lane);  /* any; what waits */
 void aiorbd_lane_release(aiorbd_lane *lane); /* any; the creator's reference */
 

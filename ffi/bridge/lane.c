@@ -1,7 +1,9 @@
 /*
  * Many reads and writes of one image, a bounded number of them with librbd at a time. What ends makes
  * room for what waits, on librbd's own thread: the loop need not wake up in between, and librbd's
- * threads need not be woken, since one of them submits. What is over is gathered here and taken in bulk.
+ * threads need not be woken, since one of them submits. What is over is gathered here and taken in bulk:
+ * the loop is told when `bulk` are over, and not of each, unless nothing waits and it should bring more.
+ * It sets itself an alarm for what would be left then.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -27,6 +29,9 @@ struct aiorbd_lane {
     aiorbd_image *image;       /* held; open as long as a request is here */
     atomic_int references;     /* the creator's, and one for each request */
     struct aiorbd_list over;   /* requests, each until it is taken */
+    atomic_int untold;         /* are over since the loop last took some, or a few more */
+    atomic_int enough;         /* to tell the loop: `bulk`, or 1 when it sets no alarm */
+    int bulk;
     pthread_mutex_t mutex;
     struct request *first, **last; /* that wait: none while there is room */
     int room;
@@ -52,12 +57,14 @@ static void drop(struct aiorbd_lane *lane)
     aiorbd_event_release(&image->event);
 }
 
-/* Any thread. The request belongs to whoever takes it. */
-static void finish(struct request *request, int64_t value)
+/* Any thread. The request belongs to whoever takes it. The loop is told at once when nothing waits.
+ * The counts are in one order with those of aiorbd_lane_hurry(): one of both sees the other's. */
+static void finish(struct request *request, int64_t value, bool at_once)
 {
     struct aiorbd_lane *lane = request->lane;
     request->node.value = value;
-    if (aiorbd_list_push(&lane->over, &request->node))
+    aiorbd_list_push(&lane->over, &request->node);
+    if (atomic_fetch_add(&lane->untold, 1) + 1 >= atomic_load(&lane->enough) || at_once)
         aiorbd_event_raise(&lane->event);
     drop(lane);
 }
@@ -118,7 +125,7 @@ static void go_on(struct request *request)
         if (!code)
             return;
         struct request *next = next_of(lane);
-        finish(request, code);
+        finish(request, code, next == NULL);
         request = next;
     }
 }
@@ -128,16 +135,18 @@ static void on_complete(void *completion, void *argument)
 {
     struct request *request = argument;
     struct aiorbd_lane *lane = request->lane;
+    struct request *next;
     int64_t value = aiorbd_librbd.rbd_aio_get_return_value(completion);
     aiorbd_tally_add(aiorbd_bridge_tally(lane->event.bridge, request->kind),
                      aiorbd_now() - request->started, value, request->length);
     aiorbd_librbd.rbd_aio_release(completion);
-    go_on(next_of(lane));
-    finish(request, value);
+    next = next_of(lane);
+    go_on(next);
+    finish(request, value, next == NULL);
 }
 
 /* Any thread. */
-aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth)
+aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth, int bulk)
 {
     struct aiorbd_lane *lane = calloc(1, sizeof *lane);
     if (lane == NULL)
@@ -146,7 +155,10 @@ aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth)
     lane->event.dispose = dispose;
     lane->image = image;
     lane->room = depth;
+    lane->bulk = bulk;
     lane->last = &lane->first;
+    atomic_init(&lane->untold, 0);
+    atomic_init(&lane->enough, 1);
     atomic_init(&lane->references, 1);
     pthread_mutex_init(&lane->mutex, NULL);
     /* Another owner of the image, which holds the bridge as well. */
@@ -202,11 +214,14 @@ int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t off
     return code == AIORBD_STALE_BY_NOW ? AIORBD_STALE : code;
 }
 
-/* The loop's thread. The number of records stands in the array as in aiorbd_bridge_drain(). */
+/* The loop's thread. The number of records stands in the array as in aiorbd_bridge_drain(). What is over
+ * after the count began anew is counted, though it may be taken here. */
 int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max)
 {
     int taken = 0;
     records[0] = 0;
+    atomic_store(&lane->enough, lane->bulk);
+    atomic_store(&lane->untold, 0);
     while (taken < max) {
         struct aiorbd_node *node = aiorbd_list_pop(&lane->over);
         if (node == NULL)
@@ -223,6 +238,14 @@ int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max)
     return taken;
 }
 
+/* The loop's thread. */
+void aiorbd_lane_hurry(aiorbd_lane *lane)
+{
+    atomic_store(&lane->enough, 1);
+    if (atomic_load(&lane->untold))
+        aiorbd_event_raise(&lane->event);
+}
+
 /* Any thread. */
 void aiorbd_lane_cancel(aiorbd_lane *lane)
 {
@@ -234,7 +257,7 @@ void aiorbd_lane_cancel(aiorbd_lane *lane)
     pthread_mutex_unlock(&lane->mutex);
     while (request != NULL) {
         struct request *next = request->next;
-        finish(request, -ECANCELED);
+        finish(request, -ECANCELED, next == NULL);
         request = next;
     }
 }

@@ -413,14 +413,14 @@ static void play(bool give_up)
     int64_t records[1 + 2 * 64], ended[1 + 2 * 16];
     uint64_t expected_extent = 0, numbers[AIORBD_MESSAGE_NUMBERS], extents[3 * 64], done_total[2];
     int left = 0, workers_left = 4, submitted = 0;
-    bool diff_stopped = false, cancelled = false;
+    bool diff_stopped = false, cancelled = false, patient = false;
     aiorbd_bridge *bridge = aiorbd_bridge_new();
     aiorbd_image *image = aiorbd_image_new(bridge, NULL, UPDATED);
     aiorbd_progress *progress = aiorbd_progress_new(bridge, PROGRESSED);
     aiorbd_diff *diff = aiorbd_diff_new(bridge, EXTENDED, 64);
     aiorbd_mailbox *mailbox = aiorbd_mailbox_new(bridge, MAILED, 32);
     aiorbd_completion *completion = aiorbd_completion_new(bridge, RADOS);
-    aiorbd_lane *lane = aiorbd_lane_new(image, ENDED, 1 + (int)dice(4));
+    aiorbd_lane *lane = aiorbd_lane_new(image, ENDED, 1 + (int)dice(4), 1 + (int)dice(3));
 
     require(aiorbd_image_watch(image) == 0, "no watch");
     pthread_create(&updater, NULL, updates, NULL);
@@ -470,7 +470,11 @@ static void play(bool give_up)
             require(buffers[i] == NULL || buffers[i][0] != 'x', "unreachable");
 #endif
         if (submitted == OPERATIONS)
-            poll(&readable, 1, 1000);
+            poll(&readable, 1, patient ? 1 : 1000);
+        if (patient && !dice(4)) {
+            aiorbd_lane_hurry(lane);
+            patient = false;
+        }
         int count = aiorbd_bridge_drain(bridge, records, 1 + (int)dice(64));
         require(records[0] == count, "the number of records is wrong");
         for (int i = 0; i < count; i++) {
@@ -490,6 +494,7 @@ static void play(bool give_up)
                 int got = aiorbd_lane_take(lane, ended, 1 + (int)dice(16));
                 require(ended[0] == got, "the number of what is over is wrong");
                 left -= got;
+                patient = true;
                 for (int j = 0; j < got; j++)
                     is_over(ended[1 + 2 * j], ended[2 + 2 * j], buffers, in_flight);
             }

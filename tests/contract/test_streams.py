@@ -11,6 +11,7 @@ from fix_faults import fail_in_lane, opened
 
 import aiorbd
 from aiorbd import Chunk, Extent
+from aiorbd._bridge import lane
 
 pytestmark = pytest.mark.anyio
 
@@ -177,6 +178,40 @@ async def test_depth_is_what_librbd_has(osd):
         assert image.in_flight == 0
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
+
+
+async def test_what_is_read_is_told_in_bulk(image, monkeypatch):
+    """The loop wakes up for half of the depth, except for the last ones, of which each is told."""
+    monkeypatch.setattr(lane, "_PATIENCE", 60)
+    wakes, take = [], lane.Lane.take
+    monkeypatch.setattr(lane.Lane, "take", lambda self: wakes.append(self) or take(self))
+    depth, number = 64, 6400
+    stream = image.read_extents(((i % 256 * 4096, 4096) for i in range(number)), depth=depth, ordered=False)
+    assert len([chunk async for chunk in stream]) == number
+    assert len(wakes) <= 1 + number // (depth // 2) + depth
+
+
+async def test_what_is_read_waits_for_others_but_not_long(osd):
+    """Two reads come out of the cache while all others hang; half of the depth, four, would tell the loop."""
+    cache = {"rbd_cache": "true", "rbd_cache_policy": "writeback", "rbd_cache_writethrough_until_flush": "false"}
+
+    async def extents():
+        yield 0, 4096
+        await anyio.sleep(0.1)  # the first is told at once
+        for number in (*range(1000, 1007), 1, 2, *range(1007, 1017)):
+            yield number * 4096, 4096
+
+    async with opened(osd, **cache) as image:
+        await image.write(b"x" * 3 * 4096, 0)
+        await image.read(0, 3 * 4096)
+        osd.pause()
+        stream = image.read_extents(extents(), depth=8, ordered=False)
+        with anyio.fail_after(30):
+            cached = [(await anext(stream)).offset for _ in range(3)]
+        osd.resume()
+        rest = [chunk.offset async for chunk in stream]
+    assert cached == [0, 4096, 8192]
+    assert len(rest) == 17
 
 
 async def test_a_cancelled_wait_loses_nothing(osd):
