@@ -1,17 +1,20 @@
 """Reading and writing an open image.
 
-How a read travels: `ImageData.read` makes the buffer and hands it to `Bridge.submit`, which registers
-it in the operation table and makes one C call; librbd's thread queues the result; the loop takes it
-from there, `read` looks at the return value, and returns the buffer itself. `ImageHandle.io` does the same for
-the other calls, and for what is unusual.
+How a read travels: `ImageData.read` asks the table (C, `ffi/table`) for an entry: that looks at the range, makes
+the bytes, registers them, and submits; librbd's thread queues the result; the loop takes it from there and the task
+goes on, looks at the return value, and returns the very bytes that librbd has filled. `ImageHandle.io` does the
+same for the other calls, and for what is unusual.
 """
 
+import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from anyio.lowlevel import checkpoint_if_cancelled
+
 from aiorbd._bridge.operation import Operation
 from aiorbd._image_cache import require_no_read_cache
-from aiorbd._image_handle import LARGEST_IO, ImageHandle
+from aiorbd._image_handle import ImageHandle
 from aiorbd._marshal import LARGE, invalid, large_bytes, readable, writable
 from aiorbd._native import bridge_ffi
 from aiorbd._resource import Resource
@@ -43,25 +46,28 @@ class ImageData(Resource):
         Implements: rbd_aio_read2
         """
         handle = self._handle
+        entry = None if op_flags else handle.bridge.read(handle, offset, length)
+        if entry is None:
+            return await self._read(handle, offset, length, op_flags)
+        try:
+            await (entry if handle.park is None else handle.park(entry))
+        except BaseException:
+            handle.abandon(entry, "rbd_aio_read2", offset, length)
+            raise
+        if entry.value != length:
+            handle.incomplete("rbd_aio_read2", offset, length, entry.value)
+        data: bytes = entry.keep
+        return data
+
+    async def _read(self, handle: ImageHandle, offset: int, length: int, op_flags: int) -> bytes:
+        """Read what is unusual, or was refused."""
         handle.check()
-        # `check_range` without its call: this is the path that is walked most.
-        if not (0 <= offset <= offset + length <= handle.size and 0 < length <= LARGEST_IO):  # noqa: SIM102
-            if not await handle.unusual_range("rbd_aio_read2", offset, length):
-                return b""
-        # librbd fills the very object that is returned: nobody else has seen it yet.
+        if not await handle.check_range("rbd_aio_read2", offset, length):
+            return b""
         data = bytes(length) if length < LARGE else large_bytes(length)
-        bridge, submit = handle.bridge, handle.lib.aiorbd_read
-        entry = Operation(handle, data)
-        if op_flags or bridge.observers or bridge.submit(entry, submit, handle.native, offset, length, data, 0):
-            # Something is unusual, or it was refused.
-            got = await handle.io("rbd_aio_read2", submit, offset, length, data, offset, length, data, op_flags)
-        else:
-            try:  # what `ImageHandle.io` does, without a coroutine of its own
-                await bridge.loop.park(entry)
-            except BaseException:
-                handle.abandon(entry, "rbd_aio_read2", offset, length)
-                raise
-            got = entry.value or 0
+        got = await handle.io(
+            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, data, offset, length, data, op_flags
+        )
         if got != length:
             handle.incomplete("rbd_aio_read2", offset, length, got)
         return data
@@ -126,6 +132,13 @@ class ImageData(Resource):
         """
         handle = self._handle
         handle.check()
+        if type(data) is bytes and not op_flags:
+            await checkpoint_if_cancelled()
+            generation = handle.generation
+            entry = handle.bridge.write(handle, data, offset)
+            if entry is not None:
+                await _finish_write(handle, entry, generation, offset, len(data))
+                return len(data)
         view = readable(data, "data", "rbd_aio_write2", handle.target)
         length = len(view)
         if await handle.check_range("rbd_aio_write2", offset, length):
@@ -276,6 +289,22 @@ class ImageData(Resource):
         """
         handle = self._handle
         await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
+
+
+async def _finish_write(handle: ImageHandle, entry: Operation, generation: int, offset: int, length: int) -> None:
+    """What `ImageHandle.change` does, for a write that the table began when the image was of that generation."""
+    operation = "rbd_aio_write2"
+    try:
+        await (entry if handle.park is None else handle.park(entry))
+    except BaseException:
+        handle.abandon(entry, operation, offset, length)
+        raise
+    code = entry.value or 0
+    changed = handle.image_address and handle.generation != generation
+    if code == -errno.EINVAL or (changed and code >= 0):
+        await handle.require_still(operation, offset, length)
+    if code < 0:
+        handle.fail(code, operation, offset, length)
 
 
 def _bytes_into_object(handle: ImageHandle, offset: int) -> int:

@@ -4,12 +4,13 @@ import errno
 import logging
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
+from aiorbd._bridge.loops import Parked
 from aiorbd._bridge.observation import READS
 from aiorbd._bridge.operation import Operation
 from aiorbd._bridge.source import Source
@@ -42,7 +43,6 @@ class ImageHandle(UpkeepHandle):
     """An ``rbd_image_t`` with the bridge's view of it."""
 
     native: Any
-    size: int
 
     def __init__(self, ioctx: "IoCtxHandle", spec: str) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
@@ -50,6 +50,10 @@ class ImageHandle(UpkeepHandle):
         self.ioctx: IoCtxHandle = ioctx
         #: Where librbd puts the image when the open is done, whoever waits for it by then.
         self.opened: Any = bridge_ffi.new("void **")
+        #: How a task waits for an entry of the table; None where it awaits that itself.
+        self.park: Callable[[Parked], Awaitable[None]] | None = (
+            ioctx.bridge.loop.park if ioctx.bridge.loop.native is None else None
+        )
         self._token = 0
         #: Who wants to hear of changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
@@ -100,6 +104,7 @@ class ImageHandle(UpkeepHandle):
                 self.bridge.unlisten(self._token)
                 raise MemoryError
             self.native = native
+            self.image_address = int(bridge_ffi.cast("uintptr_t", native))
 
     def _updated(self) -> None:
         """On the loop: librbd told of changes of the header, one or more."""
@@ -334,13 +339,13 @@ class ImageHandle(UpkeepHandle):
     ) -> int:
         """Like `io`, for what changes the image: not begun when the task is cancelled already."""
         await checkpoint_if_cancelled()
-        generation = self.lib.aiorbd_image_generation(self.native)
+        generation = self.generation
         try:
             value = await self.io(operation, submit, offset, length, keep, *arguments)
         except InvalidArgument:
             await self.require_still(operation, offset, length)
             raise
-        if self.native is not None and self.lib.aiorbd_image_generation(self.native) != generation:
+        if self.image_address and generation != self.generation:
             await self.require_still(operation, offset, length)
         return value
 
@@ -386,6 +391,7 @@ class ImageHandle(UpkeepHandle):
             logger.error("closing %s: librbd did not take it: %s", self.target, job.error or os.strerror(-job.result))
             return
         self.bridge.unlisten(self._token)
+        self.image_address = 0
         self.lib.aiorbd_image_release(self.native)
         self.native = None
         self.opened[0] = bridge_ffi.NULL

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from aiorbd._bridge.source import Source
+from aiorbd._table import Owner
 from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Target, Timeout, WrongLoopError, error_for
 
 if TYPE_CHECKING:
@@ -32,17 +33,21 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-_OPEN = State.OPEN
-
-
 class _Waiter:
     """A task that waits for a handle's state."""
 
     waiter: Any = None
 
 
-class Lifecycle:
-    """A native object, who uses it, and how it ends."""
+class Lifecycle(Owner):
+    """A native object, who uses it, and how it ends.
+
+    Attributes:
+        in_flight: How many of its calls are.
+        awaited: How many tasks wait for some of what is in flight: they are told of each that ends.
+        waiting: How many tasks wait for its state.
+        usable: It is open.
+    """
 
     def __init__(self, bridge: "Bridge", parent: "Lifecycle | None", target: Target) -> None:
         if parent is not None:
@@ -54,9 +59,7 @@ class Lifecycle:
         #: The C handle; None before it is open.
         self.pointer: Any = None
         self.state: State = State.OPEN
-        self.in_flight: int = 0
-        #: How many tasks wait for some of what is in flight: they are told of each that ends.
-        self.awaited: int = 0
+        self.usable = True
         self._is_current = bridge.loop.is_current
         self._parent = parent
         self._children: set[Lifecycle] = set()
@@ -74,9 +77,9 @@ class Lifecycle:
 
     def check(self) -> None:
         """Refuse a call that must not reach C."""
-        if self.state is not _OPEN or self.bridge.dead or not self._is_current():
+        if not self.usable or self.bridge.dead or not self._is_current():
             self.check_loop()
-            if self.state is not _OPEN:
+            if not self.usable:
                 raise ClosedError(f"{self.target} is {self.state.value}")
             raise error_for(-errno.ESHUTDOWN, "", self.target)
 
@@ -107,9 +110,11 @@ class Lifecycle:
             while not reached():
                 waiter = _Waiter()
                 self._waiters.append(waiter)
+                self.waiting += 1
                 try:
                     await self.bridge.loop.park(waiter)
                 finally:
+                    self.waiting -= 1
                     if waiter in self._waiters:
                         self._waiters.remove(waiter)
         return reached()
@@ -149,6 +154,7 @@ class Lifecycle:
         """Refuse new operations and close as soon as nothing is in flight."""
         if self.state is State.OPEN:
             self.state = State.CLOSING
+            self.usable = False
             for source in tuple(self._sources):
                 source.close(None if source.endless else ClosedError(f"{self.target} was closed meanwhile"))
             for child in tuple(self._children):

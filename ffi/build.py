@@ -45,10 +45,10 @@ def compile_bridge(directory: Path) -> Path:
     ffi.set_source(
         "aiorbd._compiled",
         '#include "bridge.h"',
-        sources=[str(path) for path in sorted((HERE / "bridge").glob("*.c"))],
+        sources=[str(path) for part in ("bridge", "table") for path in sorted((HERE / part).glob("*.c"))],
         include_dirs=[str(HERE / "bridge")],
         libraries=["dl", "pthread"],
-        define_macros=[("_GNU_SOURCE", None)],
+        define_macros=[("_GNU_SOURCE", None), *([] if FREE_THREADED else [("AIORBD_STABLE_ABI", None)])],
         # Without paths of this machine, which -g would bring: the same source gives the same bytes.
         extra_compile_args=["-std=c11", "-O2", "-fvisibility=hidden", "-g0"],
         py_limited_api=not FREE_THREADED,

@@ -9,8 +9,8 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from aiorbd import _native
 from aiorbd._bridge.loops import Loop
@@ -18,7 +18,8 @@ from aiorbd._bridge.observation import READS, WRITES, ZEROES, Note, NotedOperati
 from aiorbd._bridge.operation import BackgroundJob, Job, Operation
 from aiorbd._bridge.submission import Submission
 from aiorbd._bridge.threads import Workers
-from aiorbd.stats import ClusterStats, Observer
+from aiorbd._table import Table
+from aiorbd.stats import ClusterStats
 
 if TYPE_CHECKING:
     from aiorbd._bridge.lane import Lane
@@ -28,10 +29,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger("aiorbd")
 
-#: Records taken in one pass of the loop; what is more waits for the next pass, and lets others go first. More of them
-#: gain nothing: with 256 reads in flight the loop was twice as late, and no read sooner.
-BATCH: Final = 16
-
 #: Threads for blocking calls of the user's, per cluster.
 WORKERS: Final = 16
 
@@ -39,37 +36,38 @@ WORKERS: Final = 16
 _live: "set[Bridge]" = set()
 
 
-class Bridge:
-    """One completion queue with its table, attached to one event loop."""
+class Bridge(Table):
+    """One completion queue with its table, attached to one event loop.
 
-    def __init__(self, loop: Loop) -> None:
-        self.loop: Final = loop
-        #: No call may reach C any more: see `forked` and `lost`.
-        self.dead: bool = False
+    Attributes:
+        operations: What is in flight, by numbers.
+        listeners: Whom C tells of what happens more than once, by negative numbers.
+        numbers: Where each gets its own.
+        observers: Who is told of each call that is over.
+        dead: No call may reach C any more: see `forked` and `lost`.
+    """
+
+    def __new__(cls, loop: Loop) -> Self:
+        """Make the table, which is C's."""
+        return super().__new__(cls, Operation, loop, loop.running, loop.native, itertools.count(1))
+
+    def __init__(self, _loop: Loop) -> None:
         self.forked: bool = False
         #: The cluster cut this client off; it is said by whichever call hears of it, on any thread.
         self.lost: bool = False
-        self.observers: list[Observer] = []
         self._tally = Tally()
         self._lib = _native.bridge()
         self._queue = self._lib.aiorbd_bridge_new()
         if not self._queue:
             number = _native.bridge_ffi.errno
             raise OSError(number, f"cannot make the completion queue's eventfd: {os.strerror(number)}")
-        self._records = _native.bridge_ffi.new("int64_t[]", 1 + 2 * BATCH)
-        self._view = memoryview(_native.bridge_ffi.buffer(self._records)).cast("B").cast("q")
-        #: Of operations; those of listeners are negative.
-        self.numbers: Iterator[int] = itertools.count(1)
-        self._operations: dict[int, Operation] = {}
-        self._listeners: dict[int, Callable[[], None]] = {}
+        self.queue_address = int(_native.bridge_ffi.cast("uintptr_t", self._queue))
         self._workers = Workers(WORKERS, self._job_done)
-        self._rest: list[int] = []
-        self._interrupted: Operation | None = None
         #: What is posted under it only makes the loop drain.
         self._nudge: int = -next(self.numbers)
         self._release_due = False
         _live.add(self)
-        loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self._drain)
+        self.loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self._drain)
 
     @property
     def queue(self) -> Any:
@@ -79,17 +77,17 @@ class Bridge:
     def listen(self, listener: Callable[[], None]) -> int:
         """Return a token for a source of many records; `listener` is called on the loop at each."""
         token = -next(self.numbers)
-        self._listeners[token] = listener
+        self.listeners[token] = listener
         return token
 
     def unlisten(self, token: int) -> None:
         """Forget a listener. Records that are still queued go nowhere."""
-        del self._listeners[token]
+        del self.listeners[token]
 
     def submit(self, operation: Operation, function: Callable[..., int], first: Any, *arguments: Any) -> int:
         """Call one of the bridge's submitting functions; return 0 when librbd took it."""
         token = next(self.numbers)
-        self._operations[token] = operation
+        self.operations[token] = operation
         operation.owner.in_flight += 1
         try:
             code = function(first, token, *arguments)
@@ -110,17 +108,17 @@ class Bridge:
 
     def enter(self, lane: "Lane") -> None:
         """Put a lane into the table: it has something on its way."""
-        self._operations[lane.token] = lane
-        self._listeners[-lane.token] = lane.take
+        self.operations[lane.token] = lane
+        self.listeners[-lane.token] = lane.take
 
     def leave(self, lane: "Lane") -> None:
         """Nothing of the lane's is on its way any more."""
-        self._operations.pop(lane.token, None)
-        self._listeners.pop(-lane.token, None)
+        self.operations.pop(lane.token, None)
+        self.listeners.pop(-lane.token, None)
 
     def _forget(self, token: int) -> None:
         """Undo the registration of what C or the threads refused."""
-        self._operations.pop(token).owner.in_flight -= 1
+        self.operations.pop(token).owner.in_flight -= 1
 
     def lose(self) -> None:
         """Any thread: the cluster said that it has blocklisted this client."""
@@ -147,12 +145,12 @@ class Bridge:
 
     def running(self, owner: "Lifecycle") -> list[Operation]:
         """Return what is in flight for one handle."""
-        return [op for op in self._operations.values() if op.owner is owner or op.uses(owner)]
+        return [op for op in self.operations.values() if op.owner is owner or op.uses(owner)]
 
     def start(self, job: Job[Any], *, urgent: bool = False) -> None:
         """Hand a job to a worker thread; what is urgent waits for no other job."""
         job.token = token = next(self.numbers)
-        self._operations[token] = job
+        self.operations[token] = job
         job.owner.in_flight += 1
         if self.observers:
             job.note = Note(job.name, str(job.on), 0)
@@ -189,69 +187,23 @@ class Bridge:
         """Take what was completed, at most one batch; the eventfd stays readable for the rest.
 
         What a signal handler raises in here goes to the loop, and the next pass takes up what is left.
-        Handlers run only after a call: so the number of records stands beside them until they are in
-        `_rest`, nothing is called between taking an operation from the table and counting it as done,
-        and nothing but the C function that makes the next pass sure once something was raised. A listener
-        may be called once too often, and an operation's task woken.
         """
         if self.forked:  # a child that runs its parent's loop must not take its parent's records
             return
-        view, operations, wake = self._view, self._operations, self.loop.wake
-        records: Iterator[int] | None = None
-        operation = self._interrupted
-        telling = 0
-        try:
-            if operation is not None:
-                self._rouse(operation)
-                self._interrupted = None
-            if not view[0]:
-                self._lib.aiorbd_bridge_drain(self._queue, self._records, BATCH)
-            self._rest += view[1 : 1 + 2 * view[0]].tolist()
-            view[0] = 0
-            records = iter(self._rest)
-            for token, value in zip(records, records, strict=True):
-                try:
-                    if token < 0:
-                        if (listener := self._listeners.get(token)) is not None:
-                            telling = token
-                            listener()
-                            telling = 0
-                        continue
-                    operation = operations[token]
-                    del operations[token]
-                    operation.value = value
-                    owner = operation.owner
-                    owner.in_flight -= 1
-                    if operation.settles:
-                        operation.settle()
-                        if operation.counted_here:
-                            self._count(operation)
-                    if operation.waiter is not None:
-                        wake(operation)
-                    if not owner.in_flight or owner.awaited:
-                        owner.on_idle()
-                except Exception:
-                    # A defect of ours: the rest of the batch must not pay for it.
-                    logger.exception("handling completion %d failed", token)
-            self._rest = []
-        except BaseException:
-            if records is not None:
-                self._rest = [telling, 0, *records] if telling else [*records]
-            self._interrupted = operation
-            self._lib.aiorbd_bridge_post(self._queue, self._nudge, 0)
-            raise
+        self.drain()
         if self._release_due:
             self._release()
 
-    def _rouse(self, operation: Operation) -> None:
-        """Wake whoever waits for what is done and counted; nothing happens the second time."""
-        try:
-            if operation.waiter is not None:
-                self.loop.wake(operation)
-            if not operation.owner.in_flight or operation.owner.awaited:
-                operation.owner.on_idle()
-        except Exception:  # a defect of ours, which must not come again in each pass
-            logger.exception("waking who waits on %s failed", operation.owner.target)
+    def _settle(self, operation: Operation) -> None:
+        """From `drain`: what is out of the table and counted, and of which more than waking is to be done."""
+        if operation.settles:
+            operation.settle()
+            if operation.counted_here:
+                self._count(operation)
+
+    def _complain(self, number: int, error: Exception) -> None:
+        """From `drain`: a defect of ours. The rest of the batch does not pay for it."""
+        logger.error("handling completion %d failed", number, exc_info=error)
 
     def _count(self, job: Any) -> None:
         error = self._tally.add(job)
@@ -267,8 +219,8 @@ class Bridge:
         moved = {name: figures.bytes for name, figures in operations.items()}
         queued, threads = self._workers.load()
         return ClusterStats(
-            sum(operation.count for operation in self._operations.values()),
-            sum(operation.count for operation in self._operations.values() if operation.abandoned),
+            sum(operation.count for operation in self.operations.values()),
+            sum(operation.count for operation in self.operations.values() if operation.abandoned),
             queued,
             threads,
             drained[0],
@@ -287,18 +239,19 @@ class Bridge:
     def _release(self) -> None:
         self.loop.detach()
         self._workers.stop()
+        self.queue_address = 0
         self._lib.aiorbd_bridge_release(self._queue)
         self._release_due = False
         _live.discard(self)
 
     def leak(self) -> None:
         """Keep the table's buffers for ever: the interpreter ends while librbd still has them."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._operations))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.operations))
 
     @property
     def busy(self) -> bool:
         """Whether anything is in flight."""
-        return bool(self._operations)
+        return bool(self.operations)
 
 
 @atexit.register

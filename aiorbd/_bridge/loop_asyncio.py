@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import current_task
 from collections.abc import Callable
+from functools import partial
 from threading import get_ident
 
 from aiorbd._bridge.loops import Parked
@@ -15,6 +16,8 @@ class AsyncioLoop:
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self._fd = -1
+        self.running: Callable[[], object] = partial(current_task, self._loop)
+        self.native: object | None = self._loop
 
     def is_current(self) -> bool:
         """Tell whether the calling code runs in this loop."""

@@ -15,6 +15,8 @@ class TrioLoop:
     def __init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._scope = trio.CancelScope()
+        self.running: Callable[[], object] = self.is_current
+        self.native: object | None = None
 
     def is_current(self) -> bool:
         """Tell whether the calling code runs in this loop."""

@@ -14,6 +14,12 @@ class Parked(Protocol):
 class Loop(Protocol):
     """One running event loop."""
 
+    #: Returns something true in this loop's own tasks, where the thread is known to be its own.
+    running: Callable[[], object]
+
+    #: asyncio's loop, whose tasks can await an entry of the table itself; None: they park.
+    native: object | None
+
     def is_current(self) -> bool:
         """Tell whether the calling code runs in this loop."""
         ...

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from aiorbd._table import Entry
 from aiorbd.errors import Target, error_for
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ T = TypeVar("T")
 logger = logging.getLogger("aiorbd")
 
 
-class Operation:
+class Operation(Entry):
     """A call in flight. It owns what C reads or writes until C is done, whoever still waits.
 
     Attributes:
@@ -27,7 +28,9 @@ class Operation:
         abandoned: The task that waited was cancelled.
     """
 
-    __slots__ = ("abandoned", "keep", "owner", "value", "waiter")
+    __slots__ = ()
+
+    owner: "Lifecycle"
 
     #: Whether `settle` has anything to do; spares the hot path a call.
     settles: bool = False
@@ -37,11 +40,8 @@ class Operation:
     ends: bool = True
 
     def __init__(self, owner: "Lifecycle", keep: object = None) -> None:
-        self.owner: Lifecycle = owner
-        self.keep: object = keep
-        self.waiter: Any = None
-        self.value: int | None = None
-        self.abandoned: bool = False
+        self.owner = owner
+        self.keep = keep
 
     def abandon(self) -> None:
         """On the loop: the task that waited was cancelled, perhaps just after completion."""

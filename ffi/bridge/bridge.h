@@ -37,10 +37,15 @@ const char *aiorbd_load(const char *librbd, const char *librados);
 aiorbd_bridge *aiorbd_bridge_new(void);                /* any; NULL with errno set */
 void aiorbd_bridge_release(aiorbd_bridge *bridge);     /* any; the creator's reference */
 int aiorbd_bridge_fd(const aiorbd_bridge *bridge);     /* any; readable when there are records */
-/* Loop. Empty the eventfd, then copy up to `max` records out, oldest first: how many, then token,
- * value, token, value, ... Signals itself again when more are left. The number stands in the array, and
- * is returned, so that whoever is interrupted at the return still finds it. */
-int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max);
+/* Loop. Begin: empty the eventfd; nobody writes to it from here on. Take: copy up to `max` records out, oldest
+ * first: how many, which is returned as well, then token, value, token, value, ... End: whoever pushes from
+ * here on writes to the eventfd; signals itself when records are left. Each begin needs an end, or a wake, which
+ * makes another pass sure. */
+void aiorbd_bridge_begin(aiorbd_bridge *bridge);
+int aiorbd_bridge_take(aiorbd_bridge *bridge, int64_t *records, int max);
+void aiorbd_bridge_end(aiorbd_bridge *bridge);
+void aiorbd_bridge_wake(aiorbd_bridge *bridge);
+int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max); /* all three */
 /* Loop. The token that was submitted last, if it was not refused: for who was interrupted there. */
 int64_t aiorbd_bridge_submitted(const aiorbd_bridge *bridge);
 int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* any; -ENOMEM */

@@ -9,6 +9,7 @@
 struct aiorbd_bridge {
     struct aiorbd_list records;
     atomic_int references;
+    atomic_bool armed; /* the loop sleeps, or is about to: a push must write the eventfd */
     int fd;
     int64_t submitted; /* the submitting thread's: see aiorbd_bridge_submitted() */
     uint64_t wakeups, taken; /* the loop's thread's */
@@ -27,6 +28,7 @@ aiorbd_bridge *aiorbd_bridge_new(void)
         return NULL;
     }
     atomic_init(&bridge->references, 1);
+    atomic_init(&bridge->armed, true);
     return bridge;
 }
 
@@ -53,27 +55,33 @@ static void signal_loop(const aiorbd_bridge *bridge)
     } while (written < 0 && errno == EINTR);
 }
 
-/* Any thread. */
+/* Any thread. `node` may be gone after the push, which is in one order with the look at `armed`, as the
+ * loop's are in aiorbd_bridge_end(): one of both sees the other. One push signals for all until the loop
+ * sleeps again. */
 void aiorbd_bridge_push(aiorbd_bridge *bridge, struct aiorbd_node *node)
 {
-    /* `node` may be gone after the push. Whoever found the list empty signals for everyone after it. */
-    if (aiorbd_list_push(&bridge->records, node))
+    aiorbd_list_push(&bridge->records, node);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&bridge->armed, memory_order_relaxed) && atomic_exchange(&bridge->armed, false))
         signal_loop(bridge);
 }
 
-/* The loop's thread. The eventfd is read first: a push after that signals anew, so that nothing is
- * missed; and the list is looked at whatever the read said. */
-int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max)
+/* The loop's thread. The list is looked at whatever the eventfd said. */
+void aiorbd_bridge_begin(aiorbd_bridge *bridge)
 {
     uint64_t count;
     ssize_t got;
-    int taken = 0;
-
-    records[0] = 0;
     do {
         got = read(bridge->fd, &count, sizeof count);
     } while (got < 0 && errno == EINTR);
+    atomic_store(&bridge->armed, false);
+}
 
+/* The loop's thread. */
+int aiorbd_bridge_take(aiorbd_bridge *bridge, int64_t *records, int max)
+{
+    int taken = 0;
+    records[0] = 0;
     while (taken < max) {
         struct aiorbd_node *node = aiorbd_list_pop(&bridge->records);
         if (node == NULL)
@@ -87,9 +95,34 @@ int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max)
         bridge->wakeups++;
         bridge->taken += (uint64_t)taken;
     }
-    if (bridge->records.ready != NULL ||
-        atomic_load_explicit(&bridge->records.head, memory_order_relaxed) != NULL)
+    return taken;
+}
+
+/* The loop's thread. */
+void aiorbd_bridge_end(aiorbd_bridge *bridge)
+{
+    atomic_store(&bridge->armed, true);
+    atomic_thread_fence(memory_order_seq_cst);
+    if ((bridge->records.ready != NULL ||
+         atomic_load_explicit(&bridge->records.head, memory_order_relaxed) != NULL) &&
+        atomic_exchange(&bridge->armed, false))
         signal_loop(bridge);
+}
+
+/* The loop's thread. */
+void aiorbd_bridge_wake(aiorbd_bridge *bridge)
+{
+    atomic_store(&bridge->armed, false);
+    signal_loop(bridge);
+}
+
+/* The loop's thread. */
+int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max)
+{
+    int taken;
+    aiorbd_bridge_begin(bridge);
+    taken = aiorbd_bridge_take(bridge, records, max);
+    aiorbd_bridge_end(bridge);
     return taken;
 }
 

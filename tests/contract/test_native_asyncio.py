@@ -75,21 +75,34 @@ async def test_a_task_group_fails_as_one(osd):
 async def test_cancelled_in_the_very_pass_that_completes(osd):
     """The future is done, the task has not run yet: asyncio then throws into a finished wait."""
     async with opened(osd) as image:
-        cancelled = 0
+        cancelled, buffer = 0, bytearray(512)
         for _ in range(200):
-            task = asyncio.create_task(image.read(0, 512))
+            task = asyncio.create_task(image.read_into(buffer, 0))
             while image.in_flight == 0 and not task.done():
                 await asyncio.sleep(0)
             while image.in_flight:
                 await asyncio.sleep(0)
             task.cancel()
             try:
-                assert await task == b"a" * 512
+                assert await task == 512
             except asyncio.CancelledError:
                 cancelled += 1
         assert cancelled
         assert image.in_flight == 0
         assert await image.read(0, 1) == b"a"
+
+
+async def test_a_read_that_is_over_is_not_cancelled(osd):
+    """Its task goes on with the completion itself: there is no moment between the two."""
+    async with opened(osd) as image:
+        for _ in range(200):
+            task = asyncio.create_task(image.read(0, 512))
+            while image.in_flight == 0 and not task.done():
+                await asyncio.sleep(0)
+            while image.in_flight:
+                await asyncio.sleep(0)
+            assert task.done()
+            assert task.result() == b"a" * 512
 
 
 async def test_an_interrupt_while_c_has_the_operation(osd):
@@ -135,7 +148,7 @@ async def test_an_interrupt_when_librbd_refused(osd):
 
         image._handle.lib = Interrupted()
         with pytest.raises(KeyboardInterrupt):
-            await image.read(0, 512)
+            await image.read_into(bytearray(512), 0)
         image._handle.lib = lib
         assert image.in_flight == 0
         assert await image.read(0, 2) == b"aa"
@@ -152,32 +165,52 @@ def guarded(bridge):
     bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), drain)
 
 
-async def test_an_interrupt_just_after_the_drain(osd):
-    """The records that C has given out are still taken up."""
+async def test_an_interrupt_in_a_task_that_goes_on(osd):
+    """Tasks go on while completions are handed out: what one raises through the loop costs no other its own."""
     async with opened(osd) as image:
-        bridge = image._handle.bridge
-        lib = bridge._lib
         interrupts = []
 
-        class Interrupted:
-            def __getattr__(self, name):
-                return getattr(lib, name)
+        async def read(number):
+            data = await image.read(0, 512)
+            if number % 8 == 0:
+                interrupts.append(number)
+                raise KeyboardInterrupt
+            return data
 
-            def aiorbd_bridge_drain(self, *arguments):
-                if lib.aiorbd_bridge_drain(*arguments) and len(interrupts) < 3:
-                    interrupts.append(1)
-                    raise KeyboardInterrupt
-
-        guarded(bridge)
-        bridge._lib = Interrupted()
-        parts = [await image.read(0, 512) for _ in range(3)]
-        assert len(interrupts) == 3
-        interrupts.clear()
-        parts += await asyncio.gather(*(image.read(0, 512) for _ in range(64)))
-        bridge._lib = lib
-        assert interrupts
-        assert parts == [b"a" * 512] * 67
+        guarded(image._handle.bridge)
+        tasks = [asyncio.create_task(read(number)) for number in range(64)]
+        await asyncio.sleep(0)
+        assert image.in_flight == 64
+        time.sleep(0.2)  # all of them are over by the next pass, and no other would follow
+        async with asyncio.timeout(20):
+            done = [await asyncio.wait([task]) and task for task in tasks]
+        assert len(interrupts) == 8
+        assert sum(task.exception() is None and task.result() == b"a" * 512 for task in done) == 56
         assert image.in_flight == 0
+        assert await image.read(0, 1) == b"a"
+
+
+async def test_an_interrupt_while_who_waits_is_told(osd):
+    """The task of the operation itself still goes on."""
+    async with opened(osd) as image:
+        handle, interrupts = image._handle, []
+        on_idle = handle.on_idle
+
+        def interrupted():
+            if len(interrupts) < 3:
+                interrupts.append(1)
+                raise KeyboardInterrupt
+            on_idle()
+
+        handle.on_idle = interrupted
+        guarded(handle.bridge)
+        reading = asyncio.create_task(image.read(0, 512))
+        await asyncio.sleep(0)
+        assert image.in_flight == 1
+        async with asyncio.timeout(20):
+            await image.drain()
+            assert await reading == b"a" * 512
+        assert len(interrupts) == 3
 
 
 async def test_an_interrupt_while_completions_are_handed_out(osd):
@@ -196,11 +229,12 @@ async def test_an_interrupt_while_completions_are_handed_out(osd):
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         bridge.loop.wake = interrupted
         guarded(bridge)
-        reading = asyncio.gather(*(image.read(0, 512) for _ in range(64)))
+        parts = [bytearray(512) for _ in range(64)]
+        reading = asyncio.gather(*(image.read_into(part, 0) for part in parts))
         await asyncio.sleep(0)
         assert image.in_flight == 64
         time.sleep(0.2)  # all of them are over by the next pass, and no other would follow
-        parts = await reading
+        await reading
         assert len(interrupts) == 3
         assert parts == [b"a" * 512] * 64
         assert image.in_flight == 0
@@ -218,7 +252,7 @@ async def test_an_interrupt_while_a_listener_is_told(osd):
             handle._updated()
 
         guarded(handle.bridge)
-        handle.bridge._listeners[handle._token] = updated
+        handle.bridge.listeners[handle._token] = updated
         async with image.watch() as updates, asyncio.timeout(20):
             osd.run_blocking("rbd", "snap", "create", "--no-progress", f"rbd/{image.name}@one")
             await updates.wait()

@@ -1,0 +1,182 @@
+/* What is over: taken from the bridge, out of the table, and to the tasks that wait. */
+#include "table.h"
+
+static PyObject *name_wake, *name_on_idle, *name_settle, *name_complain;
+
+/* A defect of ours must not be paid by the rest of the batch: it is logged. Anything else, which a signal
+ * handler has raised, goes on: -1. */
+static int complain(Table *self, int64_t token)
+{
+    PyObject *type, *error, *traceback, *number;
+    int code = -1;
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(error, traceback);
+    number = PyLong_FromLongLong(token);
+    if (number != NULL)
+        code = aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)self, name_complain, number, error, NULL));
+    Py_XDECREF(number);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return code;
+}
+
+static int wake(Table *self, Entry *entry)
+{
+    if (entry->table != NULL && self->native != Py_None)
+        return aiorbd_entry_finish(entry);
+    if (entry->waiter == NULL || entry->waiter == Py_None)
+        return 0;
+    return aiorbd_done(PyObject_CallMethodObjArgs(self->loop, name_wake, entry, NULL));
+}
+
+/* What is out of the table and counted: settle it, tell its owner, wake its task, which may go on in here. A
+ * second time, after an interrupt, what was done already is not done again, but that the owner is told. */
+static int conclude(Table *self, int64_t token, Entry *entry, bool again)
+{
+    Owner *owner = (Owner *)entry->owner;
+    if (!again && (PyObject *)Py_TYPE(&entry->ob_base) != self->plain &&
+        aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)self, name_settle, entry, NULL)) < 0 &&
+        complain(self, token) < 0)
+        return -1;
+    if ((owner->awaited || (!owner->in_flight && (owner->waiting || !owner->usable))) &&
+        aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)owner, name_on_idle, NULL)) < 0 &&
+        complain(self, token) < 0)
+        return -1;
+    return wake(self, entry) < 0 ? complain(self, token) : 0;
+}
+
+static int tell(Table *self, int64_t token)
+{
+    PyObject *key = PyLong_FromLongLong(token);
+    PyObject *listener = key == NULL ? NULL : PyDict_GetItemWithError(self->listeners, key);
+    int code = 0;
+    Py_XDECREF(key);
+    if (listener != NULL) {
+        Py_INCREF(listener); /* it may end itself */
+        code = aiorbd_done(PyObject_CallNoArgs(listener));
+        Py_DECREF(listener);
+    } else if (PyErr_Occurred()) {
+        code = -1;
+    }
+    return code;
+}
+
+/* Take an operation out of the table, and count it. NULL for an error, with the table as it was. */
+static Entry *take(Table *self, int64_t token, int64_t result)
+{
+    PyObject *key = PyLong_FromLongLong(token);
+    PyObject *value = PyLong_FromLongLong(result);
+    PyObject *found = NULL, *old;
+    Entry *entry = NULL;
+    if (key == NULL || value == NULL)
+        goto end;
+    found = PyDict_GetItemWithError(self->operations, key);
+    if (found == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_SetObject(PyExc_KeyError, key);
+        goto end;
+    }
+    if (!PyObject_TypeCheck(found, aiorbd_entry_type) || ((Entry *)found)->owner == NULL ||
+        !PyObject_TypeCheck(((Entry *)found)->owner, aiorbd_owner_type)) {
+        PyErr_SetString(PyExc_TypeError, "no entry with an owner");
+        goto end;
+    }
+    entry = (Entry *)Py_NewRef(found);
+    if (PyDict_DelItem(self->operations, key) < 0) {
+        Py_DECREF(&entry->ob_base);
+        entry = NULL;
+        goto end;
+    }
+    old = entry->value;
+    entry->value = value;
+    value = NULL;
+    Py_XDECREF(old);
+    ((Owner *)entry->owner)->in_flight--;
+end:
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    return entry;
+}
+
+/* Handle the records that were taken. What a signal handler raises meanwhile leaves the rest where it is. A
+ * listener may be called once too often then. */
+static int handle(Table *self)
+{
+    for (; self->next < self->records[0]; self->next++) {
+        int64_t token = self->records[1 + 2 * self->next];
+        Entry *entry;
+        if (token < 0) {
+            if (tell(self, token) < 0 && complain(self, token) < 0)
+                return -1;
+            continue;
+        }
+        entry = take(self, token, self->records[2 + 2 * self->next]);
+        if (entry == NULL) {
+            if (complain(self, token) < 0)
+                return -1;
+            continue;
+        }
+        if (conclude(self, token, entry, false) < 0) {
+            self->interrupted = &entry->ob_base;
+            self->next++;
+            return -1;
+        }
+        Py_DECREF(&entry->ob_base);
+    }
+    return 0;
+}
+
+/* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn.
+ * What a signal handler raises in here goes to the loop, and the next pass, which is made sure, goes on. */
+PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
+{
+    Table *self = (Table *)object;
+    aiorbd_bridge *bridge = (aiorbd_bridge *)(uintptr_t)self->queue;
+    int left = BATCH, taken;
+    (void)unused;
+    if (bridge == NULL)
+        Py_RETURN_NONE;
+    aiorbd_bridge_begin(bridge);
+    if (self->interrupted != NULL) {
+        if (conclude(self, 0, (Entry *)self->interrupted, true) < 0)
+            goto interrupted;
+        Py_CLEAR(self->interrupted);
+    }
+    if (handle(self) < 0)
+        goto interrupted;
+    while (left > 0 && (taken = aiorbd_bridge_take(bridge, self->records, left)) > 0) {
+        left -= taken;
+        self->next = 0;
+        if (handle(self) < 0)
+            goto interrupted;
+    }
+    aiorbd_bridge_end(bridge);
+    Py_RETURN_NONE;
+interrupted:
+    aiorbd_bridge_wake(bridge);
+    return NULL;
+}
+
+/* Once, when the module is made. */
+int aiorbd_drain_prepare(void)
+{
+    static const struct {
+        PyObject **name;
+        const char *text;
+    } names[] = {
+        {&name_wake, "wake"},
+        {&name_on_idle, "on_idle"},
+        {&name_settle, "_settle"},
+        {&name_complain, "_complain"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (*names[i].name == NULL && (*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL)
+            return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,95 @@
+/*
+ * The operation table's busy half, as a Python module: what every small read and write goes through on
+ * the loop's thread, from the check of its range to the wake-up of its task. Everything else, and what
+ * is unusual in these, is Python's: `aiorbd/_bridge/bridge.py`, whose class derives from `Table`.
+ *
+ * All functions run on the thread of the event loop and hold the GIL, also while they submit: librbd's
+ * submit of a small request takes a few microseconds, and the threads that it wakes never want the GIL.
+ * Signal handlers run only where Python code is called, so what lies between two such calls happens
+ * as a whole: a record is either still in the array, or its operation is out of the table and counted.
+ *
+ * It lies in one file with the bridge (`_compiled`), whose functions it calls.
+ */
+#ifndef AIORBD_TABLE_H
+#define AIORBD_TABLE_H
+
+#ifdef AIORBD_STABLE_ABI
+#define Py_LIMITED_API 0x030b0000
+#endif
+#include <Python.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <structmember.h>
+
+#include "bridge.h"
+
+/* Records taken in one pass of the loop; what is more waits for the next pass, and lets others go
+ * first. More of them gain nothing: with 256 reads in flight the loop was twice as late, and no read sooner. */
+enum { BATCH = 16 };
+
+enum entry_state { PENDING, CANCELLED, DONE };
+
+/*
+ * An entry of the table: a call in flight, and what it keeps alive. Python makes its own, whose tasks wait
+ * for futures (`waiter`); the entries that are made here are awaited themselves.
+ */
+typedef struct {
+    PyObject_HEAD
+    PyObject *owner, *keep, *waiter, *value;
+    PyObject *table;              /* NULL in Python's own */
+    PyObject *callback, *context; /* how the task that awaits it goes on; NULL when none does */
+    PyObject *message;            /* of who cancelled; may be NULL */
+    char abandoned;
+    char blocking; /* a task is about to wait for it: asyncio's protocol of futures */
+    char state;
+} Entry;
+
+/* What counts its calls in flight: every handle. `image` and `size` are an open image's. */
+typedef struct {
+    PyObject_HEAD
+    Py_ssize_t in_flight; /* calls */
+    Py_ssize_t awaited;   /* tasks that wait for some of them, to be told of each that ends */
+    Py_ssize_t waiting;   /* tasks that wait for the handle's state */
+    char usable;          /* open, and not closing */
+    unsigned long long size;
+    unsigned long long image; /* aiorbd_image *; 0 when there is none to read */
+} Owner;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *operations, *listeners, *observers, *numbers; /* dict, dict, list, iterator */
+    PyObject *loop;        /* the adapter */
+    PyObject *native;      /* asyncio's loop; None: tasks park and are woken by the adapter */
+    PyObject *is_current;  /* called without arguments: a true value in the loop's own tasks */
+    PyObject *plain;       /* the class of entries of which only waking is to be done */
+    PyObject *interrupted; /* an entry that is out of the table, and whose task may sleep yet */
+    unsigned long long queue; /* aiorbd_bridge *; 0 when it was released */
+    unsigned long long thread;
+    char dead; /* no call may reach C any more */
+    int next;  /* record to be handled */
+    int64_t records[1 + 2 * BATCH];
+} Table;
+
+extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type;
+extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec;
+
+/* Drop what a call returned; -1 for an error. */
+static inline int aiorbd_done(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The deallocator's part that all types share. */
+void aiorbd_free(PyObject *object, int (*clear)(PyObject *));
+
+/* entry.c: the operation is over; its task goes on, now, unless it was cancelled. */
+int aiorbd_entry_finish(Entry *entry);
+
+/* begin.c, drain.c: methods of the table. */
+PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+PyObject *aiorbd_table_write(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+PyObject *aiorbd_table_drain(PyObject *self, PyObject *unused);
+int aiorbd_drain_prepare(void); /* once, before all else */
+
+#endif
