@@ -47,6 +47,9 @@ class Bridge(Table):
         dead: No call may reach C any more: see `forked` and `lost`.
     """
 
+    dead: bool
+    queue_address: int
+
     def __new__(cls, loop: Loop) -> Self:
         """Make the table, which is C's."""
         return super().__new__(cls, Operation, loop, loop.running, loop.native, itertools.count(1))

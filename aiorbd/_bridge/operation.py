@@ -31,6 +31,10 @@ class Operation(Entry):
     __slots__ = ()
 
     owner: "Lifecycle"
+    keep: object
+    waiter: Any
+    value: int | None
+    abandoned: bool
 
     #: Whether `settle` has anything to do; spares the hot path a call.
     settles: bool = False
