@@ -43,6 +43,8 @@ class ImageHandle(UpkeepHandle):
     """An ``rbd_image_t`` with the bridge's view of it."""
 
     native: Any
+    size: int
+    image_address: int
 
     def __init__(self, ioctx: "IoCtxHandle", spec: str) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
