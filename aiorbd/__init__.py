@@ -3,8 +3,9 @@
 General layout
 --------------
 
-``enums``, ``errors``, ``models``, ``stats``: the vocabulary. ``_native`` is the only importer of the compiled
-modules (their source lies in ``ffi/``), ``_marshal`` and ``options`` put values into C's shape. ``_bridge``
+``enums``, ``errors``, ``models``, ``stats``: the vocabulary. ``_native`` imports the compiled modules (their source
+lies in ``ffi/``), and ``_table`` the operation table's busy half, which is C as well; nobody else does.
+``_marshal`` and ``options`` put values into C's shape. ``_bridge``
 turns completions into tasks that go on: the operation table, the event loops' adapters, the worker threads,
 the streams, counting and observing. ``_lifecycle`` is how everything opens and closes, ``_handle`` how every
 call of C is made, ``_image_upkeep`` what may not meet on one image. What users see comes last: ``image`` with
