@@ -28,7 +28,7 @@ static int complain(Table *self, int64_t token)
 static int wake(Table *self, Entry *entry)
 {
     if (entry->table != NULL && self->native != Py_None)
-        return aiorbd_entry_finish(entry);
+        return aiorbd_entry_finish(entry, self->in_task);
     if (entry->waiter == NULL || entry->waiter == Py_None)
         return 0;
     return aiorbd_done(PyObject_CallMethodObjArgs(self->loop, name_wake, entry, NULL));
@@ -142,6 +142,14 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
     if (bridge == NULL)
         Py_RETURN_NONE;
     aiorbd_bridge_begin(bridge);
+    if (self->native != Py_None) {
+        PyObject *current = PyObject_CallNoArgs(self->is_current);
+        int in_task = current == NULL ? -1 : PyObject_IsTrue(current);
+        Py_XDECREF(current);
+        if (in_task < 0)
+            goto interrupted;
+        self->in_task = in_task > 0;
+    }
     if (self->interrupted != NULL) {
         if (conclude(self, 0, (Entry *)self->interrupted, true) < 0)
             goto interrupted;

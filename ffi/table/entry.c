@@ -93,11 +93,32 @@ static PyObject *entry_result(PyObject *object, PyObject *unused)
     return NULL;
 }
 
+/* The task goes on in the loop's next pass, and finds this state. Without one that waits there is nothing to do. */
+static int schedule(Entry *self, enum entry_state state)
+{
+    PyObject *call_soon = NULL, *positional = NULL, *keywords = NULL, *handle = NULL;
+    if (self->callback != NULL) {
+        call_soon = PyObject_GetAttrString(((Table *)self->table)->native, "call_soon");
+        if (call_soon != NULL && (positional = PyTuple_Pack(2, self->callback, (PyObject *)self)) != NULL &&
+            (keywords = Py_BuildValue("{sO}", "context", self->context)) != NULL)
+            handle = PyObject_Call(call_soon, positional, keywords);
+        Py_XDECREF(call_soon);
+        Py_XDECREF(positional);
+        Py_XDECREF(keywords);
+        if (handle == NULL)
+            return -1;
+        Py_DECREF(handle);
+        Py_CLEAR(self->callback);
+        Py_CLEAR(self->context);
+    }
+    self->state = (char)state;
+    return 0;
+}
+
 /* cancel(msg=None): by the task that waits, when somebody cancels it. The operation goes on. */
 static PyObject *entry_cancel(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
     Entry *self = (Entry *)object;
-    PyObject *call_soon, *positional = NULL, *keywords = NULL, *handle = NULL;
     if (count + (names == NULL ? 0 : PyTuple_Size(names)) > 1) {
         PyErr_SetString(PyExc_TypeError, "takes a message");
         return NULL;
@@ -108,27 +129,12 @@ static PyObject *entry_cancel(PyObject *object, PyObject *const *arguments, Py_s
         Py_XDECREF(self->message);
         self->message = Py_NewRef(arguments[0]);
     }
-    if (self->callback == NULL) {
-        self->state = CANCELLED;
-        Py_RETURN_TRUE;
-    }
-    call_soon = PyObject_GetAttrString(((Table *)self->table)->native, "call_soon");
-    if (call_soon != NULL && (positional = PyTuple_Pack(2, self->callback, object)) != NULL &&
-        (keywords = Py_BuildValue("{sO}", "context", self->context)) != NULL)
-        handle = PyObject_Call(call_soon, positional, keywords);
-    Py_XDECREF(call_soon);
-    Py_XDECREF(positional);
-    Py_XDECREF(keywords);
-    if (handle == NULL)
+    if (schedule(self, CANCELLED) < 0)
         return NULL;
-    Py_DECREF(handle);
-    self->state = CANCELLED;
-    Py_CLEAR(self->callback);
-    Py_CLEAR(self->context);
     Py_RETURN_TRUE;
 }
 
-int aiorbd_entry_finish(Entry *self)
+int aiorbd_entry_finish(Entry *self, bool in_task)
 {
     static PyObject *run;
     PyObject *callback = self->callback, *context = self->context;
@@ -137,6 +143,8 @@ int aiorbd_entry_finish(Entry *self)
         return -1;
     if (self->state != PENDING)
         return 0;
+    if (in_task && !self->abandoned)
+        return schedule(self, DONE);
     self->state = DONE;
     self->callback = self->context = NULL;
     if (callback != NULL && !self->abandoned)

@@ -66,6 +66,7 @@ typedef struct {
     unsigned long long queue; /* aiorbd_bridge *; 0 when it was released */
     unsigned long long thread;
     char dead; /* no call may reach C any more */
+    bool in_task; /* what is over is handed out within some task's step */
     int next;  /* record to be handled */
     int64_t records[1 + 2 * BATCH];
 } Table;
@@ -83,8 +84,9 @@ static inline int aiorbd_done(PyObject *result)
 /* The deallocator's part that all types share. */
 void aiorbd_free(PyObject *object, int (*clear)(PyObject *));
 
-/* entry.c: the operation is over; its task goes on, now, unless it was cancelled. */
-int aiorbd_entry_finish(Entry *entry);
+/* entry.c: the operation is over; its task goes on, unless it was cancelled: now, or, where some task runs
+ * already, as in loops that are made to nest, in the next pass. */
+int aiorbd_entry_finish(Entry *entry, bool in_task);
 
 /* begin.c, drain.c: methods of the table. */
 PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count);

@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 PREAMBLE = """
-    import asyncio, contextvars, gc, itertools, sys
+    import asyncio, contextvars, functools, gc, itertools, sys
     from aiorbd._table import Entry, Owner, Table
 
     complaints, settled, told = [], [], []
@@ -33,7 +33,8 @@ PREAMBLE = """
         def wake(self, entry):
             self.woken.append(entry.value)
 
-    def make(native=None, is_current=lambda: True):
+    def make(native=None, is_current=None):
+        is_current = is_current or (functools.partial(asyncio.current_task, native) if native else lambda: True)
         table = Ours(Operation, Adapter(), is_current, native, itertools.count(1))
         table.queue_address = int(ffi.cast("uintptr_t", bridge))
         owner = Mine()
@@ -313,6 +314,28 @@ def test_a_task_awaits_an_entry(check):
             await drained(table)
             await entry  # what is over is not waited for
             assert entry.done() and entry.result() is None and not entry.cancel()
+
+        asyncio.run(main())
+        """
+    )
+
+
+def test_a_drain_within_a_task(check):
+    check(
+        """
+        async def main():
+            table, owner = make(asyncio.get_running_loop())
+
+            async def read():
+                await table.read(owner, 0, 64)
+
+            task = asyncio.create_task(read())
+            await until(lambda: owner.in_flight)
+            complete(0, 64)
+            table.drain()  # as loops do that are made to nest
+            assert not task.done() and owner.in_flight == 0 and not task.cancelled()
+            await task
+            assert not complaints
 
         asyncio.run(main())
         """
