@@ -13,6 +13,7 @@ struct aiorbd_bridge {
     int fd;
     int64_t submitted; /* the submitting thread's: see aiorbd_bridge_submitted() */
     uint64_t wakeups, taken; /* the loop's thread's */
+    bool found;              /* so is this: something, since the last begin */
     struct aiorbd_tally tallies[AIORBD_KINDS];
 };
 
@@ -75,6 +76,7 @@ void aiorbd_bridge_begin(aiorbd_bridge *bridge)
         got = read(bridge->fd, &count, sizeof count);
     } while (got < 0 && errno == EINTR);
     atomic_store(&bridge->armed, false);
+    bridge->found = false;
 }
 
 /* The loop's thread. */
@@ -92,7 +94,8 @@ int aiorbd_bridge_take(aiorbd_bridge *bridge, int64_t *records, int max)
         node->taken(node);
     }
     if (taken) {
-        bridge->wakeups++;
+        bridge->wakeups += !bridge->found;
+        bridge->found = true;
         bridge->taken += (uint64_t)taken;
     }
     return taken;

@@ -11,6 +11,12 @@ struct request {
     PyObject *data; /* bytes: to be filled, or written */
 };
 
+/* Whether the range is one of an image that may be used. */
+static bool is_open(const Table *self, const Owner *owner, unsigned long long offset, unsigned long long length)
+{
+    return owner->usable && owner->image && !self->dead && offset <= owner->size && length <= owner->size - offset;
+}
+
 static int submit(const Owner *owner, int64_t token, const struct request *request)
 {
     aiorbd_image *image = (aiorbd_image *)(uintptr_t)owner->image;
@@ -39,7 +45,9 @@ static PyObject *begin(Table *self, Owner *owner, const struct request *request)
     if (PyDict_SetItem(self->operations, token, entry) < 0)
         goto end;
     owner->in_flight++;
-    if (submit(owner, PyLong_AsLongLong(token), request) == 0) {
+    /* Anybody's code may have run since it was looked at, in a finalizer or a signal handler, and closed the image. */
+    if (is_open(self, owner, request->offset, request->length) &&
+        submit(owner, PyLong_AsLongLong(token), request) == 0) {
         result = Py_NewRef(entry);
     } else {
         owner->in_flight--;
@@ -68,10 +76,8 @@ static int is_usual(const Table *self, const Owner *owner, long long offset, lon
 {
     PyObject *current;
     int answer;
-    if (!owner->usable || !owner->image || self->dead || PyList_Size(self->observers) != 0)
-        return 0;
-    if (length <= 0 || length > INT_MAX || (unsigned long long)offset > owner->size ||
-        (unsigned long long)length > owner->size - (unsigned long long)offset)
+    if (length <= 0 || length > INT_MAX || PyList_Size(self->observers) != 0 ||
+        !is_open(self, owner, (unsigned long long)offset, (unsigned long long)length))
         return 0;
     if (PyThread_get_thread_ident() != self->thread)
         return 0;

@@ -93,26 +93,26 @@ static PyObject *entry_result(PyObject *object, PyObject *unused)
     return NULL;
 }
 
-/* The task goes on in the loop's next pass, and finds this state. Without one that waits there is nothing to do. */
+/* The task goes on in the loop's next pass, and finds this state, which is there before anybody's code can run in
+ * `call_soon`: who cancels in there once more finds nothing left. An error costs the callback, as with asyncio's. */
 static int schedule(Entry *self, enum entry_state state)
 {
+    PyObject *callback = self->callback, *context = self->context;
     PyObject *call_soon = NULL, *positional = NULL, *keywords = NULL, *handle = NULL;
-    if (self->callback != NULL) {
-        call_soon = PyObject_GetAttrString(((Table *)self->table)->native, "call_soon");
-        if (call_soon != NULL && (positional = PyTuple_Pack(2, self->callback, (PyObject *)self)) != NULL &&
-            (keywords = Py_BuildValue("{sO}", "context", self->context)) != NULL)
-            handle = PyObject_Call(call_soon, positional, keywords);
-        Py_XDECREF(call_soon);
-        Py_XDECREF(positional);
-        Py_XDECREF(keywords);
-        if (handle == NULL)
-            return -1;
-        Py_DECREF(handle);
-        Py_CLEAR(self->callback);
-        Py_CLEAR(self->context);
-    }
     self->state = (char)state;
-    return 0;
+    if (callback == NULL)
+        return 0; /* nobody waits */
+    self->callback = self->context = NULL;
+    call_soon = PyObject_GetAttrString(((Table *)self->table)->native, "call_soon");
+    if (call_soon != NULL && (positional = PyTuple_Pack(2, callback, (PyObject *)self)) != NULL &&
+        (keywords = Py_BuildValue("{sO}", "context", context)) != NULL)
+        handle = PyObject_Call(call_soon, positional, keywords);
+    Py_XDECREF(call_soon);
+    Py_XDECREF(positional);
+    Py_XDECREF(keywords);
+    Py_DECREF(callback);
+    Py_DECREF(context);
+    return aiorbd_done(handle);
 }
 
 /* cancel(msg=None): by the task that waits, when somebody cancels it. The operation goes on. */

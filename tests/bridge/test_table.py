@@ -410,6 +410,98 @@ def test_a_task_that_is_cancelled(check):
     )
 
 
+def test_cancelled_again_while_it_is_cancelled(check):
+    """As by a signal handler that runs in `call_soon`: the task hears of it once."""
+    check(
+        """
+        class Loop(asyncio.SelectorEventLoop):
+            again = None
+
+            def call_soon(self, *arguments, **keywords):
+                handle = super().call_soon(*arguments, **keywords)
+                if self.again is not None:
+                    again, self.again = self.again, None
+                    again()
+                return handle
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            table, owner = make(loop)
+            woken = []
+
+            async def read():
+                try:
+                    await table.read(owner, 0, 64)
+                except asyncio.CancelledError:
+                    woken.append(1)
+                try:
+                    await loop.create_future()
+                except asyncio.CancelledError:
+                    woken.append(2)
+
+            task = asyncio.create_task(read())
+            await until(lambda: owner.in_flight)
+            loop.again = lambda: task.cancel()
+            task.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert woken == [1]  # as with a future: nothing ends the next wait
+            task.cancel()
+            await task
+            assert woken == [1, 2]
+            complete(0, 64)
+            await drained(table)
+            assert owner.in_flight == 0 and not complaints
+
+        Loop().run_until_complete(main())
+        """
+    )
+
+
+def test_an_image_that_closes_while_a_read_begins(check):
+    """Anybody's code may run in a finalizer."""
+    check(
+        """
+        class Closing:
+            def __next__(self):
+                owner.usable = False
+                return 7
+
+            def __iter__(self):
+                return self
+
+        table, owner = make()
+        table = Ours(Operation, table.loop, lambda: True, None, Closing())
+        assert table.read(owner, 0, 64) is None
+        assert (owner.in_flight, table.operations, setting("created").value) == (0, {}, 0)
+        """
+    )
+
+
+def test_a_pass_is_counted_once(check):
+    check(
+        """
+        async def main():
+            table, owner = make(asyncio.get_running_loop())
+            setting("early").value = 1
+
+            async def read():
+                for _ in range(8):
+                    await table.read(owner, 0, 64)
+
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0)
+            await drained(table)
+            await task
+            figures = ffi.new("uint64_t[2]")
+            lib.aiorbd_bridge_drained(bridge, figures)
+            assert list(figures) == [1, 8]
+
+        asyncio.run(main())
+        """
+    )
+
+
 def test_one_task_awaits(check):
     check(
         """
