@@ -301,7 +301,7 @@ async def _finish_write(handle: ImageHandle, entry: Operation, generation: int, 
         raise
     code = entry.value or 0
     changed = handle.image_address and handle.generation != generation
-    if code == -errno.EINVAL or (changed and code >= 0):
+    if code in (-errno.EINVAL, -errno.EDOM, -errno.ERANGE) or (changed and code >= 0):
         await handle.require_still(operation, offset, length)
     if code < 0:
         handle.fail(code, operation, offset, length)

@@ -17,13 +17,19 @@ static bool is_open(const Table *self, const Owner *owner, unsigned long long of
     return owner->usable && owner->image && !self->dead && offset <= owner->size && length <= owner->size - offset;
 }
 
+/* Without the GIL: librbd copies what is written, and may wait where it is configured to. No signal handler runs. */
 static int submit(const Owner *owner, int64_t token, const struct request *request)
 {
     aiorbd_image *image = (aiorbd_image *)(uintptr_t)owner->image;
     char *buffer = PyBytes_AsString(request->data);
+    int code;
+    Py_BEGIN_ALLOW_THREADS
     if (request->kind == AIORBD_READ)
-        return aiorbd_read(image, token, request->offset, request->length, buffer, 0);
-    return aiorbd_write(image, token, request->offset, request->length, buffer, 0);
+        code = aiorbd_read(image, token, request->offset, request->length, buffer, 0);
+    else
+        code = aiorbd_write(image, token, request->offset, request->length, buffer, 0);
+    Py_END_ALLOW_THREADS
+    return code;
 }
 
 /* Register, submit, undo what C refused. Returns the entry, NULL for an error, or None: nothing was

@@ -27,27 +27,29 @@ static int complain(Table *self, int64_t token)
 
 static int wake(Table *self, Entry *entry)
 {
-    if (entry->table != NULL && self->native != Py_None)
-        return aiorbd_entry_finish(entry, self->in_task);
     if (entry->waiter == NULL || entry->waiter == Py_None)
         return 0;
     return aiorbd_done(PyObject_CallMethodObjArgs(self->loop, name_wake, entry, NULL));
 }
 
-/* What is out of the table and counted: settle it, tell its owner, wake its task, which may go on in here. A
- * second time, after an interrupt, what was done already is not done again, but that the owner is told. */
+/* What is out of the table and counted: settle it, wake its task, tell its owner. A task that only goes on later is
+ * woken first, before those who wait for the owner; one that goes on in here comes last, and finds all told. A
+ * second time, after an interrupt, nothing is done twice but that the owner is told. */
 static int conclude(Table *self, int64_t token, Entry *entry, bool again)
 {
     Owner *owner = (Owner *)entry->owner;
+    bool now = entry->table != NULL && self->native != Py_None;
     if (!again && (PyObject *)Py_TYPE(&entry->ob_base) != self->plain &&
         aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)self, name_settle, entry, NULL)) < 0 &&
         complain(self, token) < 0)
+        return -1;
+    if (!now && wake(self, entry) < 0 && complain(self, token) < 0)
         return -1;
     if ((owner->awaited || (!owner->in_flight && (owner->waiting || !owner->usable))) &&
         aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)owner, name_on_idle, NULL)) < 0 &&
         complain(self, token) < 0)
         return -1;
-    return wake(self, entry) < 0 ? complain(self, token) : 0;
+    return now && aiorbd_entry_finish(entry, self->in_task) < 0 ? complain(self, token) : 0;
 }
 
 static int tell(Table *self, int64_t token)
@@ -148,7 +150,8 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         Py_XDECREF(current);
         if (in_task < 0)
             goto interrupted;
-        self->in_task = in_task > 0;
+        /* nest_asyncio lets a task run its loop again, which then must not wait for what is in here. */
+        self->in_task = in_task > 0 || PyObject_HasAttrString(self->native, "_nest_patched");
     }
     if (self->interrupted != NULL) {
         if (conclude(self, 0, (Entry *)self->interrupted, true) < 0)

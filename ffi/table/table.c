@@ -112,17 +112,15 @@ static PyType_Spec table_spec = {
     .slots = table_slots,
 };
 
-static int add(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **kept)
+/* A module that is executed once more has the same types: those of open connections derive from them. */
+static int add(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **type)
 {
-    PyObject *type = PyType_FromSpec(spec);
-    if (type == NULL)
+    if (*type == NULL && (*type = (PyTypeObject *)PyType_FromSpec(spec)) == NULL)
         return -1;
-    if (kept != NULL)
-        *kept = (PyTypeObject *)Py_NewRef(type);
-    int code = PyModule_AddObjectRef(module, name, type);
-    Py_DECREF(type);
-    return code;
+    return PyModule_AddObjectRef(module, name, (PyObject *)*type);
 }
+
+static PyTypeObject *table_type;
 
 static int execute(PyObject *module)
 {
@@ -130,7 +128,7 @@ static int execute(PyObject *module)
         return -1;
     if (add(module, "Entry", &aiorbd_entry_spec, &aiorbd_entry_type) < 0 || add(module, "Owner", &aiorbd_owner_spec, &aiorbd_owner_type) < 0)
         return -1;
-    return add(module, "Table", &table_spec, NULL);
+    return add(module, "Table", &table_spec, &table_type);
 }
 
 static PyModuleDef_Slot module_slots[] = {

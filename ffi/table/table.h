@@ -3,8 +3,7 @@
  * the loop's thread, from the check of its range to the wake-up of its task. Everything else, and what
  * is unusual in these, is Python's: `aiorbd/_bridge/bridge.py`, whose class derives from `Table`.
  *
- * All functions run on the thread of the event loop and hold the GIL, also while they submit: librbd's
- * submit of a small request takes a few microseconds, and the threads that it wakes never want the GIL.
+ * All functions run on the thread of the event loop, and hold the GIL but where they submit.
  * Signal handlers run only where Python code is called, so what lies between two such calls happens
  * as a whole: a record is either still in the array, or its operation is out of the table and counted.
  *

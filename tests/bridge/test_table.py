@@ -478,6 +478,47 @@ def test_an_image_that_closes_while_a_read_begins(check):
     )
 
 
+def test_the_module_is_executed_once_more(check):
+    check(
+        """
+        import importlib
+        import aiorbd._table
+        table, owner = make()
+        read = table.read(owner, 0, 64)
+        again = importlib.reload(aiorbd._table)
+        assert again.Table is Table and again._module is not None
+        complete(0, 64)
+        table.drain()
+        assert (read.value, owner.in_flight, complaints) == (64, 0, [])
+        """
+    )
+
+
+def test_a_loop_that_was_made_to_nest(check):
+    check(
+        """
+        class Nesting(asyncio.SelectorEventLoop):
+            _nest_patched = True
+
+        async def main():
+            table, owner = make(asyncio.get_running_loop())
+
+            async def read():
+                await table.read(owner, 0, 64)
+
+            task = asyncio.create_task(read())
+            await until(lambda: owner.in_flight)
+            complete(0, 64)
+            asyncio.get_running_loop().call_soon(lambda: (table.drain(), told.append(task.done())))
+            await asyncio.sleep(0)
+            assert told == [False]
+            await task
+
+        Nesting().run_until_complete(main())
+        """
+    )
+
+
 def test_a_pass_is_counted_once(check):
     check(
         """
