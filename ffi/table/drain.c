@@ -119,7 +119,8 @@ static int handle(Table *self)
         }
         entry = take(self, token, self->records[2 + 2 * self->next]);
         if (entry == NULL) {
-            if (complain(self, token) < 0)
+            /* Without memory it is still in the table: the next pass tries again. */
+            if (PyErr_ExceptionMatches(PyExc_MemoryError) || complain(self, token) < 0)
                 return -1;
             continue;
         }

@@ -13,19 +13,11 @@ PyTypeObject *aiorbd_entry_type;
 static PyObject *entry_await(PyObject *object)
 {
     Entry *self = (Entry *)object;
-    PyObject *parking, *iterator;
-    if (self->table == NULL) {
+    if (self->table == NULL || ((Table *)self->table)->native == Py_None) {
         PyErr_SetString(PyExc_TypeError, "this operation is not awaited itself");
         return NULL;
     }
-    if (((Table *)self->table)->native != Py_None)
-        return Py_NewRef(object);
-    parking = PyObject_CallMethod(((Table *)self->table)->loop, "park", "O", object);
-    if (parking == NULL)
-        return NULL;
-    iterator = PyObject_CallMethod(parking, "__await__", NULL);
-    Py_DECREF(parking);
-    return iterator;
+    return Py_NewRef(object);
 }
 
 static PyObject *entry_result(PyObject *object, PyObject *unused);
