@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from aiorbd._bridge.lane import Lane, Request
+from aiorbd._bridge.lane import Lane
 from aiorbd._bridge.source import Stream
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
 from aiorbd._marshal import LARGE, invalid, large_bytes, number
@@ -84,15 +84,21 @@ class ReadStream(Stream[Chunk]):
         if not self._ordered:
             over, lane.over = lane.over, {}
             for request, value in over.values():
-                if not self._hand_out(chunks, request, value):
+                _, offset, length, data, _ = request
+                if value != length:
+                    self._end(self._error(offset, length, value))
                     return chunks
+                chunks.append(_chunk((offset, length, data)))
         while row:
             entry = row[0]
             if isinstance(entry, int):
                 if entry not in lane.over:
                     break
-                if not self._hand_out(chunks, *lane.over.pop(entry)):
+                (_, offset, length, data, _), value = lane.over.pop(entry)
+                if value != length:
+                    self._end(self._error(offset, length, value))
                     break
+                chunks.append(_chunk((offset, length, data)))
             elif isinstance(entry, Exception):
                 self._end(entry)
                 break
@@ -100,15 +106,6 @@ class ReadStream(Stream[Chunk]):
                 chunks.append(entry)
             row.popleft()
         return chunks
-
-    def _hand_out(self, chunks: list[Chunk], request: Request, value: int | Exception) -> bool:
-        """Add a read that is over; False is the end, by its error."""
-        _, offset, length, data, _ = request
-        if value == length:
-            chunks.append(_chunk((offset, length, data)))
-            return True
-        self._end(self._error(offset, length, value))
-        return False
 
     def _end(self, error: Exception) -> None:
         """It is over, and nobody wants what else is on its way."""
@@ -158,53 +155,60 @@ class ReadStream(Stream[Chunk]):
     async def _fill(self) -> None:
         """Cut pieces, and submit them, while there is room; wait for the next extent while nothing is ready."""
         row, lane, ordered, waits = self._row, self._lane, self._ordered, self._waits
+        handle, size, flags = self._handle, self._chunk_size, self._op_flags
         extents: Any = self._extents
-        size, flags, kind, numbers = self._chunk_size, self._op_flags, lane.read, lane.numbers
+        (offset, end), extent = self._cut, self._extent
         room = self._window - len(row) - len(self._batch)
         if not ordered:
             room -= len(lane.running) + len(lane.over)
-        for _ in range(min(_PASS, room)):
-            offset, end = self._cut
-            if offset >= end:
-                if self._extent is None and not self._exhausted:
-                    if waits and self._is_ready():
-                        return
-                    self._extent = await self._next_extent(extents) if waits else next(extents, None)
-                    self._exhausted = self._extent is None
-                extent = self._extent
-                if extent is None:
-                    return
-                if isinstance(extent, Extent):
-                    if not extent.exists:
-                        self._extent = None
-                        row.append(Chunk(extent.offset, extent.length, None))
-                        continue
-                    extent = extent.offset, extent.length
-                offset, length = extent
-                end = offset + length
-                if not 0 <= offset < end <= self._handle.size:
-                    if not await self._handle.unusual_range(_FUNCTION, offset, length, largest=None):
-                        end = offset
+        try:
+            for _ in range(min(_PASS, room)):
+                if offset >= end:
+                    if extent is None:
+                        if self._exhausted or (waits and self._is_ready()):
+                            return
+                        extent = await self._next_extent(extents) if waits else next(extents, None)
+                        if extent is None:
+                            self._exhausted = True
+                            return
+                    if isinstance(extent, Extent):
+                        if not extent.exists:
+                            row.append(Chunk(extent.offset, extent.length, None))
+                            extent = None
+                            continue
+                        extent = extent.offset, extent.length
+                    start, length = extent
+                    if not 0 <= start < start + length <= handle.size:
+                        some = await handle.unusual_range(_FUNCTION, start, length, largest=None)
+                        self._check_wanted()
+                        if not some:
+                            extent = None
+                            continue
+                    offset, end, extent = start, start + length, None
+                cut = offset - offset % size + size
+                cut = min(cut, end)
+                if cut > handle.size:  # a shrink that has begun meanwhile
+                    await handle.unusual_range(_FUNCTION, offset, cut - offset)
                     self._check_wanted()
-                self._extent, self._cut = None, (offset, end)
-                if offset == end:
-                    continue
-            cut = min(end, offset - offset % size + size)
-            length = cut - offset
-            if cut > self._handle.size:  # a shrink that has begun meanwhile
-                await self._handle.unusual_range(_FUNCTION, offset, length)
-                self._check_wanted()
-            number = next(numbers)
-            data = bytes(length) if length < LARGE else large_bytes(length)  # which librbd fills
-            request = kind, offset, length, data, flags
-            try:
-                if lane.submit(number, request):
-                    await lane.submit_refused(number, request, self._check_wanted)
-            finally:
-                if number in lane.running:  # also when an interrupt came after C had taken it
-                    self._cut = cut, end
-                    if ordered:
-                        row.append(number)
+                lane.last = 0
+                try:
+                    if lane.read(offset, cut - offset, flags) is None:
+                        await self._submit(offset, cut - offset)
+                finally:
+                    if lane.last in lane.running:  # also when an interrupt came after C had taken it
+                        offset = cut
+                        if ordered:
+                            row.append(lane.last)
+        finally:
+            self._cut, self._extent = (offset, end), extent
+
+    async def _submit(self, offset: int, length: int) -> None:
+        """Submit what the lane does not take by itself."""
+        lane = self._lane
+        data = bytes(length) if length < LARGE else large_bytes(length)  # which librbd fills
+        number, request = next(lane.numbers), (lane.kind_read, offset, length, data, self._op_flags)
+        if lane.submit(number, request):
+            await lane.submit_refused(number, request, self._check_wanted)
 
     def _check_wanted(self) -> None:
         """After a wait, in which others had their turn: raise when nothing may be submitted any more."""

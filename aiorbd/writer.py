@@ -55,7 +55,7 @@ class Writer:
         """How many bytes are on their way."""
         lane = self._lane
         requests = (*lane.running.values(), *lane.late.values())
-        return sum(length for kind, _, length, _, _ in requests if kind == lane.write)
+        return sum(length for kind, _, length, _, _ in requests if kind == lane.kind_write)
 
     async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> None:
         """Write all of `data` at `offset`, as soon as there is room. It must not change until `flush` or the end.
@@ -70,7 +70,7 @@ class Writer:
         Implements: rbd_aio_write2
         """
         view = readable(data, "data", _WRITE, self._handle.target)
-        await self._submit(self._lane.write, offset, len(view), view, op_flags, data)
+        await self._submit(self._lane.kind_write, offset, len(view), view, op_flags, data)
 
     async def write_zeroes(self, offset: int, length: int) -> None:
         """Make a range read as zeroes, as soon as there is room: see `Image.write_zeroes`.
@@ -82,7 +82,7 @@ class Writer:
 
         Implements: rbd_aio_write_zeroes
         """
-        await self._submit(self._lane.write_zeroes, offset, length, bridge_ffi.NULL, 0)
+        await self._submit(self._lane.kind_write_zeroes, offset, length, bridge_ffi.NULL, 0)
 
     async def flush(self) -> None:
         """Wait for all that was written, and make it durable. When cancelled, what is durable is unknown.
@@ -154,7 +154,7 @@ class Writer:
         self._check()
         await checkpoint_if_cancelled()
         lane, handle = self._lane, self._handle
-        data = kind == lane.write
+        data = kind == lane.kind_write
         size = length if data else 0
         if lane.late or not self._has_room(size):
             await self._wait(lambda: self._has_room(size))
@@ -187,7 +187,7 @@ class Writer:
                     self._handle.fail(value, lane.functions[kind], offset, length)
                 except RbdError as error:
                     self._error = error
-            if kind == lane.write:
+            if kind == lane.kind_write:
                 self._bytes -= length
             del lane.over[number]
             if number in self._lent:

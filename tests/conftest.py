@@ -15,7 +15,7 @@ import uvloop
 import aiorbd
 from aiorbd.testing import DevCluster
 
-pytest_plugins = ("fix_witness", "fix_faults", "fix_samples", "fix_programs", "fix_bridge", "fix_cancel")
+pytest_plugins = ("fix_witness", "fix_faults", "fix_samples", "fix_programs", "fix_bridge", "fix_table", "fix_cancel")
 
 
 def _eager_loop() -> asyncio.AbstractEventLoop:

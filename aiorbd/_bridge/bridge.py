@@ -45,9 +45,13 @@ class Bridge(Table):
         numbers: Where each gets its own.
         observers: Who is told of each call that is over.
         dead: No call may reach C any more: see `forked` and `lost`.
+        forked: This is a child process, and the connection its parent's.
+        ended: The next drain is the last: see `release`.
     """
 
     dead: bool
+    forked: bool
+    ended: bool
     queue_address: int
 
     def __new__(cls, loop: Loop) -> Self:
@@ -55,7 +59,6 @@ class Bridge(Table):
         return super().__new__(cls, Operation, loop, loop.running, loop.native, itertools.count(1))
 
     def __init__(self, _loop: Loop) -> None:
-        self.forked: bool = False
         #: The cluster cut this client off; it is said by whichever call hears of it, on any thread.
         self.lost: bool = False
         self._tally = Tally()
@@ -68,9 +71,8 @@ class Bridge(Table):
         self._workers = Workers(WORKERS, self._job_done)
         #: What is posted under it only makes the loop drain.
         self._nudge: int = -next(self.numbers)
-        self._release_due = False
         _live.add(self)
-        self.loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self._drain)
+        self.loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self.drain)
 
     @property
     def queue(self) -> Any:
@@ -186,17 +188,6 @@ class Bridge(Table):
         while self._lib.aiorbd_bridge_post(self._queue, job.token, 0) < 0:
             time.sleep(0.1)  # out of memory: whoever waits for this job must hear of it
 
-    def _drain(self) -> None:
-        """Take what was completed, at most one batch; the eventfd stays readable for the rest.
-
-        What a signal handler raises in here goes to the loop, and the next pass takes up what is left.
-        """
-        if self.forked:  # a child that runs its parent's loop must not take its parent's records
-            return
-        self.drain()
-        if self._release_due:
-            self._release()
-
     def _settle(self, operation: Operation) -> None:
         """From `drain`: what is out of the table and counted, and of which more than waking is to be done."""
         if operation.settles:
@@ -235,16 +226,17 @@ class Bridge(Table):
 
     def release(self) -> None:
         """Give up the C side once the current batch is done: nothing is in flight any more."""
-        self._release_due = True
+        self.ended = True
         # The drain that is running, if one is, finishes first; otherwise an empty record starts one.
         self._lib.aiorbd_bridge_post(self._queue, self._nudge, 0)
 
     def _release(self) -> None:
+        """From `drain`, the last one."""
         self.loop.detach()
         self._workers.stop()
         self.queue_address = 0
         self._lib.aiorbd_bridge_release(self._queue)
-        self._release_due = False
+        self.ended = False
         _live.discard(self)
 
     def leak(self) -> None:

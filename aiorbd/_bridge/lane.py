@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from aiorbd import _native
 from aiorbd._bridge.observation import Note
 from aiorbd._bridge.operation import Operation
+from aiorbd._table import Requests
 from aiorbd.errors import RbdError
 
 if TYPE_CHECKING:
+    from aiorbd._bridge.bridge import Bridge
     from aiorbd._image_handle import ImageHandle
-
-#: Taken from C in one go; what is more waits for the next pass of the loop.
-_BATCH: Final = 256
 
 #: The loop is told when this part of the depth is over, and not of each: it wakes up less often.
 _BULK: Final = 0.5
@@ -27,44 +26,43 @@ Request: TypeAlias = tuple[int, int, int, Any, int]
 Over: TypeAlias = tuple[Request, int | Exception]
 
 
-class Lane(Operation):
+class Lane(Operation, Requests):
     """What C has of a lane. It is in the operation table, and holds the requests, while any of them is on its way.
 
     Attributes:
         running: The requests that C has, by the numbers they were submitted with.
         over: Those that are done, in order of their end, for whoever made the lane.
         late: Those that waited while the image's size became unknown: see `submit_late`.
+        last: The number of the last one that `read` or `submit` was about.
         numbers: Where the next request gets its number.
         functions: The C functions of the kinds, for errors and observers.
     """
 
     owner: "ImageHandle"
+    bridge: "Bridge"
+    over: "dict[int, Over]"
+    counted: int
+    last: int
+    lane_address: int
 
     def __init__(self, handle: "ImageHandle", depth: int, told: Callable[[], object]) -> None:
         """`told` is called on the loop when something is over. What it knows lives as long as anything is running."""
         super().__init__(handle)
         self._lib = lib = _native.bridge()
-        self.read: int = lib.AIORBD_READ
-        self.write: int = lib.AIORBD_WRITE
-        self.write_zeroes: int = lib.AIORBD_WRITE_ZEROES
+        self.kind_read: int = lib.AIORBD_READ
+        self.kind_write: int = lib.AIORBD_WRITE
+        self.kind_write_zeroes: int = lib.AIORBD_WRITE_ZEROES
         self.functions: dict[int, str] = {
-            self.read: "rbd_aio_read2",
-            self.write: "rbd_aio_write2",
-            self.write_zeroes: "rbd_aio_write_zeroes",
+            self.kind_read: "rbd_aio_read2",
+            self.kind_write: "rbd_aio_write2",
+            self.kind_write_zeroes: "rbd_aio_write_zeroes",
         }
-        self.running: dict[int, Request] = {}
-        self.over: dict[int, Over] = {}
-        self.late: dict[int, Request] = {}
+        self.bridge = handle.bridge
         self.numbers: Iterator[int] = handle.bridge.numbers
         self.token: int = next(self.numbers)
         self._told = told
         self._stale: int = lib.AIORBD_STALE_BY_NOW
         self._submit: Callable[..., int] = lib.aiorbd_lane_submit
-        self._notes: dict[int, Note] = {}
-        self._counted = 0
-        self._rest: list[int] = []
-        self._records = _native.bridge_ffi.new("int64_t[]", 1 + 2 * min(2 * depth, _BATCH))
-        self._view = memoryview(_native.bridge_ffi.buffer(self._records)).cast("B").cast("q")
         bulk = max(1, int(depth * _BULK))
         self._in_bulk = bulk > 1
         self._alarmed = False
@@ -72,36 +70,38 @@ class Lane(Operation):
         if not lane:
             raise MemoryError
         self.pointer: Any = _native.bridge_ffi.gc(lane, lib.aiorbd_lane_release)
+        self.lane_address = int(_native.bridge_ffi.cast("uintptr_t", lane))
 
     # -- submitting ----------------------------------------------------------------------------
 
     def submit(self, number: int, request: Request) -> int:
-        """Hand a request to C; return 0 when it has it, like `Bridge.submit`."""
+        """Hand any request to C, which `read` does with most; return 0 when it has it, like `Bridge.submit`."""
         running = self.running
+        self.last = number
         if not running:
-            self.owner.bridge.enter(self)
+            self.bridge.enter(self)
         running[number] = request
-        self._counted += 1
+        self.counted += 1
         self.owner.in_flight += 1
         try:
             code = self._submit(self.pointer, number, *request)
         except BaseException:
-            if not self.owner.bridge.has_taken(number):
+            if not self.bridge.has_taken(number):
                 self._forget(number)
             raise
         if code:
             self._forget(number)
-        elif self.owner.bridge.observers:
+        elif self.bridge.observers:
             kind, offset, length, _, _ = request
-            self._notes[number] = Note(self.functions[kind], self.owner.describe(offset, length), length)
+            self.notes[number] = Note(self.functions[kind], self.owner.describe(offset, length), length)
         return code
 
     def _forget(self, number: int) -> None:
         del self.running[number]
-        self._counted -= 1
+        self.counted -= 1
         self.owner.in_flight -= 1
         if not self.running:
-            self.owner.bridge.leave(self)
+            self.bridge.leave(self)
 
     async def submit_refused(self, number: int, request: Request, check: Callable[[], object]) -> None:
         """Submit what was refused once, because of the image's size: `check` whether it is still wanted by then."""
@@ -144,54 +144,36 @@ class Lane(Operation):
     def take(self) -> None:
         """On the loop: C says that something is over. After an interrupt in here the bridge calls it again."""
         if self._in_bulk and not self._alarmed:
-            self.owner.bridge.loop.later(_PATIENCE, self._hurry)
+            self.bridge.loop.later(_PATIENCE, self._hurry)
             self._alarmed = True
-        self._collect()
+        self.collect()
         if self.abandoned:
             self.over.clear()
             self.late.clear()
         self._told()
         self._count()
 
-    def _collect(self) -> None:
-        view, running, over = self._view, self.running, self.over
-        if not view[0]:
-            self._lib.aiorbd_lane_take(self.pointer, self._records, len(view) // 2)
-        self._rest += view[1 : 1 + 2 * view[0]].tolist()
-        view[0] = 0
-        records = iter(self._rest)
-        for number, value in zip(records, records, strict=True):
-            if number not in running:  # done before the interrupt
-                continue
-            if self._notes:
-                self._tell_observers(number, value)
-            if value == self._stale:
-                self.late[number] = running[number]
-            else:
-                over[number] = running[number], value
-            del running[number]
-        self._rest = []
-
     def _hurry(self) -> None:
         """What is over waits no longer for others, until it was taken."""
         self._alarmed = False
-        if not self.owner.bridge.forked:
+        if not self.bridge.forked:
             self._lib.aiorbd_lane_hurry(self.pointer)
 
     def _count(self) -> None:
         """Bring the owner's count up to what is running, tell it, and leave the table when that is nothing."""
         running, owner = len(self.running), self.owner
-        owner.in_flight += running - self._counted
-        self._counted = running
+        owner.in_flight += running - self.counted
+        self.counted = running
         if not owner.in_flight or owner.awaited:
             owner.on_idle()
         if not running:
-            owner.bridge.leave(self)
+            self.bridge.leave(self)
 
-    def _tell_observers(self, number: int, value: int) -> None:
-        note = self._notes.pop(number, None)
+    def tell_observers(self, number: int, value: int) -> None:
+        """From `collect`, when there are any."""
+        note = self.notes.pop(number, None)
         if note is not None and value != self._stale:
-            note.tell_result(self.owner.bridge.observers, value, abandoned=self.abandoned)
+            note.tell_result(self.bridge.observers, value, abandoned=self.abandoned)
 
     def pending(self) -> Callable[[], int]:
         """Return what tells how many of those that run now are not over yet."""

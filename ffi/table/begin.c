@@ -11,8 +11,7 @@ struct request {
     PyObject *data; /* bytes: to be filled, or written */
 };
 
-/* Whether the range is one of an image that may be used. */
-static bool is_open(const Table *self, const Owner *owner, unsigned long long offset, unsigned long long length)
+bool aiorbd_is_open(const Table *self, const Owner *owner, unsigned long long offset, unsigned long long length)
 {
     return owner->usable && owner->image && !self->dead && offset <= owner->size && length <= owner->size - offset;
 }
@@ -52,7 +51,7 @@ static PyObject *begin(Table *self, Owner *owner, const struct request *request)
         goto end;
     owner->in_flight++;
     /* Anybody's code may have run since it was looked at, in a finalizer or a signal handler, and closed the image. */
-    if (is_open(self, owner, request->offset, request->length) &&
+    if (aiorbd_is_open(self, owner, request->offset, request->length) &&
         submit(owner, PyLong_AsLongLong(token), request) == 0) {
         result = Py_NewRef(entry);
     } else {
@@ -67,8 +66,7 @@ end:
     return result;
 }
 
-/* An integer that is none, or too large, is for the usual way to complain about. */
-static bool to_number(PyObject *object, long long *number)
+bool aiorbd_to_number(PyObject *object, long long *number)
 {
     int overflow = 0;
     if (!PyLong_Check(object))
@@ -83,7 +81,7 @@ static int is_usual(const Table *self, const Owner *owner, long long offset, lon
     PyObject *current;
     int answer;
     if (length <= 0 || length > INT_MAX || PyList_Size(self->observers) != 0 ||
-        !is_open(self, owner, (unsigned long long)offset, (unsigned long long)length))
+        !aiorbd_is_open(self, owner, (unsigned long long)offset, (unsigned long long)length))
         return 0;
     if (PyThread_get_thread_ident() != self->thread)
         return 0;
@@ -113,7 +111,7 @@ PyObject *aiorbd_table_read(PyObject *object, PyObject *const *arguments, Py_ssi
     if (!are_arguments(arguments, count))
         return NULL;
     owner = (Owner *)arguments[0];
-    if (!to_number(arguments[1], &offset) || !to_number(arguments[2], &length))
+    if (!aiorbd_to_number(arguments[1], &offset) || !aiorbd_to_number(arguments[2], &length))
         Py_RETURN_NONE;
     usual = is_usual(self, owner, offset, length);
     if (usual <= 0)
@@ -138,7 +136,7 @@ PyObject *aiorbd_table_write(PyObject *object, PyObject *const *arguments, Py_ss
         return NULL;
     owner = (Owner *)arguments[0];
     request.data = arguments[1];
-    if (!PyBytes_CheckExact(request.data) || !to_number(arguments[2], &offset))
+    if (!PyBytes_CheckExact(request.data) || !aiorbd_to_number(arguments[2], &offset))
         Py_RETURN_NONE;
     usual = is_usual(self, owner, offset, PyBytes_Size(request.data));
     if (usual <= 0)

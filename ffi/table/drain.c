@@ -1,7 +1,8 @@
 /* What is over: taken from the bridge, out of the table, and to the tasks that wait. */
 #include "table.h"
 
-static PyObject *name_wake, *name_on_idle, *name_settle, *name_complain;
+static PyObject *name_wake, *name_on_idle, *name_settle, *name_complain, *name_release;
+static PyObject *name_nesting, *name_nesting2;
 
 /* A defect of ours must not be paid by the rest of the batch: it is logged. Anything else, which a signal
  * handler has raised, goes on: -1. */
@@ -134,6 +135,15 @@ static int handle(Table *self)
     return 0;
 }
 
+/* Whether nest_asyncio, or its successor, has changed this loop: it lets a task run its loop again, which must not wait for what lies in
+ * the drain. That it was never imported is found out at less cost than that an attribute is missing. */
+static bool is_nesting(const Table *self)
+{
+    PyObject *modules = PyImport_GetModuleDict();
+    return (PyDict_Contains(modules, name_nesting) > 0 || PyDict_Contains(modules, name_nesting2) > 0) &&
+           PyObject_HasAttrString(self->native, "_nest_patched");
+}
+
 /* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn.
  * What a signal handler raises in here goes to the loop, and the next pass, which is made sure, goes on. */
 PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
@@ -142,7 +152,7 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
     aiorbd_bridge *bridge = (aiorbd_bridge *)(uintptr_t)self->queue;
     int left = BATCH, taken;
     (void)unused;
-    if (bridge == NULL)
+    if (bridge == NULL || self->forked) /* a child that runs its parent's loop must not take its parent's records */
         Py_RETURN_NONE;
     aiorbd_bridge_begin(bridge);
     if (self->native != Py_None) {
@@ -151,8 +161,7 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         Py_XDECREF(current);
         if (in_task < 0)
             goto interrupted;
-        /* nest_asyncio lets a task run its loop again, which then must not wait for what is in here. */
-        self->in_task = in_task > 0 || PyObject_HasAttrString(self->native, "_nest_patched");
+        self->in_task = in_task > 0 || is_nesting(self);
     }
     if (self->interrupted != NULL) {
         if (conclude(self, 0, (Entry *)self->interrupted, true) < 0)
@@ -168,6 +177,8 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
             goto interrupted;
     }
     aiorbd_bridge_end(bridge);
+    if (self->ended && aiorbd_done(PyObject_CallMethodObjArgs(object, name_release, NULL)) < 0)
+        return NULL;
     Py_RETURN_NONE;
 interrupted:
     aiorbd_bridge_wake(bridge);
@@ -177,18 +188,10 @@ interrupted:
 /* Once, when the module is made. */
 int aiorbd_drain_prepare(void)
 {
-    static const struct {
-        PyObject **name;
-        const char *text;
-    } names[] = {
-        {&name_wake, "wake"},
-        {&name_on_idle, "on_idle"},
-        {&name_settle, "_settle"},
-        {&name_complain, "_complain"},
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (*names[i].name == NULL && (*names[i].name = PyUnicode_InternFromString(names[i].text)) == NULL)
-            return -1;
-    }
-    return 0;
+    return aiorbd_intern(&name_wake, "wake") < 0 || aiorbd_intern(&name_on_idle, "on_idle") < 0 ||
+                   aiorbd_intern(&name_settle, "_settle") < 0 || aiorbd_intern(&name_complain, "_complain") < 0 ||
+                   aiorbd_intern(&name_release, "_release") < 0 || aiorbd_intern(&name_nesting, "nest_asyncio") < 0 ||
+                   aiorbd_intern(&name_nesting2, "nest_asyncio2") < 0
+               ? -1
+               : 0;
 }

@@ -148,7 +148,7 @@ int aiorbd_entry_finish(Entry *self, bool in_task)
 
 /* -- the type ------------------------------------------------------------------------------------- */
 
-static int entry_traverse(PyObject *object, visitproc visit, void *arg)
+int aiorbd_entry_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Entry *self = (Entry *)object;
     Py_VISIT(Py_TYPE(object));
@@ -163,7 +163,7 @@ static int entry_traverse(PyObject *object, visitproc visit, void *arg)
     return 0;
 }
 
-static int entry_clear(PyObject *object)
+int aiorbd_entry_clear(PyObject *object)
 {
     Entry *self = (Entry *)object;
     Py_CLEAR(self->owner);
@@ -179,7 +179,7 @@ static int entry_clear(PyObject *object)
 
 static void entry_dealloc(PyObject *object)
 {
-    aiorbd_free(object, entry_clear);
+    aiorbd_free(object, aiorbd_entry_clear);
 }
 
 static PyMemberDef entry_members[] = {
@@ -202,8 +202,8 @@ static PyMethodDef entry_methods[] = {
 };
 
 static PyType_Slot entry_slots[] = {
-    {Py_tp_traverse, entry_traverse},
-    {Py_tp_clear, entry_clear},
+    {Py_tp_traverse, aiorbd_entry_traverse},
+    {Py_tp_clear, aiorbd_entry_clear},
     {Py_tp_dealloc, entry_dealloc},
     {Py_tp_members, entry_members},
     {Py_tp_methods, entry_methods},

@@ -85,6 +85,8 @@ static PyMemberDef table_members[] = {
     {"loop", T_OBJECT, offsetof(Table, loop), READONLY, NULL},
     {"queue_address", T_ULONGLONG, offsetof(Table, queue), 0, NULL},
     {"dead", T_BOOL, offsetof(Table, dead), 0, NULL},
+    {"forked", T_BOOL, offsetof(Table, forked), 0, NULL},
+    {"ended", T_BOOL, offsetof(Table, ended), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -113,22 +115,25 @@ static PyType_Spec table_spec = {
 };
 
 /* A module that is executed once more has the same types: those of open connections derive from them. */
-static int add(PyObject *module, const char *name, PyType_Spec *spec, PyTypeObject **type)
+static int add(PyObject *module, const char *name, PyType_Spec *spec, PyObject *base, PyTypeObject **type)
 {
-    if (*type == NULL && (*type = (PyTypeObject *)PyType_FromSpec(spec)) == NULL)
+    if (*type == NULL && (*type = (PyTypeObject *)PyType_FromSpecWithBases(spec, base)) == NULL)
         return -1;
     return PyModule_AddObjectRef(module, name, (PyObject *)*type);
 }
 
-static PyTypeObject *table_type;
+PyTypeObject *aiorbd_table_type;
 
 static int execute(PyObject *module)
 {
-    if (aiorbd_drain_prepare() < 0)
+    if (aiorbd_drain_prepare() < 0 || aiorbd_requests_prepare() < 0)
         return -1;
-    if (add(module, "Entry", &aiorbd_entry_spec, &aiorbd_entry_type) < 0 || add(module, "Owner", &aiorbd_owner_spec, &aiorbd_owner_type) < 0)
+    if (add(module, "Entry", &aiorbd_entry_spec, NULL, &aiorbd_entry_type) < 0 ||
+        add(module, "Owner", &aiorbd_owner_spec, NULL, &aiorbd_owner_type) < 0)
         return -1;
-    return add(module, "Table", &table_spec, &table_type);
+    if (add(module, "Requests", &aiorbd_requests_spec, (PyObject *)aiorbd_entry_type, &aiorbd_requests_type) < 0)
+        return -1;
+    return add(module, "Table", &table_spec, NULL, &aiorbd_table_type);
 }
 
 static PyModuleDef_Slot module_slots[] = {

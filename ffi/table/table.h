@@ -64,14 +64,16 @@ typedef struct {
     PyObject *interrupted; /* an entry that is out of the table, and whose task may sleep yet */
     unsigned long long queue; /* aiorbd_bridge *; 0 when it was released */
     unsigned long long thread;
-    char dead; /* no call may reach C any more */
+    char dead;   /* no call may reach C any more */
+    char forked; /* in a child, which has the table of its parent */
+    char ended;  /* the next pass is the last */
     bool in_task; /* what is over is handed out within some task's step */
     int next;  /* record to be handled */
     int64_t records[1 + 2 * BATCH];
 } Table;
 
-extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type;
-extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec;
+extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type, *aiorbd_table_type, *aiorbd_requests_type;
+extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec, aiorbd_requests_spec;
 
 /* Drop what a call returned; -1 for an error. */
 static inline int aiorbd_done(PyObject *result)
@@ -80,17 +82,31 @@ static inline int aiorbd_done(PyObject *result)
     return result == NULL ? -1 : 0;
 }
 
+/* Make a name once, however often the module is executed. */
+static inline int aiorbd_intern(PyObject **name, const char *text)
+{
+    return *name == NULL && (*name = PyUnicode_InternFromString(text)) == NULL ? -1 : 0;
+}
+
 /* The deallocator's part that all types share. */
 void aiorbd_free(PyObject *object, int (*clear)(PyObject *));
 
 /* entry.c: the operation is over; its task goes on, unless it was cancelled: now, or, where some task runs
  * already, as in loops that are made to nest, in the next pass. */
 int aiorbd_entry_finish(Entry *entry, bool in_task);
+int aiorbd_entry_traverse(PyObject *object, visitproc visit, void *arg);
+int aiorbd_entry_clear(PyObject *object);
+
+/* begin.c: an integer that is none, or too large, is for the usual way to complain about. */
+bool aiorbd_to_number(PyObject *object, long long *number);
+/* Whether the range is one of an image that may be used. */
+bool aiorbd_is_open(const Table *self, const Owner *owner, unsigned long long offset, unsigned long long length);
 
 /* begin.c, drain.c: methods of the table. */
 PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *aiorbd_table_write(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *aiorbd_table_drain(PyObject *self, PyObject *unused);
 int aiorbd_drain_prepare(void); /* once, before all else */
+int aiorbd_requests_prepare(void);
 
 #endif

@@ -159,7 +159,7 @@ def guarded(bridge):
 
     def drain():
         with contextlib.suppress(KeyboardInterrupt):
-            bridge._drain()
+            bridge.drain()
 
     bridge.loop.detach()
     bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), drain)

@@ -1,0 +1,64 @@
+"""Programs that use the operation table's busy half alone, against a fake librbd."""
+
+import textwrap
+
+import pytest
+
+PREAMBLE = """
+    import asyncio, contextvars, functools, gc, itertools, sys
+    from aiorbd._table import Entry, Owner, Table
+
+    complaints, settled, told = [], [], []
+
+    class Mine(Owner):
+        def on_idle(self):
+            told.append(self.in_flight)
+
+    class Operation(Entry):
+        __slots__ = ()
+
+    class Special(Operation):
+        pass
+
+    class Ours(Table):
+        def _settle(self, entry):
+            settled.append(entry.value)
+
+        def _complain(self, number, error):
+            complaints.append((number, type(error)))
+
+    class Adapter:
+        woken = []
+
+        def wake(self, entry):
+            self.woken.append(entry.value)
+
+    def make(native=None, is_current=None, kind=Ours):
+        is_current = is_current or (functools.partial(asyncio.current_task, native) if native else lambda: True)
+        table = kind(Operation, Adapter(), is_current, native, itertools.count(1))
+        table.queue_address = int(ffi.cast("uintptr_t", bridge))
+        owner = Mine()
+        owner.usable, owner.size = True, 1 << 20
+        owner.image_address = int(ffi.cast("uintptr_t", image))
+        return table, owner
+
+    def complete(index, value):
+        fake.fake_complete(pending[index], value)
+
+    async def until(reached):
+        async with asyncio.timeout(10):
+            while not reached():
+                await asyncio.sleep(0)
+
+    async def drained(table):
+        asyncio.get_running_loop().call_soon(table.drain)  # where the loop calls it: in no task
+        await asyncio.sleep(0)
+
+    data = b"w" * 64
+"""
+
+
+@pytest.fixture
+def check(run):
+    """A function that runs a program which has a table and an owner to make."""
+    return lambda body: run(textwrap.dedent(PREAMBLE) + textwrap.dedent(body))
