@@ -63,6 +63,12 @@ def connect(request: Request) -> Connected:
 _MESSENGERS = {"", "async", "async+posix", "async+rdma", "async+dpdk", "random"}
 
 
+#: What is chosen for you unless you or the file say something: option, Ceph's own value, ours. librados reads answers
+#: into a buffer of this size (it has two for each OSD). Ceph's holds no read of 4 KiB with its header: it asks the
+#: kernel twice for each, and never for several at once.
+_CHOSEN = (("ms_tcp_prefetch_max_size", "4096", "32768"),)
+
+
 def _configure(cluster: Any, request: Request) -> None:
     lib = rados()
     if request.conffile is not None:
@@ -85,6 +91,9 @@ def _configure(cluster: Any, request: Request) -> None:
         if code < 0:
             target = Target("other", f"option {name!r}")
             raise error_for(code, "rados_conf_set", target, "the option does not take this value")
+    for name, usual, chosen in _CHOSEN:
+        if name not in request.conf and conf_get(cluster, name) == usual:
+            lib.rados_conf_set(cluster, name.encode(), chosen.encode())
     for name in ("ms_type", "ms_public_type"):
         # librados aborts the process on a messenger that it does not have.
         if conf_get(cluster, name) not in _MESSENGERS:

@@ -215,7 +215,9 @@ def connect(
             file: then `conf` has to name the monitors.
         client_id: Who connects, without the ``client.`` before it.
         conf: Ceph's options by name; they override the file. Leave ``librados_thread_count`` alone,
-            although 1 reads and writes faster: some of librbd's own calls then wait for ever.
+            although 1 reads and writes faster: some of librbd's own calls then wait for ever. What neither this
+            nor the file sets is Ceph's default, but ``ms_tcp_prefetch_max_size``, which is 32768 instead of 4096:
+            small reads get 5 to 10 % faster, for 56 KiB more memory per OSD.
         timeout: Seconds to wait for the monitors; None waits for ever. Cancelling returns at once too.
         cluster_name: The name that default paths contain.
         close_timeout: Seconds that leaving ``async with`` and `Cluster.close` wait for operations in flight,

@@ -28,6 +28,8 @@ CLIENTS = {
     "stream asyncio": [sys.executable, "client_aiorbd.py", "--backend=asyncio", "--stream"],
     "stream uvloop": [sys.executable, "client_aiorbd.py", "--backend=uvloop", "--stream"],
     "stream trio": [sys.executable, "client_aiorbd.py", "--backend=trio", "--stream"],
+    "own asyncio": [sys.executable, "client_aiorbd.py", "--backend=asyncio", "--own-settings"],
+    "own stream": [sys.executable, "client_aiorbd.py", "--backend=asyncio", "--own-settings", "--stream"],
 }
 
 
@@ -49,7 +51,7 @@ class Case:
             for name in CLIENTS
             if (name == "fio" or only is None or name in only)
             and not (name == "rbd blocking" and self.depth > 1)
-            and not (name.startswith("stream") and (self.depth == 1 or self.pattern == "randrw"))
+            and not ("--stream" in CLIENTS[name] and (self.depth == 1 or self.pattern == "randrw"))
         ]
 
     def command(self, client: str, conffile: str, seconds: float, operations: int) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 import anyio
-from client_common import Load, parser
+from client_common import EQUAL, Load, parser
 
 import aiorbd
 
@@ -70,7 +70,8 @@ async def at_once(tasks: list[Callable[[], Awaitable[None]]], backend: str) -> N
 
 async def main(options: object) -> None:
     """Work for a while; tell how much, and how fast."""
-    async with aiorbd.connect(options.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+    conf = {} if options.own_settings else EQUAL
+    async with aiorbd.connect(options.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(options.image) as image:
             await image.flush()
             load = Load(await image.size(), options)
@@ -89,6 +90,7 @@ if __name__ == "__main__":
     parser = parser()
     parser.add_argument("--backend", choices=["asyncio", "uvloop", "trio"], default="asyncio")
     parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--own-settings", action="store_true", help="those that aiorbd chooses, not librbd's")
     options = parser.parse_args()
     if options.backend == "trio":
         anyio.run(main, options, backend="trio")

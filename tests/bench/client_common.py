@@ -13,6 +13,9 @@ import time
 #: How many places are thrown, before the clock starts: throwing dice is not what is measured.
 PLACES = 1 << 16
 
+#: Ceph's own value of what aiorbd chooses, so that all clients have the same.
+EQUAL = {"ms_tcp_prefetch_max_size": "4096"}
+
 SHARE_OF_READS = {"randread": 1.0, "read": 1.0, "randwrite": 0.0, "write": 0.0, "randrw": 0.7}
 
 

@@ -5,13 +5,14 @@ import json
 import time
 
 import anyio
+from client_common import EQUAL
 
 import aiorbd
 
 
 async def main(options: argparse.Namespace) -> None:
     """Print one line of JSON."""
-    async with aiorbd.connect(options.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+    async with aiorbd.connect(options.conffile, conf=EQUAL) as cluster, cluster.open_ioctx("rbd") as ioctx:
         start = time.perf_counter()
         if options.direction == "export":
             async with ioctx.open_image(options.image, read_only=True) as image:

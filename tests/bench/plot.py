@@ -14,8 +14,15 @@ COLOURS = {
     "stream asyncio": "tab:green",
     "stream uvloop": "tab:olive",
     "stream trio": "yellowgreen",
+    "own asyncio": "royalblue",
+    "own stream": "darkgreen",
 }
-LABELS = {"rbd.aio_*": "rbd.aio_* (Ceph's Python)", "rbd threads": "rbd, threads (Ceph's Python)"}
+LABELS = {
+    "rbd.aio_*": "rbd.aio_* (Ceph's Python)",
+    "rbd threads": "rbd, threads (Ceph's Python)",
+    "own asyncio": "aiorbd asyncio, own settings",
+    "own stream": "stream asyncio, own settings",
+}
 
 
 def draw(cases: list[dict[str, Any]], path: Path) -> Path:
@@ -36,7 +43,7 @@ def draw(cases: list[dict[str, Any]], path: Path) -> Path:
                 continue
             depths = [str(depth) for depth, _ in points]
             style = {"color": colour, "marker": "o", "markersize": 3, "label": LABELS.get(client, client)}
-            style["linestyle"] = "--" if client.startswith("stream") else "-"
+            style["linestyle"] = "--" if "stream" in client else "-"
             rates.plot(depths, [row["iops"] / 1000 for _, row in points], **style)
             costs.plot(depths, [row["cpu_us"] for _, row in points], **style)
         rates.set_title(f"{pattern}, {block // 1024} KiB: thousands of operations a second")

@@ -6,7 +6,8 @@
 
 All clients work on the same image of the same cluster, in interleaved rounds; the figures are medians, the ratios
 medians of the ratios within a round, with the smallest and the largest beside them. Each owns the exclusive lock, and
-librbd's cache is in the same state for all, write-back from the start; otherwise all have librbd's default settings.
+librbd's cache is in the same state for all, write-back from the start; otherwise all have librbd's default settings,
+but for the clients called "own", which have what aiorbd chooses by itself.
 CPU is user and system time of the whole client process, less that of one that starts, opens and ends.
 """
 

@@ -1,7 +1,9 @@
 """Connecting, pools and commands."""
 
 import json
+import tempfile
 import threading
+from pathlib import Path
 
 import anyio
 import pytest
@@ -49,6 +51,23 @@ async def test_conf_overrides_the_file(aiorbd_cluster):
     with pytest.raises(aiorbd.Timeout):
         async with aiorbd.connect(aiorbd_cluster.conffile, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=1):
             pass
+
+
+@pytest.mark.parametrize(
+    ("in_file", "in_conf", "expected"),
+    [(None, None, 32768), (None, 4096, 4096), (8192, None, 8192), (8192, 16384, 16384)],
+)
+async def test_the_option_that_is_chosen(aiorbd_cluster, in_file, in_conf, expected):
+    """What the connection has, by its own admin socket, whose path must be short."""
+    option = "ms_tcp_prefetch_max_size"
+    with tempfile.TemporaryDirectory() as directory:
+        conffile, asok = Path(directory, "ceph.conf"), f"{directory}/asok"
+        lines = f"{option} = {in_file}\n" if in_file else ""
+        conffile.write_text(Path(aiorbd_cluster.conffile).read_text() + f"\n[client]\n{lines}")
+        conf = {"admin_socket": asok} | ({option: str(in_conf)} if in_conf else {})
+        async with aiorbd.connect(conffile, conf=conf):
+            answer = await anyio.run_process(["ceph", "--admin-daemon", asok, "config", "get", option])
+        assert json.loads(answer.stdout) == {option: str(expected)}
 
 
 async def test_sixteen_hung_calls_hold_up_no_close(aiorbd_cluster, make_image, monkeypatch):
