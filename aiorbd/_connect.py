@@ -63,14 +63,17 @@ def connect(request: Request) -> Connected:
 _MESSENGERS = {"", "async", "async+posix", "async+rdma", "async+dpdk", "random"}
 
 
-#: What is chosen for you unless you or the file say something: option, Ceph's own value, ours. librados reads answers
-#: into a buffer of this size (it has two for each OSD). Ceph's holds no read of 4 KiB with its header: it asks the
-#: kernel twice for each, and never for several at once.
-_CHOSEN = (("ms_tcp_prefetch_max_size", "4096", "32768"),)
+#: Defaults of ours in the place of Ceph's: the monitors, the file and `conf` all go before them. librados reads answers
+#: into a buffer of this size (it has two of them for each OSD). Ceph's 4096 hold no read of 4 KiB with its header, so
+#: that the kernel is asked twice or more for each, and never for several at once.
+_DEFAULTS = {"ms_tcp_prefetch_max_size": "32768"}
 
 
 def _configure(cluster: Any, request: Request) -> None:
     lib = rados()
+    words = ["", *(f"--default-{name}={value}" for name, value in _DEFAULTS.items())]
+    arguments = [ffi.new("char[]", word.encode()) for word in words]
+    lib.rados_conf_parse_argv(cluster, len(arguments), ffi.new("const char *[]", arguments))
     if request.conffile is not None:
         path = os.fspath(request.conffile)
         if path and not Path(path).is_file():
@@ -91,9 +94,6 @@ def _configure(cluster: Any, request: Request) -> None:
         if code < 0:
             target = Target("other", f"option {name!r}")
             raise error_for(code, "rados_conf_set", target, "the option does not take this value")
-    for name, usual, chosen in _CHOSEN:
-        if name not in request.conf and conf_get(cluster, name) == usual:
-            lib.rados_conf_set(cluster, name.encode(), chosen.encode())
     for name in ("ms_type", "ms_public_type"):
         # librados aborts the process on a messenger that it does not have.
         if conf_get(cluster, name) not in _MESSENGERS:

@@ -215,9 +215,9 @@ def connect(
             file: then `conf` has to name the monitors.
         client_id: Who connects, without the ``client.`` before it.
         conf: Ceph's options by name; they override the file. Leave ``librados_thread_count`` alone,
-            although 1 reads and writes faster: some of librbd's own calls then wait for ever. What neither this
-            nor the file sets is Ceph's default, but ``ms_tcp_prefetch_max_size``, which is 32768 instead of 4096:
-            small reads get 5 to 10 % faster, for 56 KiB more memory per OSD.
+            although 1 reads and writes faster: some of librbd's own calls then wait for ever. One default is
+            aiorbd's and not Ceph's: ``ms_tcp_prefetch_max_size`` is 32768 instead of 4096, which makes small
+            reads faster, for 56 KiB more memory per OSD.
         timeout: Seconds to wait for the monitors; None waits for ever. Cancelling returns at once too.
         cluster_name: The name that default paths contain.
         close_timeout: Seconds that leaving ``async with`` and `Cluster.close` wait for operations in flight,
@@ -237,7 +237,7 @@ def connect(
         Timeout: The monitors did not answer in time.
         LibraryNotFoundError: librados or librbd is not installed.
 
-    Implements: rados_create2, rados_conf_read_file, rados_conf_set, rados_connect
+    Implements: rados_create2, rados_conf_parse_argv, rados_conf_read_file, rados_conf_set, rados_connect
     """
     return Opening(
         lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout, cluster_log)

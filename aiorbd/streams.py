@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from aiorbd._bridge.lane import Lane
+from aiorbd._bridge.lane import Lane, Request
 from aiorbd._bridge.source import Stream
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
 from aiorbd._marshal import LARGE, invalid, large_bytes, number
@@ -78,34 +78,44 @@ class ReadStream(Stream[Chunk]):
 
     # -- what comes out ------------------------------------------------------------------------
 
-    def _take(self) -> list[Chunk]:
-        row, lane = self._row, self._lane
-        chunks: list[Chunk] = []
+    def _take(self) -> tuple[Chunk, ...]:
+        """Move what is there to the batch itself: an interrupt leaves each chunk in one place.
+
+        Signal handlers run after calls and between the rounds of a loop, not between statements that call nothing.
+        """
+        row, over, batch = self._row, self._lane.over, self._batch
         if not self._ordered:
-            over, lane.over = lane.over, {}
-            for request, value in over.values():
-                _, offset, length, data, _ = request
-                if value != length:
-                    self._end(self._error(offset, length, value))
-                    return chunks
-                chunks.append(_chunk((offset, length, data)))
+            for number, (request, value) in tuple(over.items()):
+                chunk = self._chunk_of(request, value)
+                if chunk is None:
+                    return ()
+                batch += (chunk,)
+                del over[number]
         while row:
             entry = row[0]
             if isinstance(entry, int):
-                if entry not in lane.over:
+                if entry not in over:
                     break
-                (_, offset, length, data, _), value = lane.over.pop(entry)
-                if value != length:
-                    self._end(self._error(offset, length, value))
+                chunk = self._chunk_of(*over[entry])
+                if chunk is None:
                     break
-                chunks.append(_chunk((offset, length, data)))
+                batch += (chunk,)
+                del row[0], over[entry]
             elif isinstance(entry, Exception):
                 self._end(entry)
                 break
             else:
-                chunks.append(entry)
-            row.popleft()
-        return chunks
+                batch += (entry,)
+                del row[0]
+        return ()
+
+    def _chunk_of(self, request: Request, value: int | Exception) -> Chunk | None:
+        """A read that is over; None is the end, by its error."""
+        _, offset, length, data, _ = request
+        if value == length:
+            return _chunk((offset, length, data))
+        self._end(self._error(offset, length, value))
+        return None
 
     def _end(self, error: Exception) -> None:
         """It is over, and nobody wants what else is on its way."""
@@ -157,53 +167,57 @@ class ReadStream(Stream[Chunk]):
         row, lane, ordered, waits = self._row, self._lane, self._ordered, self._waits
         handle, size, flags = self._handle, self._chunk_size, self._op_flags
         extents: Any = self._extents
-        (offset, end), extent = self._cut, self._extent
         room = self._window - len(row) - len(self._batch)
         if not ordered:
             room -= len(lane.running) + len(lane.over)
-        try:
-            for _ in range(min(_PASS, room)):
-                if offset >= end:
-                    if extent is None:
-                        if self._exhausted or (waits and self._is_ready()):
-                            return
-                        extent = await self._next_extent(extents) if waits else next(extents, None)
-                        if extent is None:
-                            self._exhausted = True
-                            return
-                    if isinstance(extent, Extent):
-                        if not extent.exists:
-                            row.append(Chunk(extent.offset, extent.length, None))
-                            extent = None
-                            continue
-                        extent = extent.offset, extent.length
-                    start, length = extent
-                    if not 0 <= start < start + length <= handle.size:
-                        some = await handle.unusual_range(_FUNCTION, start, length, largest=None)
-                        self._check_wanted()
-                        if not some:
-                            extent = None
-                            continue
-                    offset, end, extent = start, start + length, None
-                cut = offset - offset % size + size
-                cut = min(cut, end)
-                if cut > handle.size:  # a shrink that has begun meanwhile
-                    await handle.unusual_range(_FUNCTION, offset, cut - offset)
+        for _ in range(min(_PASS, room)):
+            offset, end = self._cut
+            if offset >= end:
+                if self._extent is None:
+                    if self._exhausted or (waits and self._is_ready()):
+                        return
+                    if waits:
+                        await self._next_extent(extents)
+                    else:
+                        for self._extent in extents:  # a loop stores what it gets before a signal handler can run
+                            break
+                    if self._extent is None:
+                        self._exhausted = True
+                        return
+                extent = self._extent
+                if isinstance(extent, Extent):
+                    if not extent.exists:
+                        hole = Chunk(extent.offset, extent.length, None)
+                        self._extent = None
+                        row.append(hole)
+                        continue
+                    extent = extent.offset, extent.length
+                offset, length = extent
+                end = offset + length
+                if not 0 <= offset < end <= handle.size:
+                    if not await handle.unusual_range(_FUNCTION, offset, length, largest=None):
+                        end = offset
                     self._check_wanted()
-                lane.last = 0
-                try:
-                    if lane.read(offset, cut - offset, flags) is None:
-                        await self._submit(offset, cut - offset)
-                finally:
-                    if lane.last in lane.running:  # also when an interrupt came after C had taken it
-                        offset = cut
-                        if ordered:
-                            row.append(lane.last)
-        finally:
-            self._cut, self._extent = (offset, end), extent
+                self._extent, self._cut = None, (offset, end)
+                if offset == end:
+                    continue
+            cut = min(end, offset - offset % size + size)
+            if cut > handle.size:  # a shrink that has begun meanwhile
+                await handle.unusual_range(_FUNCTION, offset, cut - offset)
+                self._check_wanted()
+            lane.last = 0
+            try:
+                if lane.read(offset, cut - offset, flags) is None:
+                    await self._submit(offset, cut - offset)
+            finally:
+                if lane.last in lane.running:  # also when an interrupt came after C had taken it
+                    self._cut = cut, end
+                    if ordered:
+                        row.append(lane.last)
 
     async def _submit(self, offset: int, length: int) -> None:
-        """Submit what the lane does not take by itself."""
+        """Submit what the lane does not take by itself, or find out why."""
+        self._check_wanted()
         lane = self._lane
         data = bytes(length) if length < LARGE else large_bytes(length)  # which librbd fills
         number, request = next(lane.numbers), (lane.kind_read, offset, length, data, self._op_flags)
@@ -216,16 +230,15 @@ class ReadStream(Stream[Chunk]):
         if self._source.ended:
             raise ClosedError(f"the stream of {self._handle.target} was closed")
 
-    async def _next_extent(self, extents: AsyncIterator[Any]) -> Any:
+    async def _next_extent(self, extents: AsyncIterator[Any]) -> None:
         try:
-            extent = await anext(extents, None)
+            self._extent = await anext(extents, None)
         except BaseException as error:
             # A generator through which a cancellation went is at its end: what it had left would be missing.
             if isinstance(extents, AsyncGenerator) and not isinstance(error, Exception):
                 self._source.close(UsageError("cancelled while the next extent was waited for"))
             raise
         self._check_wanted()
-        return extent
 
     def _stop(self) -> None:
         self._lane.abandon()

@@ -128,8 +128,8 @@ async def import_image(
             while offset < size:
                 # A segment of what is read: holes cost nothing, and would only make more reports.
                 read = 0
-                # Not twice the depth, which the writer allows: librbd copies what it has, and touching fresh memory
-                # takes longer than waiting for a buffer.
+                # Not the bytes of twice the depth: librbd copies what it has, and touching fresh memory takes longer
+                # than waiting for a buffer.
                 async with image.writer(depth=depth, max_bytes=depth * CHUNK, release=release) as writer:
                     while offset < size and read < SEGMENT:
                         buffer = free.pop() if free else bytearray(CHUNK)

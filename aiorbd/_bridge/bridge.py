@@ -231,13 +231,15 @@ class Bridge(Table):
         self._lib.aiorbd_bridge_post(self._queue, self._nudge, 0)
 
     def _release(self) -> None:
-        """From `drain`, the last one."""
-        self.loop.detach()
+        """From `drain`, the last one. After an interrupt there is another, unless the C side is gone."""
         self._workers.stop()
-        self.queue_address = 0
-        self._lib.aiorbd_bridge_release(self._queue)
-        self.ended = False
-        _live.discard(self)
+        try:
+            self.loop.detach()
+        finally:
+            self.queue_address = 0
+            self._lib.aiorbd_bridge_release(self._queue)
+            self.ended = False
+            _live.discard(self)
 
     def leak(self) -> None:
         """Keep the table's buffers for ever: the interpreter ends while librbd still has them."""

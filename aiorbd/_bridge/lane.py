@@ -33,7 +33,7 @@ class Lane(Operation, Requests):
         running: The requests that C has, by the numbers they were submitted with.
         over: Those that are done, in order of their end, for whoever made the lane.
         late: Those that waited while the image's size became unknown: see `submit_late`.
-        last: The number of the last one that `read` or `submit` was about.
+        last: The number of the last one that was submitted: who was interrupted there looks whether it runs.
         numbers: Where the next request gets its number.
         functions: The C functions of the kinds, for errors and observers.
     """
@@ -75,7 +75,7 @@ class Lane(Operation, Requests):
     # -- submitting ----------------------------------------------------------------------------
 
     def submit(self, number: int, request: Request) -> int:
-        """Hand any request to C, which `read` does with most; return 0 when it has it, like `Bridge.submit`."""
+        """Hand a request to C, where `read` does not; return 0 when it has it, like `Bridge.submit`."""
         running = self.running
         self.last = number
         if not running:
@@ -100,7 +100,7 @@ class Lane(Operation, Requests):
         del self.running[number]
         self.counted -= 1
         self.owner.in_flight -= 1
-        if not self.running:
+        if not (self.running or self.counted):  # else what is over has yet to be counted
             self.bridge.leave(self)
 
     async def submit_refused(self, number: int, request: Request, check: Callable[[], object]) -> None:
@@ -146,7 +146,11 @@ class Lane(Operation, Requests):
         if self._in_bulk and not self._alarmed:
             self.bridge.loop.later(_PATIENCE, self._hurry)
             self._alarmed = True
-        self.collect()
+        try:
+            self.collect()
+        except MemoryError:
+            self.bridge.loop.later(_PATIENCE, self.take)
+            raise
         if self.abandoned:
             self.over.clear()
             self.late.clear()

@@ -6,7 +6,7 @@ forgotten is collected, which stops its source.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Self, TypeVar
 
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -80,8 +80,8 @@ class Stream(Generic[T]):
         self._batch: deque[T] = deque()
         self._closed = False
 
-    def _take(self) -> list[T]:
-        """Take what has arrived, not more than is handled in a millisecond."""
+    def _take(self) -> Iterable[T]:
+        """Return what has arrived and is not in the batch yet, not more than is handled in a millisecond."""
         raise NotImplementedError
 
     async def _go_on(self) -> None:

@@ -2,7 +2,7 @@
 #include "table.h"
 
 static PyObject *name_wake, *name_on_idle, *name_settle, *name_complain, *name_release;
-static PyObject *name_nesting, *name_nesting2;
+static PyObject *name_nesting, *asyncio;
 
 /* A defect of ours must not be paid by the rest of the batch: it is logged. Anything else, which a signal
  * handler has raised, goes on: -1. */
@@ -135,13 +135,14 @@ static int handle(Table *self)
     return 0;
 }
 
-/* Whether nest_asyncio, or its successor, has changed this loop: it lets a task run its loop again, which must not wait for what lies in
- * the drain. That it was never imported is found out at less cost than that an attribute is missing. */
-static bool is_nesting(const Table *self)
+/* Whether the loop was made to nest, as nest_asyncio and its copies do, which say so in asyncio itself first: that
+ * costs less to ask than for an attribute that is missing. A loop that a task runs again within the drain would never
+ * be woken, since a drain looks at the queue itself. */
+static int is_nesting(const Table *self)
 {
-    PyObject *modules = PyImport_GetModuleDict();
-    return (PyDict_Contains(modules, name_nesting) > 0 || PyDict_Contains(modules, name_nesting2) > 0) &&
-           PyObject_HasAttrString(self->native, "_nest_patched");
+    if (asyncio == NULL && (asyncio = PyImport_ImportModule("asyncio")) == NULL)
+        return -1;
+    return PyDict_Contains(PyModule_GetDict(asyncio), name_nesting) > 0 && PyObject_HasAttr(self->native, name_nesting);
 }
 
 /* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn.
@@ -159,9 +160,11 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         PyObject *current = PyObject_CallNoArgs(self->is_current);
         int in_task = current == NULL ? -1 : PyObject_IsTrue(current);
         Py_XDECREF(current);
+        if (in_task == 0)
+            in_task = is_nesting(self);
         if (in_task < 0)
             goto interrupted;
-        self->in_task = in_task > 0 || is_nesting(self);
+        self->in_task = in_task > 0;
     }
     if (self->interrupted != NULL) {
         if (conclude(self, 0, (Entry *)self->interrupted, true) < 0)
@@ -177,11 +180,11 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
             goto interrupted;
     }
     aiorbd_bridge_end(bridge);
-    if (self->ended && aiorbd_done(PyObject_CallMethodObjArgs(object, name_release, NULL)) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    if (!self->ended || aiorbd_done(PyObject_CallMethodObjArgs(object, name_release, NULL)) == 0)
+        Py_RETURN_NONE;
 interrupted:
-    aiorbd_bridge_wake(bridge);
+    if (self->queue) /* not released */
+        aiorbd_bridge_wake(bridge);
     return NULL;
 }
 
@@ -190,8 +193,7 @@ int aiorbd_drain_prepare(void)
 {
     return aiorbd_intern(&name_wake, "wake") < 0 || aiorbd_intern(&name_on_idle, "on_idle") < 0 ||
                    aiorbd_intern(&name_settle, "_settle") < 0 || aiorbd_intern(&name_complain, "_complain") < 0 ||
-                   aiorbd_intern(&name_release, "_release") < 0 || aiorbd_intern(&name_nesting, "nest_asyncio") < 0 ||
-                   aiorbd_intern(&name_nesting2, "nest_asyncio2") < 0
+                   aiorbd_intern(&name_release, "_release") < 0 || aiorbd_intern(&name_nesting, "_nest_patched") < 0
                ? -1
                : 0;
 }

@@ -1,7 +1,7 @@
 /*
  * What a lane has on its way, and what came of it: its reads are begun here, and what is over is sorted in
  * bulk, while the table has one entry for them all. Python's `aiorbd/_bridge/lane.py`, whose class derives from
- * this one, submits all else, and hands out what is over.
+ * this one, submits all else.
  */
 #include <limits.h>
 
@@ -15,7 +15,7 @@ typedef struct {
     PyObject *bridge;                        /* the table that it is entered in; nobody awaits it as an entry */
     PyObject *running, *over, *late, *notes; /* dicts by number: on its way, ended, stale; for who observes */
     unsigned long long lane;                 /* aiorbd_lane * */
-    long long last;                          /* the number that was begun last */
+    long long last;                          /* number of the last read: also for whom an interrupt cost the answer */
     Py_ssize_t counted;                      /* by the owner, as in flight */
     int next;                                /* record to be sorted */
     int64_t records[1 + 2 * TAKEN];
@@ -54,7 +54,7 @@ static int forget(Requests *self, PyObject *number)
         self->counted--;
         ((Owner *)self->entry.owner)->in_flight--;
     }
-    if (code == 0 && PyDict_Size(self->running) == 0)
+    if (code == 0 && PyDict_Size(self->running) == 0 && self->counted == 0) /* else the lane has yet to count what is over */
         code = call_bridge(self, name_leave);
     if (type == NULL)
         return code < 0 ? -1 : 0;
@@ -113,23 +113,27 @@ end:
 
 /* -- what is over --------------------------------------------------------------------------------- */
 
-/* Move one request to where it belongs. Again, when an error came in between, it is where it was. */
+static int tell_observers(Requests *self, PyObject *number, int64_t value)
+{
+    PyObject *result = PyLong_FromLongLong(value);
+    int code = -1;
+    if (result != NULL)
+        code = aiorbd_done(
+            PyObject_CallMethodObjArgs((PyObject *)self, name_tell_observers, number, result, NULL));
+    Py_XDECREF(result);
+    return code;
+}
+
+/* Move one request to where it belongs. After an error it is where it was. */
 static int sort(Requests *self, PyObject *number, int64_t value)
 {
-    PyObject *request = PyDict_GetItemWithError(self->running, number);
-    PyObject *pair;
+    PyObject *request, *pair;
     int code;
+    if (PyDict_Size(self->notes) > 0 && tell_observers(self, number, value) < 0)
+        return -1;
+    request = PyDict_GetItemWithError(self->running, number);
     if (request == NULL)
         return PyErr_Occurred() ? -1 : 0; /* done before the interrupt */
-    if (PyDict_Size(self->notes) > 0) {
-        PyObject *result = PyLong_FromLongLong(value);
-        code = result == NULL ? -1
-                              : aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)self, name_tell_observers, number,
-                                                                       result, NULL));
-        Py_XDECREF(result);
-        if (code < 0)
-            return -1;
-    }
     if (value == AIORBD_STALE_BY_NOW) {
         code = PyDict_SetItem(self->late, number, request);
     } else {

@@ -5,7 +5,8 @@
  *
  * All functions run on the thread of the event loop, and hold the GIL but where they submit.
  * Signal handlers run only where Python code is called, so what lies between two such calls happens
- * as a whole: a record is either still in the array, or its operation is out of the table and counted.
+ * as a whole: a record is either still in the array, or its operation is out of the table and counted (a
+ * lane's requests are counted by the lane, after the last of a bulk).
  *
  * It lies in one file with the bridge (`_compiled`), whose functions it calls.
  */

@@ -1,4 +1,4 @@
-"""Python's part of a read, where librbd is left out: `image.read`, beside the least that a task can do.
+"""Python's part of a read, where librbd is left out: `image.read` and a stream, beside the least that a task can do.
 
     tests/bench/bare.sh                     every loop
     tests/bench/bare.sh --backends asyncio
@@ -96,6 +96,23 @@ async def measure(read: Read, depth: int, rounds: int) -> tuple[float, float]:
     return min(times), statistics.median(times)
 
 
+async def measure_stream(image: aiorbd.Image, depth: int, rounds: int) -> tuple[float, float]:
+    """Return the best and the median, of chunks as they come."""
+    places = [(number % 1024 * BLOCK, BLOCK) for number in range(depth * READS)]
+    times = []
+    for _ in range(rounds):
+        start = time.thread_time_ns()
+        async for _ in image.read_extents(places, chunk_size=BLOCK, depth=depth, ordered=False):
+            pass
+        times.append((time.thread_time_ns() - start) / len(places) / 1000)
+    return min(times), statistics.median(times)
+
+
+def show(backend: str, depth: int, way: str, best: float, median: float) -> None:
+    """Print one line."""
+    print(f"{backend:10}{depth:4} at once   {way:12}{best:7.2f}   median {median:.2f}", flush=True)
+
+
 async def main(conffile: str, backend: str, rounds: int) -> None:
     """Print one loop's figures."""
     async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -108,8 +125,9 @@ async def main(conffile: str, backend: str, rounds: int) -> None:
             with fake_librbd():
                 for depth in (1, 16, 64):
                     for way, read in ways.items():
-                        best, median = await measure(read, depth, rounds)
-                        print(f"{backend:10}{depth:4} at once   {way:12}{best:7.2f}   median {median:.2f}", flush=True)
+                        show(backend, depth, way, *await measure(read, depth, rounds))
+                    if depth > 1:
+                        show(backend, depth, "stream", *await measure_stream(image, depth, rounds))
 
 
 if __name__ == "__main__":

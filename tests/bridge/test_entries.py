@@ -175,7 +175,7 @@ def test_cancelled_again_while_it_is_cancelled(check):
 def test_a_loop_that_was_made_to_nest(check):
     check(
         """
-        sys.modules["nest_asyncio"] = sys  # whatever it is: it was imported
+        asyncio._nest_patched = True  # as nest_asyncio and its copies say
 
         class Nesting(asyncio.SelectorEventLoop):
             _nest_patched = True

@@ -207,6 +207,38 @@ def test_an_interrupt_makes_the_next_pass_sure(check):
     )
 
 
+def test_the_last_pass(check):
+    check(
+        """
+        table, owner = make()
+
+        def release():
+            told.append("released")
+            if len(told) == 1:
+                raise KeyboardInterrupt
+            table.queue_address, table.ended = 0, False
+
+        table._release = release
+        lib.aiorbd_bridge_post(bridge, -1, 0)
+        table.drain()
+        assert not told
+        table.ended = True
+        try:
+            table.drain()
+        except KeyboardInterrupt:
+            assert readable(bridge)  # another pass is sure
+        table.drain()
+        table.drain()
+        assert told == ["released"] * 2
+        table, owner = make()
+        table.forked = True  # a child, which must leave its parent's records alone
+        lib.aiorbd_bridge_post(bridge, -1, 0)
+        table.drain()
+        assert readable(bridge)
+        """
+    )
+
+
 def test_at_most_a_batch_a_pass(check):
     check(
         """

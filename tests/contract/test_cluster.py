@@ -55,19 +55,35 @@ async def test_conf_overrides_the_file(aiorbd_cluster):
 
 @pytest.mark.parametrize(
     ("in_file", "in_conf", "expected"),
-    [(None, None, 32768), (None, 4096, 4096), (8192, None, 8192), (8192, 16384, 16384)],
+    [(None, None, 32768), (None, 4096, 4096), (4096, None, 4096), (8192, 16384, 16384)],
 )
-async def test_the_option_that_is_chosen(aiorbd_cluster, in_file, in_conf, expected):
-    """What the connection has, by its own admin socket, whose path must be short."""
-    option = "ms_tcp_prefetch_max_size"
+async def test_a_default_of_ours(aiorbd_cluster, in_file, in_conf, expected):
+    assert await prefetched(aiorbd_cluster, in_file, in_conf) == expected
+
+
+async def test_the_monitors_go_before_a_default_of_ours(aiorbd_cluster):
+    command = ["ceph", "--conf", aiorbd_cluster.conffile, "config"]
+    await anyio.run_process([*command, "set", "client", PREFETCH, "16384"])
+    try:
+        assert await prefetched(aiorbd_cluster, None, None) == 16384
+    finally:
+        await anyio.run_process([*command, "rm", "client", PREFETCH])
+
+
+PREFETCH = "ms_tcp_prefetch_max_size"
+
+
+async def prefetched(aiorbd_cluster, in_file, in_conf):
+    """What a connection has, by its own admin socket, whose path must be short."""
+    option = PREFETCH
     with tempfile.TemporaryDirectory() as directory:
         conffile, asok = Path(directory, "ceph.conf"), f"{directory}/asok"
         lines = f"{option} = {in_file}\n" if in_file else ""
         conffile.write_text(Path(aiorbd_cluster.conffile).read_text() + f"\n[client]\n{lines}")
-        conf = {"admin_socket": asok} | ({option: str(in_conf)} if in_conf else {})
+        conf = {"admin_socket": asok} | ({option.replace("_", " "): str(in_conf)} if in_conf else {})
         async with aiorbd.connect(conffile, conf=conf):
             answer = await anyio.run_process(["ceph", "--admin-daemon", asok, "config", "get", option])
-        assert json.loads(answer.stdout) == {option: str(expected)}
+    return int(json.loads(answer.stdout)[option])
 
 
 async def test_sixteen_hung_calls_hold_up_no_close(aiorbd_cluster, make_image, monkeypatch):

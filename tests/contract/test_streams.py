@@ -3,6 +3,7 @@
 import errno
 import gc
 import random
+import signal
 
 import anyio
 import pytest
@@ -10,7 +11,7 @@ from conftest import new_name
 from fix_faults import fail_in_lane, opened
 
 import aiorbd
-from aiorbd import Chunk, Extent
+from aiorbd import Chunk, Extent, streams
 from aiorbd._bridge import lane
 
 pytestmark = pytest.mark.anyio
@@ -279,6 +280,46 @@ async def test_what_librbd_refuses(full):
             got.append(chunk)  # noqa: PERF401
     assert caught.value.errno == errno.EIO
     assert [chunk.offset for chunk in got] == [number * 4096 for number in range(10)]
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_interrupts_cost_nothing(full, ordered):
+    """What is raised anywhere in the stream's own code loses no chunk, and gives none twice, to whoever goes on."""
+    image, _ = full
+    extents = [Extent(offset, 4096, exists=offset % (7 * 4096) > 0) for offset in range(0, 16 * MIB, 4096)]
+    interrupts = 0
+
+    def interrupt(_, frame):
+        nonlocal interrupts
+        if frame.f_code.co_filename == streams.__file__:
+            interrupts += 1
+            raise Interrupt
+
+    async def offsets():
+        stream, got = image.read_extents(extents, chunk_size=4096, ordered=ordered), []
+        while True:
+            try:
+                got.append((await anext(stream)).offset)
+            except Interrupt:
+                continue
+            except StopAsyncIteration:
+                return got
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.001, 0.001)
+    try:
+        with anyio.fail_after(60):
+            while interrupts < 30:
+                got = await offsets()
+                assert (got if ordered else sorted(got)) == [extent.offset for extent in extents]
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert image.in_flight == 0
 
 
 async def test_the_image_is_closed_meanwhile(ioctx, make_image):
