@@ -1,8 +1,9 @@
 """Reading much of an image: a window of reads that librbd keeps full, and the chunks that come out of it."""
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from aiorbd._bridge.lane import Lane, Request
@@ -64,10 +65,12 @@ class ReadStream(Stream[Chunk]):
         self._ordered = ordered
         self._lane = Lane(handle, depth, source.tell)
         source.stop = self._lane.cancel
+        #: `islice` has none but itself to iterate over, however often a loop asks.
         self._extents: Iterator[Any] | AsyncIterator[Any] = (
-            aiter(extents) if isinstance(extents, AsyncIterable) else iter(extents)
+            aiter(extents) if isinstance(extents, AsyncIterable) else islice(extents, None)
         )
         self._waits = isinstance(extents, AsyncIterable)
+        self._generated = isinstance(extents, Generator | AsyncGenerator)
         #: What is left of the extent that is being cut: where it begins, and ends.
         self._cut = (0, 0)
         self._exhausted = False
@@ -119,8 +122,8 @@ class ReadStream(Stream[Chunk]):
 
     def _end(self, error: Exception) -> None:
         """It is over, and nobody wants what else is on its way."""
+        self._source.end(error)
         self._lane.abandon()
-        self._source.close(error)
 
     def _error(self, offset: int, length: int, value: int | Exception) -> Exception:
         """What a read failed with."""
@@ -151,9 +154,9 @@ class ReadStream(Stream[Chunk]):
                 await lane.submit_late()
             await self._fill()
         except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
-            lane.fail_late(error)
-            row.append(error)
             self._exhausted, self._extent, self._cut = True, None, (0, 0)
+            row.append(error)
+            lane.fail_late(error)
         if self._is_ready():
             source.tell()  # no read will
         elif not (row or lane.running or lane.late or lane.over):
@@ -179,8 +182,7 @@ class ReadStream(Stream[Chunk]):
                     if waits:
                         await self._next_extent(extents)
                     else:
-                        for self._extent in extents:  # a loop stores what it gets before a signal handler can run
-                            break
+                        self._fetch(extents)
                     if self._extent is None:
                         self._exhausted = True
                         return
@@ -230,15 +232,26 @@ class ReadStream(Stream[Chunk]):
         if self._source.ended:
             raise ClosedError(f"the stream of {self._handle.target} was closed")
 
+    def _fetch(self, extents: Iterator[Any]) -> None:
+        try:
+            for self._extent in extents:  # a loop stores what it gets before a signal handler can run
+                break
+        except BaseException as error:
+            self._require_rest(error)
+            raise
+
     async def _next_extent(self, extents: AsyncIterator[Any]) -> None:
         try:
             self._extent = await anext(extents, None)
         except BaseException as error:
-            # A generator through which a cancellation went is at its end: what it had left would be missing.
-            if isinstance(extents, AsyncGenerator) and not isinstance(error, Exception):
-                self._source.close(UsageError("cancelled while the next extent was waited for"))
+            self._require_rest(error)
             raise
         self._check_wanted()
+
+    def _require_rest(self, error: BaseException) -> None:
+        """A generator through which a cancellation went is at its end: what it had left would be missing."""
+        if self._generated and not isinstance(error, Exception):
+            self._source.close(UsageError("cancelled while the next extent was waited for"))
 
     def _stop(self) -> None:
         self._lane.abandon()

@@ -235,6 +235,9 @@ class Bridge(Table):
         self._workers.stop()
         try:
             self.loop.detach()
+        except BaseException:
+            self.loop.detach()  # the loop must not keep a descriptor that is closed
+            raise
         finally:
             self.queue_address = 0
             self._lib.aiorbd_bridge_release(self._queue)

@@ -83,25 +83,24 @@ class Lane(Operation, Requests):
         running[number] = request
         self.counted += 1
         self.owner.in_flight += 1
+        taken = False
         try:
             code = self._submit(self.pointer, number, *request)
+            taken = not code
         except BaseException:
-            if not self.bridge.has_taken(number):
-                self._forget(number)
+            taken = self.bridge.has_taken(number)
             raise
-        if code:
-            self._forget(number)
-        elif self.bridge.observers:
+        finally:
+            if not taken:
+                del running[number]
+                self.counted -= 1
+                self.owner.in_flight -= 1
+                if not (running or self.counted):  # else what is over has yet to be counted
+                    self.bridge.leave(self)
+        if taken and self.bridge.observers:
             kind, offset, length, _, _ = request
             self.notes[number] = Note(self.functions[kind], self.owner.describe(offset, length), length)
         return code
-
-    def _forget(self, number: int) -> None:
-        del self.running[number]
-        self.counted -= 1
-        self.owner.in_flight -= 1
-        if not (self.running or self.counted):  # else what is over has yet to be counted
-            self.bridge.leave(self)
 
     async def submit_refused(self, number: int, request: Request, check: Callable[[], object]) -> None:
         """Submit what was refused once, because of the image's size: `check` whether it is still wanted by then."""
@@ -117,7 +116,7 @@ class Lane(Operation, Requests):
             kind, offset, length, _, _ = request
             try:
                 await self.owner.check_range(self.functions[kind], offset, length, largest=None)
-                while self.late.pop(number, None) is not None and (code := self._submit_late(number, request)):
+                while number in self.late and (code := self._submit_late(number, request)):
                     await self.owner.refused(code, self.functions[kind], offset, length)
             except RbdError as error:
                 self.over[number] = request, error
@@ -125,14 +124,12 @@ class Lane(Operation, Requests):
                 self._told()
 
     def _submit_late(self, number: int, request: Request) -> int:
-        """Submit what was taken out of `late`, where it belongs again unless C has it."""
-        code = -1
+        """Submit one of those in `late`, where it stays unless C has it: nobody must miss it."""
         try:
-            code = self.submit(number, request)
+            return self.submit(number, request)
         finally:
-            if code and number not in self.running:
-                self.late[number] = request
-        return code
+            if number in self.running:
+                del self.late[number]
 
     def fail_late(self, error: Exception) -> None:
         """It cannot be submitted."""
@@ -143,19 +140,19 @@ class Lane(Operation, Requests):
 
     def take(self) -> None:
         """On the loop: C says that something is over. After an interrupt in here the bridge calls it again."""
-        if self._in_bulk and not self._alarmed:
-            self.bridge.loop.later(_PATIENCE, self._hurry)
-            self._alarmed = True
         try:
             self.collect()
-        except MemoryError:
-            self.bridge.loop.later(_PATIENCE, self.take)
-            raise
-        if self.abandoned:
-            self.over.clear()
-            self.late.clear()
-        self._told()
-        self._count()
+            if self._in_bulk and not self._alarmed:
+                self.bridge.loop.later(_PATIENCE, self._hurry)
+                self._alarmed = True
+        finally:
+            try:
+                if self.abandoned:
+                    self.over.clear()
+                    self.late.clear()
+                self._told()
+            finally:
+                self._count()
 
     def _hurry(self) -> None:
         """What is over waits no longer for others, until it was taken."""

@@ -37,10 +37,9 @@ class Source:
 
     def tell(self) -> None:
         """There is something new."""
-        if not self._news:
-            self._news = True
-            if self.waiter is not None:
-                self._loop.wake(self)
+        self._news = True
+        if self.waiter is not None:  # also when it was told before: an interrupt may have come before the wake-up
+            self._loop.wake(self)
 
     def end(self, error: BaseException | None = None) -> None:
         """Nothing more will come."""
@@ -91,19 +90,25 @@ class Stream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        if self._batch and not self._closed:
-            return self._batch.popleft()
+        batch = self._batch
+        if batch and not self._closed:
+            # Not `popleft`: signal handlers run after a call, and what it returned would be lost.
+            item = batch[0]
+            del batch[0]
+            return item
         self._check()
         await checkpoint_if_cancelled()
         source, waited = self._source, False
         while not self._closed:
             ended = source.ended  # looked at first: what came before the end is not left behind
-            self._batch.extend(self._take())
+            batch.extend(self._take())
             await self._go_on()
-            if self._batch:
+            if batch:
                 if not waited:  # once a batch: others have their turn, and a cancellation is seen
                     await checkpoint()
-                return self._batch.popleft()
+                item = batch[0]
+                del batch[0]
+                return item
             if ended:
                 break
             await source.wait()

@@ -143,6 +143,7 @@ int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t off
 /* Loop. Like aiorbd_bridge_drain(): how many, then number, value, number, value, ... From then on the loop
  * must call aiorbd_lane_hurry() after a while, or what is over may stay untold. */
 int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max);
+void aiorbd_lane_again(aiorbd_lane *lane);   /* loop; there is a record once more */
 void aiorbd_lane_hurry(aiorbd_lane *lane);   /* loop; what is over is told, and the next at once */
 void aiorbd_lane_cancel(aiorbd_lane *lane);  /* any; what waits */
 void aiorbd_lane_release(aiorbd_lane *lane); /* any; the creator's reference */

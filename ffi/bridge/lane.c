@@ -239,6 +239,12 @@ int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max)
 }
 
 /* The loop's thread. */
+void aiorbd_lane_again(aiorbd_lane *lane)
+{
+    aiorbd_event_raise(&lane->event);
+}
+
+/* The loop's thread. */
 void aiorbd_lane_hurry(aiorbd_lane *lane)
 {
     atomic_store(&lane->enough, 1);

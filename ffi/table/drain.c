@@ -2,7 +2,7 @@
 #include "table.h"
 
 static PyObject *name_wake, *name_on_idle, *name_settle, *name_complain, *name_release;
-static PyObject *name_nesting, *asyncio;
+static PyObject *name_nesting;
 
 /* A defect of ours must not be paid by the rest of the batch: it is logged. Anything else, which a signal
  * handler has raised, goes on: -1. */
@@ -135,16 +135,6 @@ static int handle(Table *self)
     return 0;
 }
 
-/* Whether the loop was made to nest, as nest_asyncio and its copies do, which say so in asyncio itself first: that
- * costs less to ask than for an attribute that is missing. A loop that a task runs again within the drain would never
- * be woken, since a drain looks at the queue itself. */
-static int is_nesting(const Table *self)
-{
-    if (asyncio == NULL && (asyncio = PyImport_ImportModule("asyncio")) == NULL)
-        return -1;
-    return PyDict_Contains(PyModule_GetDict(asyncio), name_nesting) > 0 && PyObject_HasAttr(self->native, name_nesting);
-}
-
 /* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn.
  * What a signal handler raises in here goes to the loop, and the next pass, which is made sure, goes on. */
 PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
@@ -160,11 +150,11 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         PyObject *current = PyObject_CallNoArgs(self->is_current);
         int in_task = current == NULL ? -1 : PyObject_IsTrue(current);
         Py_XDECREF(current);
-        if (in_task == 0)
-            in_task = is_nesting(self);
         if (in_task < 0)
             goto interrupted;
-        self->in_task = in_task > 0;
+        /* nest_asyncio, and its copies, let a task run its loop again. Within the drain that would never be woken, since
+         * a drain looks at the queue itself. Asking by an interned name makes no exception where there is none. */
+        self->in_task = in_task > 0 || PyObject_HasAttr(self->native, name_nesting);
     }
     if (self->interrupted != NULL) {
         if (conclude(self, 0, (Entry *)self->interrupted, true) < 0)

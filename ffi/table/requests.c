@@ -144,7 +144,8 @@ static int sort(Requests *self, PyObject *number, int64_t value)
     return code < 0 ? -1 : PyDict_DelItem(self->running, number);
 }
 
-/* collect(): sort what C says is over. After an error a second call takes up what is left. */
+/* collect(): sort what C says is over. After an error the lane is told once more, and a second call takes up what is
+ * left. */
 static PyObject *requests_collect(PyObject *object, PyObject *unused)
 {
     Requests *self = (Requests *)object;
@@ -159,8 +160,11 @@ static PyObject *requests_collect(PyObject *object, PyObject *unused)
         PyObject *number = PyLong_FromLongLong(self->records[1 + 2 * self->next]);
         int code = number == NULL ? -1 : sort(self, number, self->records[2 + 2 * self->next]);
         Py_XDECREF(number);
-        if (code < 0)
+        if (code < 0) {
+            if (self->lane)
+                aiorbd_lane_again((aiorbd_lane *)(uintptr_t)self->lane);
             return NULL;
+        }
     }
     Py_RETURN_NONE;
 }

@@ -175,8 +175,6 @@ def test_cancelled_again_while_it_is_cancelled(check):
 def test_a_loop_that_was_made_to_nest(check):
     check(
         """
-        asyncio._nest_patched = True  # as nest_asyncio and its copies say
-
         class Nesting(asyncio.SelectorEventLoop):
             _nest_patched = True
 
