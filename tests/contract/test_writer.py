@@ -11,6 +11,7 @@ import pytest
 from fix_faults import fail_in_lane, opened
 
 import aiorbd
+from aiorbd._native import bridge_ffi
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +149,26 @@ async def test_the_image_changes_meanwhile(image, witness):
                 await writer.write(content[offset : offset + 4096], offset)
                 if number == 1000:
                     await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "1M")
+
+
+async def test_an_interrupt_before_what_was_late_is_submitted(image, witness):
+    """What waited while the image changed is not forgotten by whoever is interrupted there: `flush` must not lie."""
+    async with image.writer() as writer:
+        lane, data = writer._lane, bridge_ffi.from_buffer(b"b" * 4096)
+        number = next(lane.numbers)
+        lane.late[number] = lane.kind_write, 4096, 4096, data, 0
+        submit = lane._submit_late
+
+        def interrupted(*_):
+            lane._submit_late = submit
+            raise KeyboardInterrupt
+
+        lane._submit_late = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            await writer.flush()
+        await writer.flush()
+        assert not lane.late
+    assert (await witness.export(image.name))[:8192] == bytes(4096) + b"b" * 4096
 
 
 async def test_several_tasks_while_the_image_changes(image, witness):
