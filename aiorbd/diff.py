@@ -10,7 +10,7 @@ from aiorbd._marshal import encode_name, number
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd._resource import Resource
 from aiorbd._snapshot_ids import require_id, snapshot_target
-from aiorbd.errors import PastEndOfImage, Target
+from aiorbd.errors import PastEndOfImage, Target, UsageError
 from aiorbd.models import Extent
 from aiorbd.snapshots import Snapshot, name_of
 
@@ -142,9 +142,14 @@ class Diff(Stream[Extent]):
             self._source.stop = walk.stop
 
     def _take(self) -> list[Extent]:
-        count = self._walk.take(self._numbers) if self._walk is not None else 0
-        numbers = iter(bridge_ffi.unpack(self._numbers, 3 * count))
-        return [Extent(offset, length, bool(exists)) for offset, length, exists in zip(*[numbers] * 3, strict=True)]
+        try:
+            count = self._walk.take(self._numbers) if self._walk is not None else 0
+            numbers = iter(bridge_ffi.unpack(self._numbers, 3 * count))
+            return [Extent(offset, length, bool(exists)) for offset, length, exists in zip(*[numbers] * 3, strict=True)]
+        except BaseException:
+            # What was taken is gone: whoever iterates on must not think that he has all.
+            self._source.fail(UsageError("interrupted while extents were taken: begin the diff anew"))
+            raise
 
 
 class ImageDiff(Resource):

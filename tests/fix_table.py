@@ -54,6 +54,12 @@ PREAMBLE = """
         asyncio.get_running_loop().call_soon(table.drain)  # where the loop calls it: in no task
         await asyncio.sleep(0)
 
+    def reading(table, owner):
+        async def read():
+            await table.read(owner, 0, 64)
+
+        return asyncio.create_task(read())
+
     data = b"w" * 64
 """
 

@@ -53,6 +53,11 @@ class Source:
         self.stop()
         self.end(error)
 
+    def fail(self, error: BaseException) -> None:
+        """What came is lost: whoever iterates hears of it, also where it has ended already."""
+        self.close(error)
+        self.error = error
+
     async def wait(self) -> None:
         """Wait until something is new since the last time, or it has ended."""
         if self.waiter is not None:

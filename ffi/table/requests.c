@@ -54,7 +54,8 @@ static int forget(Requests *self, PyObject *number)
         self->counted--;
         ((Owner *)self->entry.owner)->in_flight--;
     }
-    if (code == 0 && PyDict_Size(self->running) == 0 && self->counted == 0) /* else the lane has yet to count what is over */
+    /* While the lane has yet to count what is over, it stays. */
+    if (code == 0 && PyDict_Size(self->running) == 0 && self->counted == 0)
         code = call_bridge(self, name_leave);
     if (type == NULL)
         return code < 0 ? -1 : 0;

@@ -40,10 +40,7 @@ def test_a_drain_within_a_task(check):
         async def main():
             table, owner = make(asyncio.get_running_loop())
 
-            async def read():
-                await table.read(owner, 0, 64)
-
-            task = asyncio.create_task(read())
+            task = reading(table, owner)
             await until(lambda: owner.in_flight)
             complete(0, 64)
             table.drain()  # as loops do that are made to nest
@@ -181,10 +178,7 @@ def test_a_loop_that_was_made_to_nest(check):
         async def main():
             table, owner = make(asyncio.get_running_loop())
 
-            async def read():
-                await table.read(owner, 0, 64)
-
-            task = asyncio.create_task(read())
+            task = reading(table, owner)
             await until(lambda: owner.in_flight)
             complete(0, 64)
             asyncio.get_running_loop().call_soon(lambda: (table.drain(), told.append(task.done())))

@@ -139,11 +139,11 @@ def test_an_interrupt_loses_nothing(check):
     check(
         """
         requests, owner, table = make_requests(depth=3)
-        interrupts = [1]
+        interrupts = [KeyboardInterrupt]
 
         def tell(number, value):
             if interrupts:
-                raise interrupts.pop() and KeyboardInterrupt
+                raise interrupts.pop()
             told.append((number, value))
 
         requests.tell_observers = tell
@@ -156,6 +156,9 @@ def test_an_interrupt_loses_nothing(check):
             requests.collect()
         except KeyboardInterrupt:
             assert not requests.over and len(requests.running) == 3
+        else:
+            raise AssertionError
+        assert drain(bridge) == [(-9, 0)]  # told once for the three, and once more; both lie in one record
         requests.collect()
         assert {number: value for number, (_, value) in requests.over.items()} == {2: 1, 1: 0, 3: 2}
         assert told == [(2, 1), (1, 0), (3, 2)]  # who has no note of a number knows what to do

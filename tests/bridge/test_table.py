@@ -299,12 +299,9 @@ def test_nothing_leaks(check):
             table, owner = make(asyncio.get_running_loop())
             setting("early").value = 1
 
-            async def read():
-                await table.read(owner, 0, 64)
-
             async def some():
                 for _ in range(200):
-                    task = asyncio.create_task(read())
+                    task = reading(table, owner)
                     await asyncio.sleep(0)
                     if _ % 3 == 0:
                         task.cancel()
@@ -323,7 +320,7 @@ def test_nothing_leaks(check):
             assert sys.getrefcount(data) == references
             setting("early").value = 0
             entry = table.read(owner, 0, 64)  # refers to the table, which has it
-            del table, entry, read, some
+            del table, entry, some
 
         asyncio.run(main())
         gc.collect()

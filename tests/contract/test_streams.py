@@ -3,7 +3,6 @@
 import errno
 import gc
 import random
-import signal
 
 import anyio
 import pytest
@@ -11,8 +10,8 @@ from conftest import new_name
 from fix_faults import fail_in_lane, opened
 
 import aiorbd
-from aiorbd import Chunk, Extent, streams
-from aiorbd._bridge import lane, source
+from aiorbd import Chunk, Extent
+from aiorbd._bridge import lane
 
 pytestmark = pytest.mark.anyio
 
@@ -215,42 +214,6 @@ async def test_what_is_read_waits_for_others_but_not_long(osd):
     assert len(rest) == 17
 
 
-async def test_a_cancelled_wait_loses_nothing(osd):
-    async with opened(osd) as image:
-        for number in range(64):
-            await image.write(bytes([number]) * 4096, number * 4096)
-        stream = image.read_extents(length=64 * 4096, chunk_size=4096, depth=4)
-        data = [(await anext(stream)).data for _ in range(3)]
-        osd.pause()
-        cancelled = 0
-        while len(data) < 64:
-            with anyio.move_on_after(0.02) as scope:
-                data.append((await anext(stream)).data)
-            cancelled += scope.cancelled_caught
-            if scope.cancelled_caught:
-                osd.resume()
-        assert cancelled
-        assert [block[0] for block in data] == list(range(64))
-
-
-async def test_cancelled_in_a_generator(full):
-    """Which is at its end then: what it had left must not be missing without a word."""
-    image, _ = full
-
-    async def places():
-        yield 0, 4096
-        await anyio.sleep(30)
-        yield 4096, 4096
-
-    stream = image.read_extents(places())
-    with anyio.move_on_after(0.1) as scope:
-        await anext(stream)
-    assert scope.cancelled_caught
-    assert (await anext(stream)).offset == 0
-    with pytest.raises(aiorbd.UsageError, match="cancelled while the next extent was waited for"):
-        await anext(stream)
-
-
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_errors_come_in_their_place(full, ordered):
     image, _ = full
@@ -282,57 +245,6 @@ async def test_what_librbd_refuses(full):
     assert [chunk.offset for chunk in got] == [number * 4096 for number in range(10)]
 
 
-class Interrupt(BaseException):
-    """What a signal handler raises."""
-
-
-@pytest.mark.parametrize("ordered", [True, False])
-async def test_interrupts_cost_nothing(full, ordered):
-    """What is raised anywhere in the stream's own code loses no chunk, and gives none twice, to whoever goes on."""
-    image, _ = full
-    extents = [Extent(offset, 4096, exists=offset % (7 * 4096) > 0) for offset in range(0, 16 * MIB, 4096)]
-    interrupts, making = 0, True
-
-    def interrupt(_, frame):
-        nonlocal interrupts
-        if frame.f_code.co_filename in (streams.__file__, source.__file__) and not making and in_task():
-            interrupts += 1
-            raise Interrupt
-
-    async def offsets():
-        nonlocal making
-        making = True
-        stream, got = image.read_extents(extents, chunk_size=4096, ordered=ordered), []
-        making = False
-        while True:
-            try:
-                got.append((await anext(stream)).offset)
-            except Interrupt:
-                continue
-            except StopAsyncIteration:
-                return got
-
-    task = anyio.get_current_task().id
-
-    def in_task():  # elsewhere it would be the loop's to handle
-        try:
-            return anyio.get_current_task().id == task
-        except (AttributeError, RuntimeError):
-            return False
-
-    before = signal.signal(signal.SIGVTALRM, interrupt)
-    signal.setitimer(signal.ITIMER_VIRTUAL, 0.001, 0.001)
-    try:
-        with anyio.fail_after(60):
-            while interrupts < 30:
-                got = await offsets()
-                assert (got if ordered else sorted(got)) == [extent.offset for extent in extents]
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-    assert image.in_flight == 0
-
-
 class Once:
     """An iterable that starts anew whenever it is asked for an iterator, and is its own."""
 
@@ -350,27 +262,6 @@ class Once:
 async def test_an_iterable_is_asked_once(full):
     image, _ = full
     assert [chunk.offset async for chunk in image.read_extents(Once())] == [4096 * number for number in range(1, 11)]
-
-
-async def test_an_interrupt_in_a_generator(full):
-    """What it had left is gone, and that is said."""
-    image, _ = full
-    interrupts = [Interrupt()]
-
-    def extents():
-        yield 0, 4096
-        if interrupts:
-            raise interrupts.pop()
-        yield 4096, 4096
-
-    stream, got = image.read_extents(extents(), depth=1), []
-    with pytest.raises(aiorbd.UsageError, match="cancelled while the next extent"):
-        while True:
-            try:
-                got.append(await anext(stream))
-            except Interrupt:
-                got.append("interrupted")
-    assert got == ["interrupted"]
 
 
 async def test_the_image_is_closed_meanwhile(ioctx, make_image):

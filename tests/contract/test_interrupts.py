@@ -1,0 +1,145 @@
+"""What a signal handler raises within a stream, or a cancellation, where the program catches it and goes on."""
+
+import signal
+
+import anyio
+import pytest
+from fix_faults import opened
+
+import aiorbd
+from aiorbd import Extent, streams
+from aiorbd._bridge import source
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+async def test_a_cancelled_wait_loses_nothing(osd):
+    async with opened(osd) as image:
+        for number in range(64):
+            await image.write(bytes([number]) * 4096, number * 4096)
+        stream = image.read_extents(length=64 * 4096, chunk_size=4096, depth=4)
+        data = [(await anext(stream)).data for _ in range(3)]
+        osd.pause()
+        cancelled = 0
+        while len(data) < 64:
+            with anyio.move_on_after(0.02) as scope:
+                data.append((await anext(stream)).data)
+            cancelled += scope.cancelled_caught
+            if scope.cancelled_caught:
+                osd.resume()
+        assert cancelled
+        assert [block[0] for block in data] == list(range(64))
+
+
+async def test_cancelled_in_a_generator(image):
+    """Which is at its end then: what it had left must not be missing without a word."""
+
+    async def places():
+        yield 0, 4096
+        await anyio.sleep(30)
+        yield 4096, 4096
+
+    stream = image.read_extents(places())
+    with anyio.move_on_after(0.1) as scope:
+        await anext(stream)
+    assert scope.cancelled_caught
+    assert (await anext(stream)).offset == 0
+    with pytest.raises(aiorbd.UsageError, match="cancelled while the next extent was waited for"):
+        await anext(stream)
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_interrupts_cost_nothing(image, ordered):
+    """What is raised anywhere in the stream's own code loses no chunk, and gives none twice, to whoever goes on."""
+    extents = [Extent(offset, 4096, exists=offset % (7 * 4096) > 0) for offset in range(0, 16 * MIB, 4096)]
+    interrupts, making = 0, True
+
+    def interrupt(_, frame):
+        nonlocal interrupts
+        ours = frame.f_code.co_filename in (streams.__file__, source.__file__)
+        if ours and frame.f_code.co_name != "__del__" and not making and in_task():
+            interrupts += 1
+            raise Interrupt
+
+    async def offsets():
+        nonlocal making
+        making = True
+        stream, got = image.read_extents(extents, chunk_size=4096, ordered=ordered), []
+        making = False
+        while True:
+            try:
+                got.append((await anext(stream)).offset)
+            except Interrupt:
+                continue
+            except StopAsyncIteration:
+                return got
+
+    task = anyio.get_current_task().id
+
+    def in_task():  # elsewhere it would be the loop's to handle
+        try:
+            return anyio.get_current_task().id == task
+        except (AttributeError, RuntimeError):
+            return False
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.001, 0.001)
+    try:
+        with anyio.fail_after(60):
+            while interrupts < 30:
+                got = await offsets()
+                assert (got if ordered else sorted(got)) == [extent.offset for extent in extents]
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert image.in_flight == 0
+
+
+async def test_an_interrupt_in_a_generator(image):
+    """What it had left is gone, and that is said."""
+    interrupts = [Interrupt()]
+
+    def extents():
+        yield 0, 4096
+        if interrupts:
+            raise interrupts.pop()
+        yield 4096, 4096
+
+    stream, got = image.read_extents(extents(), depth=1), []
+    with pytest.raises(aiorbd.UsageError, match="cancelled while the next extent"):
+        while True:
+            try:
+                got.append(await anext(stream))
+            except Interrupt:
+                got.append("interrupted")
+    assert got == ["interrupted"]
+
+
+async def test_an_interrupt_while_a_diff_is_taken(image, monkeypatch):
+    """What C handed over is gone: a diff that ends without an error is complete."""
+    for offset in range(4):
+        await image.write(b"x", offset * 4 * MIB)
+    await image.flush()
+    diff = image.diff()
+    await diff._go_on()  # begins the walk
+    walk = type(diff._walk)
+    take = walk.take
+
+    def interrupted(self, numbers):
+        if take(self, numbers):
+            raise Interrupt
+        return 0
+
+    with monkeypatch.context() as patches, pytest.raises(Interrupt):
+        patches.setattr(walk, "take", interrupted)
+        await anext(diff)
+    with pytest.raises(aiorbd.UsageError, match="begin the diff anew"):
+        async for _ in diff:  # what came later, perhaps
+            pass
+    assert len([extent async for extent in image.diff()]) == 4
