@@ -9,7 +9,7 @@ import errno
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from aiorbd import _native
 from aiorbd._bridge.listing import Listing
@@ -57,7 +57,7 @@ class Handle(Lifecycle):
         counts and observes. Handles that it uses beside this one go into `also`.
         """
         self.check()
-        await checkpoint_if_cancelled()
+        await self.bridge.loop.checkpoint_if_cancelled()
         return await self.bridge.call(Job(self, operation, function, on=on, also=also))
 
     async def call(
@@ -103,7 +103,7 @@ class Handle(Lifecycle):
         `first` and `failed` on the thread: before the C function, and when it returned an error.
         """
         self.check()
-        await checkpoint_if_cancelled()
+        await self.bridge.loop.checkpoint_if_cancelled()
         c_function = getattr(_native.library_of(function), function)
         also = tuple(also)
         # Of a copy to another cluster nobody knows which of the two cut its client off.
@@ -216,7 +216,7 @@ class Handle(Lifecycle):
     ) -> int:
         """Submit one operation of librbd's through the bridge, wait for it, and return what librbd returned."""
         self.check()
-        await checkpoint_if_cancelled()
+        await self.bridge.loop.checkpoint_if_cancelled()
         operation = self.bridge.operation(self, keep, function, str(self.target))
         code = self.bridge.submit(operation, submit, first, *arguments)
         if not code:
@@ -236,6 +236,6 @@ class Handle(Lifecycle):
     ) -> int:
         """Submit one operation of librados's, wait for it, and return what its completion says."""
         self.check()
-        await checkpoint_if_cancelled()
+        await self.bridge.loop.checkpoint_if_cancelled()
         code = await self.bridge.call(Submission(self, function, submit, keep, on=on, cancel=cancel, ended=ended))
         return self.raise_for(code, function, on)

@@ -10,8 +10,6 @@ import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio.lowlevel import checkpoint_if_cancelled
-
 from aiorbd._bridge.operation import Operation
 from aiorbd._image_cache import require_no_read_cache
 from aiorbd._image_handle import ImageHandle
@@ -133,11 +131,17 @@ class ImageData(Resource):
         handle = self._handle
         handle.check()
         if type(data) is bytes and not op_flags:
-            await checkpoint_if_cancelled()
+            await handle.bridge.loop.checkpoint_if_cancelled()
             generation = handle.generation
             entry = handle.bridge.write(handle, data, offset)
             if entry is not None:
-                await _finish_write(handle, entry, generation, offset, len(data))
+                try:
+                    await (entry if handle.park is None else handle.park(entry))
+                except BaseException:
+                    handle.abandon(entry, "rbd_aio_write2", offset, len(data))
+                    raise
+                if entry.value or handle.generation != generation:
+                    await _require_written(handle, entry, "rbd_aio_write2", offset, len(data))
                 return len(data)
         view = readable(data, "data", "rbd_aio_write2", handle.target)
         length = len(view)
@@ -291,17 +295,10 @@ class ImageData(Resource):
         await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
 
 
-async def _finish_write(handle: ImageHandle, entry: Operation, generation: int, offset: int, length: int) -> None:
-    """What `ImageHandle.change` does, for a write that the table began when the image was of that generation."""
-    operation = "rbd_aio_write2"
-    try:
-        await (entry if handle.park is None else handle.park(entry))
-    except BaseException:
-        handle.abandon(entry, operation, offset, length)
-        raise
+async def _require_written(handle: ImageHandle, entry: Operation, operation: str, offset: int, length: int) -> None:
+    """Look closer at a write that failed, or under which the image changed, like `ImageHandle.change` does."""
     code = entry.value or 0
-    changed = handle.image_address and handle.generation != generation
-    if code in (-errno.EINVAL, -errno.EDOM, -errno.ERANGE) or (changed and code >= 0):
+    if code >= 0 or code in (-errno.EINVAL, -errno.EDOM, -errno.ERANGE):
         await handle.require_still(operation, offset, length)
     if code < 0:
         handle.fail(code, operation, offset, length)

@@ -1,4 +1,4 @@
-"""The native side of an open image: opening, its size, submitting, closing."""
+"""The native side of an open image: opening, ranges, submitting, closing."""
 
 import errno
 import logging
@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from aiorbd._bridge.loops import Parked
 from aiorbd._bridge.observation import READS
 from aiorbd._bridge.operation import Operation
 from aiorbd._bridge.source import Source
 from aiorbd._bridge.submission import SlowSubmission
-from aiorbd._image_upkeep import UpkeepHandle
+from aiorbd._image_size import SizeHandle
 from aiorbd._marshal import grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd.errors import (
@@ -39,7 +39,7 @@ logger = logging.getLogger("aiorbd")
 LARGEST_IO: Final = (1 << 31) - 1
 
 
-class ImageHandle(UpkeepHandle):
+class ImageHandle(SizeHandle):
     """An ``rbd_image_t`` with the bridge's view of it."""
 
     native: Any
@@ -60,15 +60,7 @@ class ImageHandle(UpkeepHandle):
         #: Who wants to hear of changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
         self.image_id: str = ""
-        self._refreshing = anyio.Lock()
-        self._asking = False
-        self._answer = 0
         self.layout: Layout = Layout(1, 1, 1, "", -1)
-        #: The snapshot that is read; None for the image as it is now.
-        self.snapshot: str | None = None
-        self.snapshot_id: int | None = None
-        #: Whether it was opened so, or may have been at a snapshot when librbd answered.
-        self.may_refuse_writes: bool = False
         #: Whether librbd keeps what was read; None while nobody asked.
         self.caches_reads: bool | None = None
         self.asking_policy: anyio.Lock = anyio.Lock()
@@ -89,7 +81,7 @@ class ImageHandle(UpkeepHandle):
         function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
         arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
         self.check()
-        await checkpoint_if_cancelled()
+        await self.bridge.loop.checkpoint_if_cancelled()
         queue = self.bridge.queue
         job = SlowSubmission(self, function, lambda token: self.lib.aiorbd_open(queue, token, *arguments), self.opened)
         self.raise_for(await self.bridge.call(job), function)
@@ -117,10 +109,7 @@ class ImageHandle(UpkeepHandle):
         """On a worker thread: what must be known before the first read."""
         self.raise_for(self.lib.aiorbd_image_watch(self.native), "rbd_update_watch")
         if snapshot:
-            out = ffi.new("uint64_t *")
-            self.snapshot = os.fsdecode(snapshot)
-            self.raise_for(rbd().rbd_snap_get_id(self.pointer, snapshot, out), "rbd_snap_get_id", self.view)
-            self.snapshot_id = out[0]
+            self._learn_view(snapshot)
         self.raise_for(self._ask_size(), "rbd_get_size")
         self._learn_size()
         info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
@@ -140,110 +129,6 @@ class ImageHandle(UpkeepHandle):
             lambda buffer, size: rbd().rbd_get_name(self.pointer, buffer, ffi.new("size_t *", size)),
             lambda code: self.raise_for(code, "rbd_get_name"),
         )
-
-    # -- size ----------------------------------------------------------------------------------
-
-    def require_view(self) -> None:
-        """On a worker thread: raise when the snapshot that is read is gone. librbd would say that its size is 0."""
-        if self.snapshot_id is not None:
-            buffer, size = ffi.new("char[]", 4096), ffi.new("size_t *", 4096)
-            code = rbd().rbd_snap_get_name(self.pointer, self.snapshot_id, buffer, size)
-            self.raise_for(code, "rbd_snap_get_name", self.view)
-
-    @property
-    def view(self) -> Target:
-        """Name the snapshot that is read in errors."""
-        return self.about("snapshot", f"snapshot {self.snapshot!r}")
-
-    def _ask_size(self) -> int:
-        """On a worker thread. The answer is kept here, not by a task that waits: that one may be gone.
-
-        It counts once the loop's thread says so: between the check of a range and its submit no other
-        size may come to be known, or C would take what was checked against the old one.
-        """
-        generation = self.lib.aiorbd_image_generation(self.native)
-        out = ffi.new("uint64_t *")
-        try:
-            self.require_view()
-        except RbdError as error:
-            return -(error.errno or errno.EIO)
-        code: int = rbd().rbd_get_size(self.pointer, out)
-        if code >= 0:
-            self._asked = (generation, out[0])
-        return code
-
-    def _learn_size(self) -> None:
-        """On the loop, or before anybody reads or writes."""
-        generation, size = self._asked
-        self.size = min([size, *self._ceilings])
-        self.lib.aiorbd_image_set_known(self.native, generation)
-
-    async def refresh(self, *, if_stale: bool = False) -> None:
-        """Ask librbd for the size: free unless somebody changed the image, then a round trip.
-
-        One question at a time, however many tasks want to know and give up: in a dead cluster each
-        would hold a thread. A question that was there before is waited for, and then asked again: its
-        answer may be older than what the caller knows.
-        """
-        self.check()
-        async with self._refreshing:
-            await self.wait_until(lambda: not self._asking, None)
-            self.check()
-            if if_stale and not self.lib.aiorbd_image_is_stale(self.native):
-                return
-            on = self.view if self.snapshot_id is not None else None
-            self.raise_for(await self._ask(self._ask_size), "rbd_get_size", on)
-
-    async def known_size(self) -> int:
-        """Return the size; ask only when somebody changed the image since."""
-        self.check()
-        if self.lib.aiorbd_image_is_stale(self.native):
-            await self.refresh(if_stale=True)
-        return self.size
-
-    async def _ask(self, function: Callable[[], int]) -> int:
-        """Run what asks for the size, or switches to another one, as the only such thing."""
-        self._asking = True
-        try:
-            self.bridge.start_background(self, "rbd_get_size", function, self._answered)
-        except RuntimeError:  # no thread can be started
-            self._asking = False
-            raise
-        await self.wait_until(lambda: not self._asking, None)
-        return self._answer
-
-    async def switch(
-        self, function: str, argument: Any, snapshot: str | None, snapshot_id: int | None, on: Target | None = None
-    ) -> None:
-        """Read another snapshot, or none: no size is known until that is done, whoever still waits."""
-        self.check()
-        await checkpoint_if_cancelled()
-        c_function = getattr(rbd(), function)
-        self.may_refuse_writes = True
-        failed = 0
-
-        def call() -> int:
-            nonlocal failed
-            failed = min(c_function(self.pointer, argument), 0)
-            if not failed:
-                self.snapshot, self.snapshot_id = snapshot, snapshot_id
-            self.lib.aiorbd_image_changed(self.native)
-            return failed or self._ask_size()
-
-        async with self._refreshing:
-            await self.wait_until(lambda: not self._asking, None)
-            self.check()
-            self.lib.aiorbd_image_changed(self.native)
-            code = await self._ask(call)
-        self.raise_for(code, function if failed else "rbd_get_size", on if failed else None)
-
-    def _answered(self, code: int) -> None:
-        """On the loop."""
-        self._asking = False
-        self._answer = code
-        if code >= 0:
-            self._learn_size()
-        self.wake_waiters()
 
     # -- ranges --------------------------------------------------------------------------------
 
@@ -340,14 +225,14 @@ class ImageHandle(UpkeepHandle):
         self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
     ) -> int:
         """Like `io`, for what changes the image: not begun when the task is cancelled already."""
-        await checkpoint_if_cancelled()
+        await self.bridge.loop.checkpoint_if_cancelled()
         generation = self.generation
         try:
             value = await self.io(operation, submit, offset, length, keep, *arguments)
         except InvalidArgument:
             await self.require_still(operation, offset, length)
             raise
-        if self.image_address and generation != self.generation:
+        if generation != self.generation:
             await self.require_still(operation, offset, length)
         return value
 
@@ -356,6 +241,8 @@ class ImageHandle(UpkeepHandle):
 
         librbd is asked: what a shrink of our own will end with does not count, since it waits for this.
         """
+        if not self.image_address:  # closed, which waited for it
+            return
         try:
             if self.lib.aiorbd_image_is_stale(self.native):
                 await self.refresh(if_stale=True)

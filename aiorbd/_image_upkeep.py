@@ -8,8 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio.lowlevel import checkpoint_if_cancelled
-
 from aiorbd import _native
 from aiorbd._bridge.operation import Job
 from aiorbd._bridge.progress import Progress
@@ -33,7 +31,7 @@ class UpkeepHandle(Handle):
         self.lib: Any = _native.bridge()
         #: The bridge's view of the image; None before it is open.
         self.native: Any = None
-        #: Bytes, as far as is known: see `ImageHandle.refresh`.
+        #: Bytes, as far as is known: see `SizeHandle.refresh`.
         self.size: int = 0
         #: What shrinks that are under way may end with.
         self._ceilings: list[int] = []
@@ -109,7 +107,7 @@ class UpkeepHandle(Handle):
         What is in flight then is waited for, and nothing that reaches further is begun.
         """
         self.check()
-        await checkpoint_if_cancelled()
+        await self.bridge.loop.checkpoint_if_cancelled()
         begun = False
 
         def begin() -> None:

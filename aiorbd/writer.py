@@ -5,7 +5,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 
 from aiorbd._bridge.lane import Lane
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
@@ -152,8 +151,8 @@ class Writer:
     async def _submit(self, kind: int, offset: int, length: int, buffer: Any, flags: int, lent: Any = None) -> None:
         """Submit one request as soon as there is room."""
         self._check()
-        await checkpoint_if_cancelled()
         lane, handle = self._lane, self._handle
+        await handle.bridge.loop.checkpoint_if_cancelled()
         data = kind == lane.kind_write
         size = length if data else 0
         if lane.late or not self._has_room(size):

@@ -2,9 +2,11 @@
 
 import asyncio
 from asyncio import current_task
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from threading import get_ident
+
+from anyio.lowlevel import current_token
 
 from aiorbd._bridge.loops import Parked
 
@@ -18,6 +20,9 @@ class AsyncioLoop:
         self._fd = -1
         self.running: Callable[[], object] = partial(current_task, self._loop)
         self.native: object | None = self._loop
+        self.checkpoint_if_cancelled: Callable[[], Awaitable[None]] = (
+            current_token().backend_class.checkpoint_if_cancelled
+        )
 
     def is_current(self) -> bool:
         """Tell whether the calling code runs in this loop."""

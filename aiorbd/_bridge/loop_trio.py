@@ -1,6 +1,6 @@
 """trio."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -17,6 +17,7 @@ class TrioLoop:
         self._scope = trio.CancelScope()
         self.running: Callable[[], object] = self.is_current
         self.native: object | None = None
+        self.checkpoint_if_cancelled: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint_if_cancelled
 
     def is_current(self) -> bool:
         """Tell whether the calling code runs in this loop."""

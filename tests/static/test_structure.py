@@ -36,6 +36,7 @@ STOREYS = [
     {"_handle", "_mailbox"},
     {"_resource", "_connect"},
     {"_image_upkeep"},
+    {"_image_size"},
     {"_ioctx_handle", "_image_handle"},
     {"_image_cache", "_image_opening", "_snapshot_ids"},
     {"writer"},
