@@ -1,12 +1,13 @@
-"""Python's part of a read, where librbd is left out: `image.read` and a stream, beside the least that a task can do.
+"""Python's part of a read or write, where librbd is left out, beside the least that a task can do for a read.
 
     tests/bench/bare.sh                     every loop
     tests/bench/bare.sh --backends asyncio
 
 In librbd's place the bridge calls a fake one, which calls back before its submit returns; the loop drains the record
-like any other. "least" is a future and a dictionary in Python: no cancellation, no checks, no errors, no counts. CPU
-time of the loop's thread, the best of all rounds and their median, in microseconds for one read of 4 KiB. One read at a
-time is over within the pass that begins it, here, and only here.
+like any other. "stream" is `image.read_extents`, "writer" `image.writer`, "least" a future and a dictionary in Python:
+no cancellation, no checks, no errors, no counts. CPU time of the loop's thread, the best of all rounds and their
+median, in microseconds for one read or write of 4 KiB. One at a time is over within the pass that begins it, here, and
+only here.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,9 @@ from aiorbd.testing import DevCluster
 BLOCK = 4096
 FAKE = Path(__file__).parents[1] / "bridge" / "fake_librbd.c"
 #: Of each task, in a round.
-READS = 100
+CALLS = 100
 
-Read = Callable[[], Awaitable[object]]
+Call = Callable[[], Awaitable[object]]
 
 
 @contextlib.contextmanager
@@ -51,7 +53,7 @@ def fake_librbd() -> Iterator[None]:
             assert not lib.aiorbd_load(b"librbd.so.1", b"librados.so.2")
 
 
-def least(image: Any) -> Read:
+def least(image: Any) -> Call:
     """Return a read that does nothing but wait, and look its future up."""
     lib, loop = _native.bridge(), asyncio.get_running_loop()
     queue = lib.aiorbd_bridge_new()
@@ -79,37 +81,41 @@ def least(image: Any) -> Read:
     return read
 
 
-async def measure(read: Read, depth: int, rounds: int) -> tuple[float, float]:
-    """Return the best and the median."""
+async def tasks(call: Call, depth: int) -> None:
+    """As many tasks, of which each does one after the other."""
 
     async def task() -> None:
-        for _ in range(READS):
-            await read()
+        for _ in range(CALLS):
+            await call()
 
+    async with anyio.create_task_group() as group:
+        for _ in range(depth):
+            group.start_soon(task)
+
+
+async def stream(image: aiorbd.Image, depth: int) -> None:
+    """Chunks as they come."""
+    places = [(number % 1024 * BLOCK, BLOCK) for number in range(depth * CALLS)]
+    async for _ in image.read_extents(places, chunk_size=BLOCK, depth=depth, ordered=False):
+        pass
+
+
+async def writer(image: aiorbd.Image, depth: int) -> None:
+    """Writes as there is room."""
+    data = bytes(BLOCK)
+    async with image.writer(depth=depth) as writer:
+        for number in range(depth * CALLS):
+            await writer.write(data, number % 1024 * BLOCK)
+
+
+async def show(backend: str, depth: int, way: str, work: Call, rounds: int) -> None:
+    """Measure one way, and print its line."""
     times = []
     for _ in range(rounds):
         start = time.thread_time_ns()
-        async with anyio.create_task_group() as tasks:
-            for _ in range(depth):
-                tasks.start_soon(task)
-        times.append((time.thread_time_ns() - start) / (depth * READS) / 1000)
-    return min(times), statistics.median(times)
-
-
-async def measure_stream(image: aiorbd.Image, depth: int, rounds: int) -> tuple[float, float]:
-    """Return the best and the median, of chunks as they come."""
-    places = [(number % 1024 * BLOCK, BLOCK) for number in range(depth * READS)]
-    times = []
-    for _ in range(rounds):
-        start = time.thread_time_ns()
-        async for _ in image.read_extents(places, chunk_size=BLOCK, depth=depth, ordered=False):
-            pass
-        times.append((time.thread_time_ns() - start) / len(places) / 1000)
-    return min(times), statistics.median(times)
-
-
-def show(backend: str, depth: int, way: str, best: float, median: float) -> None:
-    """Print one line."""
+        await work()
+        times.append((time.thread_time_ns() - start) / (depth * CALLS) / 1000)
+    best, median = min(times), statistics.median(times)
     print(f"{backend:10}{depth:4} at once   {way:12}{best:7.2f}   median {median:.2f}", flush=True)
 
 
@@ -119,15 +125,20 @@ async def main(conffile: str, backend: str, rounds: int) -> None:
         await ioctx.create_image(backend, 4 << 20)
         async with ioctx.open_image(backend) as image:
             handle: Any = image._handle
-            ways: dict[str, Read] = {"image.read": lambda: image.read(0, BLOCK)}
+            data = bytes(BLOCK)
+            ways: dict[str, Call] = {
+                "image.read": lambda: image.read(0, BLOCK),
+                "image.write": lambda: image.write(data, 0),
+            }
             if backend != "trio":
                 ways["least"] = least(handle.opened[0])
             with fake_librbd():
                 for depth in (1, 16, 64):
-                    for way, read in ways.items():
-                        show(backend, depth, way, *await measure(read, depth, rounds))
+                    for way, call in ways.items():
+                        await show(backend, depth, way, partial(tasks, call, depth), rounds)
                     if depth > 1:
-                        show(backend, depth, "stream", *await measure_stream(image, depth, rounds))
+                        await show(backend, depth, "stream", partial(stream, image, depth), rounds)
+                        await show(backend, depth, "writer", partial(writer, image, depth), rounds)
 
 
 if __name__ == "__main__":
