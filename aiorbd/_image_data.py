@@ -53,6 +53,8 @@ class ImageData(Resource):
             handle.abandon(entry, "rbd_aio_read2", offset, length)
             raise
         if entry.value != length:
+            if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before it was submitted
+                return await self._read(handle, offset, length, op_flags)
             handle.incomplete("rbd_aio_read2", offset, length, entry.value)
         data: bytes = entry.keep
         return data
@@ -140,9 +142,12 @@ class ImageData(Resource):
                 except BaseException:
                     handle.abandon(entry, "rbd_aio_write2", offset, len(data))
                     raise
-                if entry.value or handle.generation != generation:
+                if not entry.value and handle.generation == generation:
+                    return len(data)
+                if entry.value != handle.lib.AIORBD_STALE_BY_NOW:
                     await _require_written(handle, entry, "rbd_aio_write2", offset, len(data))
-                return len(data)
+                    return len(data)
+                # The image changed before it was submitted.
         view = readable(data, "data", "rbd_aio_write2", handle.target)
         length = len(view)
         if await handle.check_range("rbd_aio_write2", offset, length):

@@ -84,7 +84,7 @@ void aiorbd_bridge_drained(const aiorbd_bridge *bridge, uint64_t *wakeups_record
  * refused with AIORBD_STALE until somebody took the generation, asked for the size, and said that it
  * is known now: a change in between leaves the image stale. A new image is.
  */
-enum { AIORBD_STALE = 1 };
+enum { AIORBD_STALE = 1, AIORBD_STALE_BY_NOW = -1000000 };
 
 aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t token); /* any */
 int aiorbd_image_watch(aiorbd_image *image);   /* worker: may wait for the network */
@@ -120,6 +120,21 @@ int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset
 int aiorbd_flush(aiorbd_image *image, int64_t token);
 
 /*
+ * Reads and writes of many tasks at once: like aiorbd_read() and aiorbd_write(), but while an alarm is set, some
+ * are left to librbd's threads, which submit them when another ends. The alarm is a call of aiorbd_relay_hurry()
+ * AIORBD_ALARM_MS later, or a little more: none may end. What is refused then, or whose image is stale by then
+ * (AIORBD_STALE_BY_NOW), has that as its record's value, and did not reach librbd. The image must stay open until
+ * the record is drained.
+ */
+enum { AIORBD_ALARM_MS = 5 };
+
+uint64_t aiorbd_relay_wants_alarm(aiorbd_bridge *bridge); /* loop; now, if one should be set; or 0 */
+void aiorbd_relay_set_alarm(aiorbd_bridge *bridge, uint64_t now); /* loop; it is set since then */
+int aiorbd_relay_submit(aiorbd_image *image, int64_t token, int kind, uint64_t offset, size_t length,
+                        void *buffer); /* loop; AIORBD_READ or AIORBD_WRITE */
+void aiorbd_relay_hurry(aiorbd_bridge *bridge); /* loop; submit what waits */
+
+/*
  * The same on any thread: librbd takes milliseconds to submit these. They are not counted.
  */
 int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id,
@@ -132,8 +147,6 @@ int aiorbd_close(aiorbd_image *image, int64_t token);
  * some are over, to be taken by the numbers they were given; also what waited and is refused then, or
  * cancelled (-ECANCELED), or whose image is stale by then (AIORBD_STALE_BY_NOW): none of these reached librbd.
  */
-enum { AIORBD_STALE_BY_NOW = -1000000 };
-
 /* Any; NULL. The loop is told when `bulk` are over, or nothing waits any more. */
 aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth, int bulk);
 /* Loop. AIORBD_READ, AIORBD_WRITE, or AIORBD_WRITE_ZEROES, which has no buffer: otherwise like the functions

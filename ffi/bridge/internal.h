@@ -2,6 +2,7 @@
 #ifndef AIORBD_INTERNAL_H
 #define AIORBD_INTERNAL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/uio.h>
@@ -86,6 +87,38 @@ struct aiorbd_tally {
     _Atomic uint64_t done, failed, bytes, nanoseconds;
     _Atomic uint64_t buckets[AIORBD_BUCKETS];
 };
+
+/* A read or write that any thread may submit: see request.c. */
+struct aiorbd_request {
+    uint64_t started;    /* nanoseconds */
+    uint64_t generation; /* of the image whose size its range was checked against */
+    uint64_t offset;
+    size_t length;
+    char *buffer;
+    int op_flags;
+    int kind; /* AIORBD_READ, AIORBD_WRITE or AIORBD_WRITE_ZEROES */
+};
+
+/* 0, an error, or AIORBD_STALE_BY_NOW. */
+int aiorbd_request_submit(aiorbd_image *image, struct aiorbd_request *request,
+                          void (*on_complete)(void *, void *), void *argument);
+int64_t aiorbd_request_over(const struct aiorbd_request *request, aiorbd_bridge *bridge, void *completion);
+
+struct relayed;
+
+/* What a bridge's loop leaves to librbd's threads to submit: see relay.c. */
+struct aiorbd_relay {
+    pthread_mutex_t mutex;
+    struct relayed *first, **last; /* that wait; none unless MANY are running */
+    int waiting;
+    atomic_int running; /* with librbd; changed under the mutex */
+    uint64_t covered;   /* the loop's: until when an alarm rings late enough, in nanoseconds */
+};
+
+void aiorbd_relay_init(struct aiorbd_relay *relay);
+void aiorbd_relay_destroy(struct aiorbd_relay *relay);
+struct aiorbd_relay *aiorbd_bridge_relay(aiorbd_bridge *bridge);
+int aiorbd_bridge_found(const aiorbd_bridge *bridge); /* loop; records, in this pass and the one before */
 
 void aiorbd_bridge_hold(aiorbd_bridge *bridge);
 void aiorbd_bridge_count_taken(aiorbd_bridge *bridge, int taken);

@@ -15,13 +15,7 @@ struct request {
     struct aiorbd_node node; /* first: freed through it */
     struct aiorbd_lane *lane;
     struct request *next; /* that waits */
-    uint64_t started; /* nanoseconds */
-    uint64_t generation; /* of the image whose size its range was checked against */
-    uint64_t offset;
-    size_t length;
-    char *buffer;
-    int op_flags;
-    int kind; /* AIORBD_READ, AIORBD_WRITE or AIORBD_WRITE_ZEROES */
+    struct aiorbd_request asked;
 };
 
 struct aiorbd_lane {
@@ -88,40 +82,12 @@ static struct request *next_of(struct aiorbd_lane *lane)
 
 static void on_complete(void *completion, void *argument);
 
-/* Any thread. After a success the request belongs to librbd's thread. */
-static int submit(struct request *request)
-{
-    void *handle = request->lane->image->handle;
-    void *completion;
-    ssize_t submitted;
-    int code;
-    if (aiorbd_image_generation(request->lane->image) != request->generation)
-        return AIORBD_STALE_BY_NOW;
-    code = aiorbd_librbd.rbd_aio_create_completion(request, on_complete, &completion);
-    if (code < 0)
-        return code;
-    request->started = aiorbd_now();
-    if (request->kind == AIORBD_READ)
-        submitted = aiorbd_librbd.rbd_aio_read2(handle, request->offset, request->length,
-                                                request->buffer, completion, request->op_flags);
-    else if (request->kind == AIORBD_WRITE)
-        submitted = aiorbd_librbd.rbd_aio_write2(handle, request->offset, request->length,
-                                                 request->buffer, completion, request->op_flags);
-    else
-        submitted = aiorbd_librbd.rbd_aio_write_zeroes(handle, request->offset, request->length,
-                                                       completion, 0, request->op_flags);
-    if (submitted >= 0)
-        return 0;
-    aiorbd_librbd.rbd_aio_release(completion);
-    return (int)submitted;
-}
-
 /* Any thread. Submit what waited; what is refused now has its record from here. */
 static void go_on(struct request *request)
 {
     while (request != NULL) {
         struct aiorbd_lane *lane = request->lane;
-        int code = submit(request);
+        int code = aiorbd_request_submit(lane->image, &request->asked, on_complete, request);
         if (!code)
             return;
         struct request *next = next_of(lane);
@@ -136,10 +102,7 @@ static void on_complete(void *completion, void *argument)
     struct request *request = argument;
     struct aiorbd_lane *lane = request->lane;
     struct request *next;
-    int64_t value = aiorbd_librbd.rbd_aio_get_return_value(completion);
-    aiorbd_tally_add(aiorbd_bridge_tally(lane->event.bridge, request->kind),
-                     aiorbd_now() - request->started, value, request->length);
-    aiorbd_librbd.rbd_aio_release(completion);
+    int64_t value = aiorbd_request_over(&request->asked, lane->event.bridge, completion);
     next = next_of(lane);
     go_on(next);
     finish(request, value, next == NULL);
@@ -184,12 +147,8 @@ int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t off
     *request = (struct request){
         .node.token = number,
         .lane = lane,
-        .generation = generation,
-        .offset = offset,
-        .length = length,
-        .buffer = buffer,
-        .op_flags = op_flags,
-        .kind = kind,
+        .asked = {.kind = kind, .offset = offset, .length = length, .buffer = buffer, .op_flags = op_flags,
+                  .generation = generation},
     };
     atomic_fetch_add_explicit(&lane->references, 1, memory_order_relaxed);
     aiorbd_bridge_set_submitted(lane->event.bridge, number);
@@ -204,7 +163,7 @@ int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t off
     pthread_mutex_unlock(&lane->mutex);
     if (!room)
         return 0;
-    code = submit(request);
+    code = aiorbd_request_submit(lane->image, &request->asked, on_complete, request);
     if (!code)
         return 0;
     aiorbd_bridge_set_submitted(lane->event.bridge, 0);

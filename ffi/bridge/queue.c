@@ -13,7 +13,8 @@ struct aiorbd_bridge {
     int fd;
     int64_t submitted; /* the submitting thread's: see aiorbd_bridge_submitted() */
     uint64_t wakeups, taken; /* the loop's thread's */
-    bool found;              /* so is this: something, since the last begin */
+    int found, found_before; /* so are these: records since the last begin, and between it and the one before */
+    struct aiorbd_relay relay;
     struct aiorbd_tally tallies[AIORBD_KINDS];
 };
 
@@ -30,6 +31,7 @@ aiorbd_bridge *aiorbd_bridge_new(void)
     }
     atomic_init(&bridge->references, 1);
     atomic_init(&bridge->armed, true);
+    aiorbd_relay_init(&bridge->relay);
     return bridge;
 }
 
@@ -76,7 +78,8 @@ void aiorbd_bridge_begin(aiorbd_bridge *bridge)
         got = read(bridge->fd, &count, sizeof count);
     } while (got < 0 && errno == EINTR);
     atomic_store(&bridge->armed, false);
-    bridge->found = false;
+    bridge->found_before = bridge->found;
+    bridge->found = 0;
 }
 
 /* The loop's thread. */
@@ -95,7 +98,7 @@ int aiorbd_bridge_take(aiorbd_bridge *bridge, int64_t *records, int max)
     }
     if (taken) {
         bridge->wakeups += !bridge->found;
-        bridge->found = true;
+        bridge->found += taken;
         bridge->taken += (uint64_t)taken;
     }
     return taken;
@@ -143,6 +146,18 @@ void aiorbd_bridge_count_taken(aiorbd_bridge *bridge, int taken)
         bridge->taken += (uint64_t)taken - 1;
 }
 
+/* The loop's thread. */
+int aiorbd_bridge_found(const aiorbd_bridge *bridge)
+{
+    return bridge->found + bridge->found_before;
+}
+
+/* Any thread. */
+struct aiorbd_relay *aiorbd_bridge_relay(aiorbd_bridge *bridge)
+{
+    return &bridge->relay;
+}
+
 /* Any thread. */
 struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind)
 {
@@ -176,6 +191,7 @@ void aiorbd_bridge_release(aiorbd_bridge *bridge)
     while ((node = aiorbd_list_pop(&bridge->records)) != NULL)
         node->taken(node);
     close(bridge->fd);
+    aiorbd_relay_destroy(&bridge->relay);
     free(bridge);
 }
 

@@ -3,6 +3,8 @@
 
 #include "table.h"
 
+static PyObject *name_hurry;
+
 /* What librbd is asked for. */
 struct request {
     int kind; /* AIORBD_READ or AIORBD_WRITE */
@@ -23,21 +25,47 @@ static int submit(const Owner *owner, int64_t token, const struct request *reque
     char *buffer = PyBytes_AsString(request->data);
     int code;
     Py_BEGIN_ALLOW_THREADS
-    if (request->kind == AIORBD_READ)
-        code = aiorbd_read(image, token, request->offset, request->length, buffer, 0);
-    else
-        code = aiorbd_write(image, token, request->offset, request->length, buffer, 0);
+    code = aiorbd_relay_submit(image, token, request->kind, request->offset, request->length, buffer);
     Py_END_ALLOW_THREADS
     return code;
+}
+
+/* What is left to librbd's threads to submit must not be left for ever. Called before anything is: it runs Python. */
+static int set_alarm(Table *self, uint64_t now)
+{
+    PyObject *hurry = PyObject_GetAttr((PyObject *)self, name_hurry);
+    int code;
+    if (hurry == NULL)
+        return -1;
+    code = aiorbd_done(PyObject_CallMethod(self->loop, "later", "dO", AIORBD_ALARM_MS / 1e3, hurry));
+    Py_DECREF(hurry);
+    if (code == 0 && self->queue)
+        aiorbd_relay_set_alarm((aiorbd_bridge *)(uintptr_t)self->queue, now);
+    return code;
+}
+
+/* An alarm rings. */
+PyObject *aiorbd_table_hurry(PyObject *object, PyObject *unused)
+{
+    Table *self = (Table *)object;
+    (void)unused;
+    if (self->queue && !self->forked) {
+        Py_BEGIN_ALLOW_THREADS
+        aiorbd_relay_hurry((aiorbd_bridge *)(uintptr_t)self->queue);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
 }
 
 /* Register, submit, undo what C refused. Returns the entry, NULL for an error, or None: nothing was
  * submitted, and the usual way is to find out why. Steals the request's data. */
 static PyObject *begin(Table *self, Owner *owner, const struct request *request)
 {
-    PyObject *token = PyIter_Next(self->numbers);
-    PyObject *result = NULL;
-    PyObject *entry = NULL;
+    uint64_t now = self->queue ? aiorbd_relay_wants_alarm((aiorbd_bridge *)(uintptr_t)self->queue) : 0;
+    PyObject *token = NULL, *result = NULL, *entry = NULL;
+    if (now && set_alarm(self, now) < 0)
+        goto end;
+    token = PyIter_Next(self->numbers);
     if (token == NULL)
         goto end;
     entry = PyType_GenericAlloc((PyTypeObject *)self->plain, 0);
@@ -145,4 +173,10 @@ PyObject *aiorbd_table_write(PyObject *object, PyObject *const *arguments, Py_ss
     request.offset = (uint64_t)offset;
     request.length = (size_t)PyBytes_Size(request.data);
     return begin(self, owner, &request);
+}
+
+/* Once, when the module is made. */
+int aiorbd_begin_prepare(void)
+{
+    return aiorbd_intern(&name_hurry, "hurry");
 }

@@ -94,6 +94,7 @@ static PyMethodDef table_methods[] = {
     {"read", (PyCFunction)(void (*)(void))aiorbd_table_read, METH_FASTCALL, NULL},
     {"write", (PyCFunction)(void (*)(void))aiorbd_table_write, METH_FASTCALL, NULL},
     {"drain", aiorbd_table_drain, METH_NOARGS, NULL},
+    {"hurry", aiorbd_table_hurry, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -126,7 +127,7 @@ PyTypeObject *aiorbd_table_type;
 
 static int execute(PyObject *module)
 {
-    if (aiorbd_drain_prepare() < 0 || aiorbd_requests_prepare() < 0)
+    if (aiorbd_begin_prepare() < 0 || aiorbd_drain_prepare() < 0 || aiorbd_requests_prepare() < 0)
         return -1;
     if (add(module, "Entry", &aiorbd_entry_spec, NULL, &aiorbd_entry_type) < 0 ||
         add(module, "Owner", &aiorbd_owner_spec, NULL, &aiorbd_owner_type) < 0)

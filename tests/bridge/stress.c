@@ -118,6 +118,8 @@ static void *serve(void *argument)
         *link = completion->next;
         pthread_mutex_unlock(&mutex);
         bool rados = completion->rados;
+        if (!dice(4))
+            poll(NULL, 0, 1); /* many are with the library then */
         finish(completion);
         if (rados && atomic_fetch_sub(&completion->references, 1) == 1)
             free(completion);
@@ -353,9 +355,27 @@ static void start(struct worker *worker, void *(*function)(void *), aiorbd_bridg
     require(pthread_create(&worker->thread, NULL, function, worker) == 0, "no thread");
 }
 
-enum { WAYS = 14 };
+enum { WAYS = 20, RELAYED = 14 };
 
 /* -- the loop -------------------------------------------------------------------------------------- */
+
+static uint64_t relayed_waited;
+
+static int relay(aiorbd_bridge *bridge, aiorbd_image *image, int64_t token, int kind, char *buffer)
+{
+    struct aiorbd_relay *ours = aiorbd_bridge_relay(bridge);
+    uint64_t now = aiorbd_relay_wants_alarm(bridge);
+    int code;
+    if (now)
+        aiorbd_relay_set_alarm(bridge, now); /* and never rings, but by chance */
+    code = aiorbd_relay_submit(image, token, kind, 0, LENGTH, buffer);
+    pthread_mutex_lock(&ours->mutex);
+    relayed_waited += ours->waiting > 0;
+    pthread_mutex_unlock(&ours->mutex);
+    if (!dice(32))
+        aiorbd_relay_hurry(bridge);
+    return code;
+}
 
 static int submit(aiorbd_bridge *bridge, aiorbd_image *image, aiorbd_lane *lane, int64_t token, char *buffer)
 {
@@ -377,13 +397,19 @@ static int submit(aiorbd_bridge *bridge, aiorbd_image *image, aiorbd_lane *lane,
     case 10: return aiorbd_lane_submit(lane, token, AIORBD_WRITE, 0, LENGTH, buffer, 0);
     case 11: return aiorbd_lane_submit(lane, token, AIORBD_WRITE_ZEROES, 0, LENGTH, NULL, 0);
     case 12: return aiorbd_lane_submit(lane, token, AIORBD_READ, 0, LENGTH, buffer, 0);
+    case RELAYED: return relay(bridge, image, token, AIORBD_WRITE, buffer);
+    case RELAYED + 1:
+    case RELAYED + 2:
+    case RELAYED + 3:
+    case RELAYED + 4:
+    case RELAYED + 5: return relay(bridge, image, token, AIORBD_READ, buffer);
     default: return aiorbd_read(image, token, 0, LENGTH, buffer, 0);
     }
 }
 
 static bool fills(int64_t token)
 {
-    return token % WAYS == 2 || token % WAYS > 11;
+    return token % WAYS == 2 || (token % WAYS > 11 && token % WAYS != RELAYED);
 }
 
 enum { PROGRESS = 1000001, DIFF, MAILBOX, RADOS, LAST = RADOS };
@@ -443,7 +469,7 @@ static void play(bool give_up)
             else
                 in_flight[number] = false; /* refused, or stale: no record will come */
 #ifdef BREAK
-            if (number == 100) { /* a readv */
+            if (number == 102) { /* a readv */
                 free(buffers[number]);
                 buffers[number] = NULL;
             }
@@ -556,9 +582,10 @@ int main(int count, char **arguments)
     pthread_mutex_unlock(&mutex);
     for (int i = 0; i < POOL; i++)
         pthread_join(pool[i], NULL);
-    printf("operations %llu refused %d extents %llu messages %llu reports %llu given-up %llu lane-refused %llu\n",
+    printf("operations %llu refused %d extents %llu messages %llu reports %llu given-up %llu lane-refused %llu waited %llu\n",
            (unsigned long long)operations_done, atomic_load(&refused), (unsigned long long)extents_taken,
            (unsigned long long)messages_taken, (unsigned long long)reports_read,
-           (unsigned long long)rounds_given_up, (unsigned long long)lane_refused);
+           (unsigned long long)rounds_given_up, (unsigned long long)lane_refused,
+           (unsigned long long)relayed_waited);
     return 0;
 }
