@@ -144,10 +144,11 @@ class ImageData(Resource):
                     raise
                 if not entry.value and handle.generation == generation:
                     return len(data)
-                if entry.value != handle.lib.AIORBD_STALE_BY_NOW:
+                if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before it was submitted
+                    handle.check()
+                else:
                     await _require_written(handle, entry, "rbd_aio_write2", offset, len(data))
                     return len(data)
-                # The image changed before it was submitted.
         view = readable(data, "data", "rbd_aio_write2", handle.target)
         length = len(view)
         if await handle.check_range("rbd_aio_write2", offset, length):

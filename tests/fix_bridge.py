@@ -13,7 +13,7 @@ import pytest
 FAKE = Path(__file__).parent / "bridge/fake_librbd.c"
 
 PREAMBLE = """
-    import ctypes, errno, os, select, sys, threading
+    import ctypes, errno, os, select, sys, threading, time
     from aiorbd import _compiled
     ffi, lib = _compiled.ffi, _compiled.lib
 

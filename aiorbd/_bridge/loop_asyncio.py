@@ -39,9 +39,9 @@ class AsyncioLoop:
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
 
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+    def later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> None:
         """Set a timer."""
-        self._loop.call_later(seconds, callback)
+        self._loop.call_later(seconds, callback, *arguments)
 
     def park(self, parked: Parked) -> "asyncio.Future[None]":
         """Return a future; cancelling the task cancels it."""

@@ -42,12 +42,12 @@ class TrioLoop:
         """End the system task."""
         self._scope.cancel()
 
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+    def later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> None:
         """Start a system task that sleeps."""
 
         async def wait() -> None:
             await trio.sleep(seconds)
-            callback()
+            callback(*arguments)
 
         trio.lowlevel.spawn_system_task(wait, name="aiorbd alarm")
 

@@ -36,7 +36,7 @@ class Loop(Protocol):
         """Undo `attach`. Safe to call when the loop is gone."""
         ...
 
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+    def later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> None:
         """Call it in the loop after a while, unless the loop ends before."""
         ...
 

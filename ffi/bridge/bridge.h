@@ -3,7 +3,8 @@
  *
  * librbd runs callbacks on two threads of its own. What this file declares keeps those threads out
  * of Python: a callback stores its result, links one record into a lock-free list and, when the
- * list was empty, writes one eventfd. The event loop's thread then drains records in batches.
+ * loop sleeps, writes one eventfd; it may submit what waits for that. The event loop's thread then
+ * drains records in batches.
  *
  * The builder reads this very text as cffi declarations (lines that begin with '#' left out), so it
  * holds plain C only. "Loop" in the comments is the thread of the event loop, "any" means what it
@@ -121,18 +122,16 @@ int aiorbd_flush(aiorbd_image *image, int64_t token);
 
 /*
  * Reads and writes of many tasks at once: like aiorbd_read() and aiorbd_write(), but while an alarm is set, some
- * are left to librbd's threads, which submit them when another ends. The alarm is a call of aiorbd_relay_hurry()
- * AIORBD_ALARM_MS later, or a little more: none may end. What is refused then, or whose image is stale by then
- * (AIORBD_STALE_BY_NOW), has that as its record's value, and did not reach librbd. The image must stay open until
- * the record is drained.
+ * are left to librbd's threads, which submit them when another ends. The alarm is a call of aiorbd_relay_hurry() in
+ * a few milliseconds: none may end. What is refused then, or whose image is stale by then (AIORBD_STALE_BY_NOW),
+ * has that as its record's value, and did not reach librbd. The image must stay open until the record is drained.
+ * aiorbd_bridge_submitted() does not tell of them.
  */
-enum { AIORBD_ALARM_MS = 5 };
-
-uint64_t aiorbd_relay_wants_alarm(aiorbd_bridge *bridge); /* loop; now, if one should be set; or 0 */
-void aiorbd_relay_set_alarm(aiorbd_bridge *bridge, uint64_t now); /* loop; it is set since then */
+int aiorbd_relay_wants_alarm(aiorbd_image *image); /* loop; before a submit: it might wait if one were set */
+void aiorbd_relay_set_alarm(aiorbd_image *image);  /* loop; it is */
 int aiorbd_relay_submit(aiorbd_image *image, int64_t token, int kind, uint64_t offset, size_t length,
                         void *buffer); /* loop; AIORBD_READ or AIORBD_WRITE */
-void aiorbd_relay_hurry(aiorbd_bridge *bridge); /* loop; submit what waits */
+void aiorbd_relay_hurry(aiorbd_image *image); /* loop; submit what waits */
 
 /*
  * The same on any thread: librbd takes milliseconds to submit these. They are not counted.

@@ -54,6 +54,12 @@ void aiorbd_event_raise(struct aiorbd_event *event)
     aiorbd_bridge_push(event->bridge, &event->node);
 }
 
+/* The last holder's thread. */
+static void dispose_image(struct aiorbd_event *event)
+{
+    aiorbd_relay_destroy(&((aiorbd_image *)event)->relay);
+}
+
 /* Any thread. */
 aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t token)
 {
@@ -61,7 +67,9 @@ aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t toke
     if (image == NULL)
         return NULL;
     aiorbd_event_init(&image->event, bridge, token);
+    image->event.dispose = dispose_image;
     image->handle = handle;
+    aiorbd_relay_init(&image->relay);
     atomic_init(&image->generation, 1);
     return image;
 }

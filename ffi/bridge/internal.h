@@ -90,7 +90,7 @@ struct aiorbd_tally {
 
 /* A read or write that any thread may submit: see request.c. */
 struct aiorbd_request {
-    uint64_t started;    /* nanoseconds */
+    uint64_t started;    /* nanoseconds; 0: with its submit */
     uint64_t generation; /* of the image whose size its range was checked against */
     uint64_t offset;
     size_t length;
@@ -106,18 +106,16 @@ int64_t aiorbd_request_over(const struct aiorbd_request *request, aiorbd_bridge 
 
 struct relayed;
 
-/* What a bridge's loop leaves to librbd's threads to submit: see relay.c. */
+/* What the loop leaves to librbd's threads to submit to one image: see relay.c. */
 struct aiorbd_relay {
     pthread_mutex_t mutex;
-    struct relayed *first, **last; /* that wait; none unless MANY are running */
-    int waiting;
-    atomic_int running; /* with librbd; changed under the mutex */
-    uint64_t covered;   /* the loop's: until when an alarm rings late enough, in nanoseconds */
+    struct relayed *first, **last; /* that wait */
+    atomic_int running;            /* with librbd, or about to be; changed under the mutex */
+    uint64_t overdue, rest;        /* the loop's: when the alarm that is set is, and until when nothing waits */
 };
 
 void aiorbd_relay_init(struct aiorbd_relay *relay);
 void aiorbd_relay_destroy(struct aiorbd_relay *relay);
-struct aiorbd_relay *aiorbd_bridge_relay(aiorbd_bridge *bridge);
 int aiorbd_bridge_found(const aiorbd_bridge *bridge); /* loop; records, in this pass and the one before */
 
 void aiorbd_bridge_hold(aiorbd_bridge *bridge);
@@ -142,6 +140,7 @@ struct aiorbd_image {
     bool watching;
     _Atomic uint64_t generation; /* how often librbd told of a change, and one */
     _Atomic uint64_t known;      /* the generation whose size the caller has */
+    struct aiorbd_relay relay;
 };
 
 #endif

@@ -14,7 +14,6 @@ struct aiorbd_bridge {
     int64_t submitted; /* the submitting thread's: see aiorbd_bridge_submitted() */
     uint64_t wakeups, taken; /* the loop's thread's */
     int found, found_before; /* so are these: records since the last begin, and between it and the one before */
-    struct aiorbd_relay relay;
     struct aiorbd_tally tallies[AIORBD_KINDS];
 };
 
@@ -31,7 +30,6 @@ aiorbd_bridge *aiorbd_bridge_new(void)
     }
     atomic_init(&bridge->references, 1);
     atomic_init(&bridge->armed, true);
-    aiorbd_relay_init(&bridge->relay);
     return bridge;
 }
 
@@ -153,12 +151,6 @@ int aiorbd_bridge_found(const aiorbd_bridge *bridge)
 }
 
 /* Any thread. */
-struct aiorbd_relay *aiorbd_bridge_relay(aiorbd_bridge *bridge)
-{
-    return &bridge->relay;
-}
-
-/* Any thread. */
 struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind)
 {
     return &bridge->tallies[kind];
@@ -191,7 +183,6 @@ void aiorbd_bridge_release(aiorbd_bridge *bridge)
     while ((node = aiorbd_list_pop(&bridge->records)) != NULL)
         node->taken(node);
     close(bridge->fd);
-    aiorbd_relay_destroy(&bridge->relay);
     free(bridge);
 }
 

@@ -14,7 +14,8 @@ int aiorbd_request_submit(aiorbd_image *image, struct aiorbd_request *request,
     code = aiorbd_librbd.rbd_aio_create_completion(argument, on_complete, &completion);
     if (code < 0)
         return code;
-    request->started = aiorbd_now();
+    if (!request->started)
+        request->started = aiorbd_now();
     if (request->kind == AIORBD_READ)
         submitted = aiorbd_librbd.rbd_aio_read2(handle, request->offset, request->length,
                                                 request->buffer, completion, request->op_flags);

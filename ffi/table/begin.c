@@ -5,6 +5,9 @@
 
 static PyObject *name_hurry;
 
+/* Seconds after which librbd's threads have not submitted what was left to them. */
+static const double ALARM = 0.005;
+
 /* What librbd is asked for. */
 struct request {
     int kind; /* AIORBD_READ or AIORBD_WRITE */
@@ -30,28 +33,31 @@ static int submit(const Owner *owner, int64_t token, const struct request *reque
     return code;
 }
 
-/* What is left to librbd's threads to submit must not be left for ever. Called before anything is: it runs Python. */
-static int set_alarm(Table *self, uint64_t now)
+/* What is left to librbd's threads to submit must not be left for ever. Before anything is: it runs Python. */
+static int set_alarm(Table *self, Owner *owner)
 {
     PyObject *hurry = PyObject_GetAttr((PyObject *)self, name_hurry);
     int code;
     if (hurry == NULL)
         return -1;
-    code = aiorbd_done(PyObject_CallMethod(self->loop, "later", "dO", AIORBD_ALARM_MS / 1e3, hurry));
+    code = aiorbd_done(PyObject_CallMethod(self->loop, "later", "dOO", ALARM, hurry, owner));
     Py_DECREF(hurry);
-    if (code == 0 && self->queue)
-        aiorbd_relay_set_alarm((aiorbd_bridge *)(uintptr_t)self->queue, now);
+    if (code == 0 && owner->image)
+        aiorbd_relay_set_alarm((aiorbd_image *)(uintptr_t)owner->image);
     return code;
 }
 
-/* An alarm rings. */
-PyObject *aiorbd_table_hurry(PyObject *object, PyObject *unused)
+PyObject *aiorbd_table_hurry(PyObject *object, PyObject *owner)
 {
-    Table *self = (Table *)object;
-    (void)unused;
-    if (self->queue && !self->forked) {
+    aiorbd_image *image;
+    if (!PyObject_TypeCheck(owner, aiorbd_owner_type)) {
+        PyErr_SetString(PyExc_TypeError, "takes an owner");
+        return NULL;
+    }
+    image = (aiorbd_image *)(uintptr_t)((Owner *)owner)->image;
+    if (image != NULL && !((Table *)object)->forked) {
         Py_BEGIN_ALLOW_THREADS
-        aiorbd_relay_hurry((aiorbd_bridge *)(uintptr_t)self->queue);
+        aiorbd_relay_hurry(image);
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;
@@ -61,9 +67,8 @@ PyObject *aiorbd_table_hurry(PyObject *object, PyObject *unused)
  * submitted, and the usual way is to find out why. Steals the request's data. */
 static PyObject *begin(Table *self, Owner *owner, const struct request *request)
 {
-    uint64_t now = self->queue ? aiorbd_relay_wants_alarm((aiorbd_bridge *)(uintptr_t)self->queue) : 0;
     PyObject *token = NULL, *result = NULL, *entry = NULL;
-    if (now && set_alarm(self, now) < 0)
+    if (aiorbd_relay_wants_alarm((aiorbd_image *)(uintptr_t)owner->image) && set_alarm(self, owner) < 0)
         goto end;
     token = PyIter_Next(self->numbers);
     if (token == NULL)

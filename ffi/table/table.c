@@ -94,7 +94,7 @@ static PyMethodDef table_methods[] = {
     {"read", (PyCFunction)(void (*)(void))aiorbd_table_read, METH_FASTCALL, NULL},
     {"write", (PyCFunction)(void (*)(void))aiorbd_table_write, METH_FASTCALL, NULL},
     {"drain", aiorbd_table_drain, METH_NOARGS, NULL},
-    {"hurry", aiorbd_table_hurry, METH_NOARGS, NULL},
+    {"hurry", aiorbd_table_hurry, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

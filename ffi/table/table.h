@@ -107,7 +107,7 @@ bool aiorbd_is_open(const Table *self, const Owner *owner, unsigned long long of
 PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *aiorbd_table_write(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *aiorbd_table_drain(PyObject *self, PyObject *unused);
-PyObject *aiorbd_table_hurry(PyObject *self, PyObject *unused);
+PyObject *aiorbd_table_hurry(PyObject *self, PyObject *owner); /* an alarm of an image's rings */
 int aiorbd_begin_prepare(void);
 int aiorbd_drain_prepare(void); /* once, before all else */
 int aiorbd_requests_prepare(void);

@@ -361,19 +361,18 @@ enum { WAYS = 20, RELAYED = 14 };
 
 static uint64_t relayed_waited;
 
-static int relay(aiorbd_bridge *bridge, aiorbd_image *image, int64_t token, int kind, char *buffer)
+static int relay(aiorbd_image *image, int64_t token, int kind, char *buffer)
 {
-    struct aiorbd_relay *ours = aiorbd_bridge_relay(bridge);
-    uint64_t now = aiorbd_relay_wants_alarm(bridge);
+    struct aiorbd_relay *ours = &image->relay;
     int code;
-    if (now)
-        aiorbd_relay_set_alarm(bridge, now); /* and never rings, but by chance */
+    if (aiorbd_relay_wants_alarm(image))
+        aiorbd_relay_set_alarm(image); /* and never rings, but by chance */
     code = aiorbd_relay_submit(image, token, kind, 0, LENGTH, buffer);
     pthread_mutex_lock(&ours->mutex);
-    relayed_waited += ours->waiting > 0;
+    relayed_waited += ours->first != NULL;
     pthread_mutex_unlock(&ours->mutex);
     if (!dice(32))
-        aiorbd_relay_hurry(bridge);
+        aiorbd_relay_hurry(image);
     return code;
 }
 
@@ -397,12 +396,12 @@ static int submit(aiorbd_bridge *bridge, aiorbd_image *image, aiorbd_lane *lane,
     case 10: return aiorbd_lane_submit(lane, token, AIORBD_WRITE, 0, LENGTH, buffer, 0);
     case 11: return aiorbd_lane_submit(lane, token, AIORBD_WRITE_ZEROES, 0, LENGTH, NULL, 0);
     case 12: return aiorbd_lane_submit(lane, token, AIORBD_READ, 0, LENGTH, buffer, 0);
-    case RELAYED: return relay(bridge, image, token, AIORBD_WRITE, buffer);
+    case RELAYED: return relay(image, token, AIORBD_WRITE, buffer);
     case RELAYED + 1:
     case RELAYED + 2:
     case RELAYED + 3:
     case RELAYED + 4:
-    case RELAYED + 5: return relay(bridge, image, token, AIORBD_READ, buffer);
+    case RELAYED + 5: return relay(image, token, AIORBD_READ, buffer);
     default: return aiorbd_read(image, token, 0, LENGTH, buffer, 0);
     }
 }

@@ -18,16 +18,14 @@ PREAMBLE = """
         '''Three are over in this pass, and more are with librbd.'''
         for token in range(most):
             assert submit(token) == 0
-        assert created.value == most and not lib.aiorbd_relay_wants_alarm(bridge)
+        assert created.value == most and not lib.aiorbd_relay_wants_alarm(image)
         for index in range(3):
             end(index)
         assert len(drain(bridge)) == 3
 
-    def set_alarm(late=10**10):
-        now = lib.aiorbd_relay_wants_alarm(bridge)
-        assert now
-        lib.aiorbd_relay_set_alarm(bridge, now + late)
-        assert not lib.aiorbd_relay_wants_alarm(bridge)
+    def set_alarm():
+        assert lib.aiorbd_relay_wants_alarm(image)
+        lib.aiorbd_relay_set_alarm(image)
 """
 
 
@@ -62,13 +60,14 @@ def test_nothing_waits_without_an_alarm(relay):
         assert submit(20) == 0 and created.value == 13
         set_alarm()
         assert submit(21) == 0 and created.value == 13
-        lib.aiorbd_relay_set_alarm(bridge, 0)  # it rings before what waits from now on
-        assert lib.aiorbd_relay_wants_alarm(bridge)
-        assert submit(22) == 0 and created.value == 14
-        lib.aiorbd_relay_hurry(bridge)
-        assert created.value == 15
-        lib.aiorbd_relay_hurry(bridge)
-        assert created.value == 15
+        lib.aiorbd_relay_hurry(image)
+        assert created.value == 14
+        assert submit(22) == 0 and created.value == 15
+        set_alarm()
+        assert submit(23) == 0 and created.value == 15
+        time.sleep(0.02)  # it is overdue: an exception may have kept it from ringing
+        assert lib.aiorbd_relay_wants_alarm(image)
+        assert submit(24) == 0 and created.value == 17
         """
     )
 
@@ -77,13 +76,50 @@ def test_little_does_not_wait(relay):
     relay(
         """
         busy(10)  # seven are left
-        assert not lib.aiorbd_relay_wants_alarm(bridge)
+        assert not lib.aiorbd_relay_wants_alarm(image)
         for token in range(20, 22):
             assert submit(token) == 0
         assert created.value == 12
         set_alarm()  # nine are
         drain(bridge), drain(bridge)  # nothing is over in this pass and the one before
         assert submit(22) == 0 and created.value == 13
+        """
+    )
+
+
+def test_what_others_that_are_stuck_hold_up(relay):
+    relay(
+        """
+        busy()
+        set_alarm()
+        assert submit(20) == 0 and created.value == 12
+        time.sleep(0.003)
+        lib.aiorbd_relay_hurry(image)
+        assert created.value == 13
+        assert not lib.aiorbd_relay_wants_alarm(image)  # and for a while nothing waits
+        lib.aiorbd_relay_set_alarm(image)
+        assert submit(21) == 0 and created.value == 14
+        time.sleep(0.1)
+        set_alarm()
+        assert submit(22) == 0 and created.value == 14
+        """
+    )
+
+
+def test_much_does_not_wait_and_few_go_with_one(relay):
+    relay(
+        """
+        busy()
+        set_alarm()
+        for token in range(20, 26):
+            assert submit(token) == 0
+        assert created.value == 12
+        end(3)
+        assert created.value == 16
+        end(4)
+        assert created.value == 18
+        assert lib.aiorbd_relay_submit(image, 30, READ, 0, 65537, ffi.new("char[]", 65537)) == 0
+        assert created.value == 19
         """
     )
 
@@ -143,7 +179,7 @@ def test_the_table_sets_the_alarm(check):
         """
         table, owner = make()
         alarms = []
-        table.loop.later = lambda seconds, ring: alarms.append((seconds, ring))
+        table.loop.later = lambda seconds, ring, image: alarms.append((seconds, functools.partial(ring, image)))
         reads = [table.read(owner, 0, 64) for _ in range(12)]
         for index in range(3):
             complete(index, 64)
@@ -151,7 +187,7 @@ def test_the_table_sets_the_alarm(check):
         assert not alarms
         late = table.read(owner, 0, 64)
         ((seconds, ring),) = alarms
-        assert seconds == lib.AIORBD_ALARM_MS / 1000 and setting("created").value == 12
+        assert seconds == 0.005 and setting("created").value == 12
         table.write(owner, data, 0)
         assert owner.in_flight == 11
         ring()
@@ -170,7 +206,7 @@ def test_an_alarm_that_cannot_be_set(check):
         """
         table, owner = make()
 
-        def later(seconds, ring):
+        def later(seconds, ring, image):
             raise KeyboardInterrupt
 
         table.loop.later = later
@@ -185,7 +221,7 @@ def test_an_alarm_that_cannot_be_set(check):
         else:
             raise AssertionError
         assert owner.in_flight == len(table.operations) == 9 and setting("created").value == 12
-        table.loop.later = lambda seconds, ring: None
+        table.loop.later = lambda *arguments: None
         assert table.read(owner, 0, 64) and setting("created").value == 12  # it waits
         """
     )

@@ -28,9 +28,9 @@ def left(image, monkeypatch):
 
         return noted
 
-    def later(seconds, callback, real=bridge.loop.later):
+    def later(seconds, callback, *arguments, real=bridge.loop.later):
         alarms.append(callback)
-        real(seconds, callback)
+        real(seconds, callback, *arguments)
 
     monkeypatch.setattr(bridge, "read", noting(bridge.read), raising=False)
     monkeypatch.setattr(bridge, "write", noting(bridge.write), raising=False)
