@@ -111,7 +111,8 @@ struct aiorbd_relay {
     pthread_mutex_t mutex;
     struct relayed *first, **last; /* that wait */
     atomic_int running;            /* with librbd, or about to be; changed under the mutex */
-    uint64_t overdue, rest;        /* the loop's: when the alarm that is set is, and until when nothing waits */
+    uint64_t overdue;              /* the loop's: when the alarm that is set is */
+    uint64_t rest, rested;         /* so are these: for how long, and until when, nothing waits */
 };
 
 void aiorbd_relay_init(struct aiorbd_relay *relay);

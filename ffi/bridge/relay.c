@@ -20,8 +20,9 @@ enum {
     SMALL = 65536,  /* bytes: librbd copies what is written, on the thread that submits */
 };
 
-/* Nanoseconds: when an alarm is overdue, what waiting is too long, and for how long nothing waits after that. */
-static const uint64_t OVERDUE = 10000000, TOO_LONG = 2000000, REST = 100000000;
+/* Nanoseconds: when an alarm is overdue, what waiting is too long, and for how long nothing waits after that: the
+ * cache stops for a moment when it is full, an OSD for many. So it is the double each time, up to a second. */
+static const uint64_t OVERDUE = 10000000, TOO_LONG = 2000000, REST = 5000000, LONGEST_REST = 1000000000;
 
 struct relayed {
     struct aiorbd_node node; /* first: freed through it */
@@ -114,7 +115,7 @@ static void on_complete(void *completion, void *argument)
 static bool is_busy(aiorbd_image *image, uint64_t now)
 {
     return atomic_load_explicit(&image->relay.running, memory_order_relaxed) >= MANY &&
-           aiorbd_bridge_found(image->event.bridge) >= SEVERAL && now >= image->relay.rest;
+           aiorbd_bridge_found(image->event.bridge) >= SEVERAL && now >= image->relay.rested;
 }
 
 /* The loop's thread. */
@@ -187,7 +188,13 @@ void aiorbd_relay_hurry(aiorbd_image *image)
     first = cut(relay, INT_MAX);
     pthread_mutex_unlock(&relay->mutex);
     relay->overdue = 0;
-    if (first != NULL && now - first->request.started > TOO_LONG)
-        relay->rest = now + REST;
+    if (first == NULL || now - first->request.started < TOO_LONG) {
+        relay->rest = 0;
+    } else if (!relay->rest) {
+        relay->rest = REST;
+    } else if (relay->rest < LONGEST_REST) {
+        relay->rest *= 2;
+    }
+    relay->rested = now + relay->rest;
     go_on(first);
 }
