@@ -7,8 +7,8 @@ from typing import Any, Final
 #: By pattern, block and depth: the client, a peer, and the least ratio of their IOPS.
 LEAST: Final = {
     ("randread", 4096, 64): [
-        ("aiorbd asyncio", "fio", 0.6),
-        ("aiorbd uvloop", "fio", 0.6),
+        ("aiorbd asyncio", "fio", 0.65),
+        ("aiorbd uvloop", "fio", 0.65),
         ("aiorbd trio", "fio", 0.55),
         ("aiorbd asyncio", "rbd.aio_*", 1.0),
         ("aiorbd asyncio", "rbd threads", 1.3),
@@ -16,9 +16,9 @@ LEAST: Final = {
         ("stream asyncio", "rbd.aio_*", 1.3),
     ],
     ("randwrite", 4096, 64): [
-        ("aiorbd asyncio", "fio", 0.45),
-        ("aiorbd asyncio", "rbd.aio_*", 0.6),
-        ("stream asyncio", "fio", 0.5),
+        ("aiorbd asyncio", "fio", 0.6),
+        ("aiorbd asyncio", "rbd.aio_*", 0.7),
+        ("stream asyncio", "fio", 0.6),
     ],
 }
 
