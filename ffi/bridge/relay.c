@@ -14,7 +14,7 @@
 #include "internal.h"
 
 enum {
-    MANY = 8,       /* with librbd; when these end evenly, a request waits for an eighth of what it takes */
+    MANY = 12,      /* with librbd; when these end evenly, a request waits for a twelfth of what it takes */
     SEVERAL = 3,    /* over in this pass of the loop and the one before: the loop has no time to spare */
     AT_ONCE = 4,    /* submitted by one callback: others wait for it */
     SMALL = 65536,  /* bytes: librbd copies what is written, on the thread that submits */

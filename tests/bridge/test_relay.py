@@ -14,7 +14,7 @@ PREAMBLE = """
     def end(index, value=64):
         fake.fake_complete(pending[index], value)
 
-    def busy(most=12):
+    def busy(most=16):
         '''Three are over in this pass, and more are with librbd.'''
         for token in range(most):
             assert submit(token) == 0
@@ -41,11 +41,11 @@ def test_what_waits_is_submitted_when_another_ends(relay):
         busy()
         set_alarm()
         assert submit(20, WRITE, 4096) == submit(21) == 0
-        assert created.value == 12  # both wait
+        assert created.value == 16  # both wait
         end(3)
-        assert created.value == 14
+        assert created.value == 18
         assert drain(bridge) == [(3, 64)]
-        for index, value in ((12, 0), (13, 64)):
+        for index, value in ((16, 0), (17, 64)):
             end(index, value)
         assert drain(bridge) == [(20, 0), (21, 64)]
         assert setting("released").value == 6
@@ -57,17 +57,17 @@ def test_nothing_waits_without_an_alarm(relay):
     relay(
         """
         busy()
-        assert submit(20) == 0 and created.value == 13
+        assert submit(20) == 0 and created.value == 17
         set_alarm()
-        assert submit(21) == 0 and created.value == 13
+        assert submit(21) == 0 and created.value == 17
         lib.aiorbd_relay_hurry(image)
-        assert created.value == 14
-        assert submit(22) == 0 and created.value == 15
+        assert created.value == 18
+        assert submit(22) == 0 and created.value == 19
         set_alarm()
-        assert submit(23) == 0 and created.value == 15
+        assert submit(23) == 0 and created.value == 19
         time.sleep(0.02)  # it is overdue: an exception may have kept it from ringing
         assert lib.aiorbd_relay_wants_alarm(image)
-        assert submit(24) == 0 and created.value == 17
+        assert submit(24) == 0 and created.value == 21
         """
     )
 
@@ -75,14 +75,14 @@ def test_nothing_waits_without_an_alarm(relay):
 def test_little_does_not_wait(relay):
     relay(
         """
-        busy(10)  # seven are left
+        busy(14)  # eleven are left
         assert not lib.aiorbd_relay_wants_alarm(image)
         for token in range(20, 22):
             assert submit(token) == 0
-        assert created.value == 12
-        set_alarm()  # nine are
+        assert created.value == 16
+        set_alarm()  # thirteen are
         drain(bridge), drain(bridge)  # nothing is over in this pass and the one before
-        assert submit(22) == 0 and created.value == 13
+        assert submit(22) == 0 and created.value == 17
         """
     )
 
@@ -93,19 +93,19 @@ def test_what_others_that_are_stuck_hold_up(relay):
         busy()
         for turn, rest in enumerate((0.005, 0.01, 0.02)):
             set_alarm()
-            assert submit(20) == 0 and created.value == 12 + turn
+            assert submit(20) == 0 and created.value == 16 + turn
             time.sleep(0.003)
             began = time.monotonic()
             lib.aiorbd_relay_hurry(image)
-            assert created.value == 13 + turn
+            assert created.value == 17 + turn
             while not lib.aiorbd_relay_wants_alarm(image):
                 time.sleep(0.001)
             assert time.monotonic() - began >= rest  # for so long nothing waits
         set_alarm()
-        assert submit(23) == 0 and created.value == 15
+        assert submit(23) == 0 and created.value == 19
         end(3)
         lib.aiorbd_relay_hurry(image)
-        assert created.value == 16 and lib.aiorbd_relay_wants_alarm(image)  # all is well again
+        assert created.value == 20 and lib.aiorbd_relay_wants_alarm(image)  # all is well again
         """
     )
 
@@ -117,13 +117,13 @@ def test_much_does_not_wait_and_few_go_with_one(relay):
         set_alarm()
         for token in range(20, 26):
             assert submit(token) == 0
-        assert created.value == 12
-        end(3)
         assert created.value == 16
+        end(3)
+        assert created.value == 20
         end(4)
-        assert created.value == 18
+        assert created.value == 22
         assert lib.aiorbd_relay_submit(image, 30, READ, 0, 65537, ffi.new("char[]", 65537)) == 0
-        assert created.value == 19
+        assert created.value == 23
         """
     )
 
@@ -138,13 +138,13 @@ def test_what_waited_and_is_refused_has_a_record(relay):
         end(3)
         assert drain(bridge) == [(3, 64), (20, -errno.EINVAL), (21, -errno.EINVAL)]
         setting("refuse").value = 0
-        assert created.value == 14 and setting("released").value == 6
-        # They are with librbd no more: eight are, and seven after the next.
-        assert submit(22) == 0 and created.value == 14
+        assert created.value == 18 and setting("released").value == 6
+        # They are with librbd no more: twelve are, and eleven after the next.
+        assert submit(22) == 0 and created.value == 18
         end(4)
         end(5)
-        assert created.value == 15 and drain(bridge)
-        assert submit(23) == 0 and created.value == 16
+        assert created.value == 19 and drain(bridge)
+        assert submit(23) == 0 and created.value == 20
         """
     )
 
@@ -159,7 +159,7 @@ def test_what_is_refused_at_once_has_none(relay):
             setting(name).value = 0
         lib.aiorbd_image_changed(image)
         assert submit(20) == lib.AIORBD_STALE
-        assert drain(bridge) == [] and created.value == 13 and setting("released").value == 4
+        assert drain(bridge) == [] and created.value == 17 and setting("released").value == 4
         """
     )
 
@@ -173,7 +173,7 @@ def test_an_image_that_changes_while_something_waits(relay):
         lib.aiorbd_image_changed(image)
         end(3)
         assert drain(bridge) == [(3, 64), (20, lib.AIORBD_STALE_BY_NOW)]
-        assert created.value == 12
+        assert created.value == 16
         """
     )
 
@@ -184,19 +184,19 @@ def test_the_table_sets_the_alarm(check):
         table, owner = make()
         alarms = []
         table.loop.later = lambda seconds, ring, image: alarms.append((seconds, functools.partial(ring, image)))
-        reads = [table.read(owner, 0, 64) for _ in range(12)]
+        reads = [table.read(owner, 0, 64) for _ in range(16)]
         for index in range(3):
             complete(index, 64)
         table.drain()
         assert not alarms
         late = table.read(owner, 0, 64)
         ((seconds, ring),) = alarms
-        assert seconds == 0.005 and setting("created").value == 12
+        assert seconds == 0.005 and setting("created").value == 16
         table.write(owner, data, 0)
-        assert owner.in_flight == 11
+        assert owner.in_flight == 15
         ring()
-        assert setting("created").value == 14
-        complete(12, 64)
+        assert setting("created").value == 18
+        complete(16, 64)
         table.drain()
         assert (late.value, late.keep) == (64, b"r" * 64)
         table.forked = True
@@ -214,7 +214,7 @@ def test_an_alarm_that_cannot_be_set(check):
             raise KeyboardInterrupt
 
         table.loop.later = later
-        reads = [table.read(owner, 0, 64) for _ in range(12)]
+        reads = [table.read(owner, 0, 64) for _ in range(16)]
         for index in range(3):
             complete(index, 64)
         table.drain()
@@ -224,8 +224,8 @@ def test_an_alarm_that_cannot_be_set(check):
             pass
         else:
             raise AssertionError
-        assert owner.in_flight == len(table.operations) == 9 and setting("created").value == 12
+        assert owner.in_flight == len(table.operations) == 13 and setting("created").value == 16
         table.loop.later = lambda *arguments: None
-        assert table.read(owner, 0, 64) and setting("created").value == 12  # it waits
+        assert table.read(owner, 0, 64) and setting("created").value == 16  # it waits
         """
     )
