@@ -68,7 +68,8 @@ PyObject *aiorbd_table_hurry(PyObject *object, PyObject *owner)
 static PyObject *begin(Table *self, Owner *owner, const struct request *request)
 {
     PyObject *token = NULL, *result = NULL, *entry = NULL;
-    if (aiorbd_relay_wants_alarm((aiorbd_image *)(uintptr_t)owner->image) && set_alarm(self, owner) < 0)
+    /* Who is asked whether this is a task of the loop's may be Python: the image may be gone since it was looked at. */
+    if (owner->image && aiorbd_relay_wants_alarm((aiorbd_image *)(uintptr_t)owner->image) && set_alarm(self, owner) < 0)
         goto end;
     token = PyIter_Next(self->numbers);
     if (token == NULL)

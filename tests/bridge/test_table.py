@@ -272,6 +272,15 @@ def test_an_image_that_closes_while_a_read_begins(check):
         table = Ours(Operation, table.loop, lambda: True, None, Closing())
         assert table.read(owner, 0, 64) is None
         assert (owner.in_flight, table.operations, setting("created").value) == (0, {}, 0)
+
+        def gone():
+            owner.image_address = 0
+            return True
+
+        owner.usable = True
+        table = Ours(Operation, table.loop, gone, None, itertools.count(1))
+        assert table.read(owner, 0, 64) is None
+        assert (owner.in_flight, table.operations, setting("created").value) == (0, {}, 0)
         """
     )
 
