@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,24 +80,25 @@ class Case:
         ]
 
 
-def timed(command: list[str], conffile: str) -> tuple[str, dict[str, float]]:
-    """Run a program; return what it says, its CPU seconds and the most memory it had."""
+def timed(command: list[str], conffile: str, watch: Callable[[int], Any] | None = None) -> tuple[str, dict[str, Any]]:
+    """Run a program; return what it says, its CPU seconds and the most memory it had, and what one saw who watched."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command, stdout=output, env=os.environ | {"CEPH_CONF": conffile}, cwd=tempfile.gettempdir()
         )
+        seen = {"where": watch(process.pid)} if watch else {}
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} failed with {process.returncode}")
         output.seek(0)
         text = output.read()
-    return text, {"cpu": usage.ru_utime + usage.ru_stime, "rss_mib": usage.ru_maxrss / 1024}
+    return text, {"cpu": usage.ru_utime + usage.ru_stime, "rss_mib": usage.ru_maxrss / 1024} | seen
 
 
-def run(command: list[str], conffile: str) -> dict[str, Any]:
+def run(command: list[str], conffile: str, watch: Callable[[int], Any] | None = None) -> dict[str, Any]:
     """Run one client; return its report."""
-    text, usage = timed(command, conffile)
+    text, usage = timed(command, conffile, watch)
     if command[0] == "rbd":
         return from_rbd_bench(text) | usage
     result: dict[str, Any] = json.loads(text[text.index("{") :])

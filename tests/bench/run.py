@@ -2,6 +2,7 @@
 
     tests/bench/run.sh                                   4 KiB random reads, depths 1, 16, 64 and 256
     tests/bench/run.sh --patterns randread,randwrite,randrw,read,write --blocks 4096,65536,4194304 --depths 16,64
+    tests/bench/run.sh --where                           and whose threads have the cores' time
     tests/bench/run.sh --transfers                       `rbd export` and `rbd import` beside ours as well
 
 All clients work on the same image of the same cluster, in interleaved rounds, each round in another order; the figures
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import transfers
+import where
 from cases import CLIENTS, HERE, IMAGE, Case, run
 from limits import check
 from plot import draw
@@ -32,11 +34,20 @@ from aiorbd.testing import DevCluster
 PEERS = ("fio", "rbd.aio_*", "rbd threads")
 
 
-def measure(case: Case, client: str, conffile: str, seconds: float, operations: int, idle: dict[str, Any]) -> Any:
+def measure(
+    case: Case,
+    client: str,
+    conffile: str,
+    seconds: float,
+    operations: int,
+    idle: dict[str, Any],
+    watch: where.Watch | None,
+) -> Any:
     """Run one client; the first time also for a moment, to know what its start costs."""
     if client not in idle:
         idle[client] = run(case.command(client, conffile, 0.01, 1), conffile)
-    full, short = run(case.command(client, conffile, seconds, operations), conffile), idle[client]
+    watch = None if client == "rbd bench" else watch  # it counts operations, and may end before one has looked
+    full, short = run(case.command(client, conffile, seconds, operations), conffile, watch), idle[client]
     iops = full["operations"] / full["seconds"]
     return {
         "operations": full["operations"],
@@ -46,6 +57,7 @@ def measure(case: Case, client: str, conffile: str, seconds: float, operations: 
         "latency_us": full["latency_us"],
         "lag_ms": full["lag_ms"],
         "rss_mib": full["rss_mib"],
+        "where": full.get("where"),
     }
 
 
@@ -133,25 +145,33 @@ def main() -> None:
     parser.add_argument("--clients", type=words, help=f"of {', '.join(CLIENTS)}")
     parser.add_argument("--megabytes", type=int, default=512)
     parser.add_argument("--transfers", action="store_true", help="also move whole images, full and nearly empty")
+    parser.add_argument("--where", action="store_true", help="also tell whose threads have the cores' time")
     parser.add_argument("--check", action="store_true", help="fail when a ratio is far below what is usual")
     parser.add_argument("--json", type=Path, default=HERE / "results" / "results.json")
     options = parser.parse_args()
+    if options.where and options.seconds < where.START + 1:
+        parser.error(
+            f"--where needs --seconds of {where.START + 1} or more: it leaves out what may be a client's start"
+        )
 
     results: dict[str, Any] = {"cases": [], "transfers": {}}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     settings = {"rbd_cache_writethrough_until_flush": "false", "memstore_page_set": "true"}
     with DevCluster(options=settings, osd_bytes=16 << 30) as cluster:
         fill(cluster, options.megabytes << 20)
+        watch = where.Watch(cluster, options.seconds - where.START) if options.where else None
         for case in (Case(p, b, d) for p in options.patterns for b in options.blocks for d in options.depths):
             rounds: dict[str, list[dict[str, Any]]] = {client: [] for client in case.clients(options.clients)}
             idle: dict[str, Any] = {}
             operations = 0  # that the first client did, as the latest round has it
             for client in order(list(rounds), options.rounds):
-                one = measure(case, client, cluster.conffile, options.seconds, operations, idle)
+                one = measure(case, client, cluster.conffile, options.seconds, operations, idle, watch)
                 operations = one["operations"] if client == next(iter(rounds)) else operations
                 rounds[client].append(one)
             rows = table(rounds)
             show(case, rows, options.rounds, options.seconds)
+            if watch:
+                where.show(rounds)
             results["cases"].append(asdict(case) | {"seconds": options.seconds, "rounds": rounds, "table": rows})
             options.json.write_text(json.dumps(results, indent=1))
         if options.transfers:
