@@ -86,7 +86,12 @@ def timed(command: list[str], conffile: str, watch: Callable[[int], Any] | None 
         process = subprocess.Popen(
             command, stdout=output, env=os.environ | {"CEPH_CONF": conffile}, cwd=tempfile.gettempdir()
         )
-        seen = {"where": watch(process.pid)} if watch else {}
+        try:
+            seen = {"where": watch(process.pid)} if watch else {}
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

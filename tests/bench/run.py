@@ -149,10 +149,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail when a ratio is far below what is usual")
     parser.add_argument("--json", type=Path, default=HERE / "results" / "results.json")
     options = parser.parse_args()
-    if options.where and options.seconds < where.START + 1:
-        parser.error(
-            f"--where needs --seconds of {where.START + 1} or more: it leaves out what may be a client's start"
-        )
+    if options.where and (options.seconds < where.START + 1 or options.seconds % 1):
+        parser.error("--where needs whole --seconds, as fio does, and three or more: it leaves out the start")
 
     results: dict[str, Any] = {"cases": [], "transfers": {}}
     options.json.parent.mkdir(parents=True, exist_ok=True)

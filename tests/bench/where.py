@@ -1,12 +1,14 @@
 """Where the cores' time goes while a client works, by the kernel's own counts: what `run.py --where` measures besides.
 
-Times are in us for each operation, and add up to what the cores had. In brackets is how long threads were ready and had
-no core. The rest is what others do, and the difference between the kernel's two ways of counting; it may be below zero.
+Times are in us for each operation, at the rate of the whole run, and add up to all that the cores had. In brackets is
+how long threads were ready and had no core. The rest is what others do, and what the kernel counts for nobody.
 """
 
 import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from aiorbd.testing import DevCluster
 
 #: Ceph's threads in a client that work, by what their names begin with. What others there are is the client's own.
 KINDS = {"msgr-worker": "messenger", "io_context_pool": "librbd"}
-COLUMNS = ("own", "messenger", "librbd", "OSD", "rest", "idle")
-
+COUNTED = ("own", "messenger", "librbd", "OSD")
+COLUMNS = (*COUNTED, "rest", "idle")
 
 #: Seconds after which every client works.
 START = 1.5
@@ -32,41 +34,42 @@ class Watch:
     def __call__(self, client: int) -> dict[str, float]:
         """Return seconds of CPU, and of waiting for one, by kind."""
         time.sleep(START)
-        before = sample(client, self.osd)
+        start, idle, before = time.perf_counter(), idle_seconds(), sample(client, self.osd)
         time.sleep(self.seconds)
-        after = sample(client, self.osd)
-        # A thread that ended meanwhile is not missed: clients that work end none.
-        return {kind: after[kind] - before[kind] for kind in after}
+        elapsed, idle, after = time.perf_counter() - start, idle_seconds() - idle, sample(client, self.osd)
+        seconds = dict.fromkeys(COUNTED, 0.0) | {f"{kind} ready": 0.0 for kind in COUNTED}
+        for (kind, thread), (ran, waited) in after.items():
+            ran_before, waited_before = before.get((kind, thread), (0.0, 0.0))
+            seconds[kind] += ran - ran_before
+            seconds[f"{kind} ready"] += waited - waited_before
+        rest = (os.cpu_count() or 1) * elapsed - idle - sum(seconds[kind] for kind in COUNTED)
+        return seconds | {"rest": rest, "idle": idle, "elapsed": elapsed}
 
 
-def sample(client: int, osd: int) -> dict[str, float]:
-    """Return the seconds so far."""
-    seconds = dict.fromkeys([*COLUMNS, *(f"{kind} ready" for kind in COLUMNS)], 0.0)
-    seconds["at"] = time.perf_counter()
-    for process in family(client):
+def idle_seconds() -> float:
+    """Return the seconds that cores had nothing to do, or waited for a disk, so far."""
+    idle, iowait = map(int, Path("/proc/stat").read_text().split()[4:6])
+    return (idle + iowait) / os.sysconf("SC_CLK_TCK")
+
+
+def sample(client: int, osd: int) -> dict[tuple[str, int], tuple[float, float]]:
+    """Return what each thread has had so far, and waited, in seconds, by its kind and number."""
+    counts = {}
+    for process in [*family(client), osd]:
         for task in Path(f"/proc/{process}/task").iterdir():
-            name = (task / "comm").read_text()
-            add(seconds, next((kind for start, kind in KINDS.items() if name.startswith(start)), "own"), task)
-    for task in Path(f"/proc/{osd}/task").iterdir():
-        add(seconds, "OSD", task)
-    user, nice, system, idle, iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-    tick = os.sysconf("SC_CLK_TCK")
-    seconds["idle"] = (idle + iowait) / tick
-    seconds["rest"] = (user + nice + system + irq + softirq + steal) / tick - sum(seconds[kind] for kind in COLUMNS[:4])
-    return seconds
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                name = (task / "comm").read_text()
+                ran, waited, _ = (int(part) / 1e9 for part in (task / "schedstat").read_text().split())
+                kind = next((kind for start, kind in KINDS.items() if name.startswith(start)), "own")
+                counts["OSD" if process == osd else kind, int(task.name)] = ran, waited
+    return counts
 
 
-def add(seconds: dict[str, float], kind: str, task: Path) -> None:
-    """Count one thread."""
-    ran, waited, _ = (int(part) / 1e9 for part in (task / "schedstat").read_text().split())
-    seconds[kind] += ran
-    seconds[f"{kind} ready"] += waited
-
-
-def family(process: int) -> list[int]:
-    """Return a process and its descendants: fio works in a child."""
-    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return [process, *(one for child in children for one in family(int(child)))]
+def family(process: int) -> Iterator[int]:
+    """Yield a process and its descendants: fio works in a child."""
+    yield process
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        yield from family(int(child))
 
 
 def show(rounds: dict[str, list[dict[str, Any]]]) -> None:
@@ -78,8 +81,8 @@ def show(rounds: dict[str, list[dict[str, Any]]]) -> None:
         line = f"{client:15}"
         for kind in COLUMNS:
             ran, ready = (
-                statistics.median(one["where"][key] / one["where"]["at"] / one["iops"] * 1e6 for one in measured)
+                statistics.median(one["where"].get(key, 0) / one["where"]["elapsed"] / one["iops"] for one in measured)
                 for key in (kind, f"{kind} ready")
             )
-            line += f"{f'{ran:.1f}' + (f' ({ready:.1f})' if ready else ''):>16}"
+            line += f"{f'{ran * 1e6:.1f}' + (f' ({ready * 1e6:.1f})' if ready else ''):>16}"
         print(line)
