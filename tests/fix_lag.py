@@ -1,12 +1,16 @@
 """How long things take, and how long the event loop was held up.
 
-What the machine's cores did for others meanwhile does not count.
+What the machine's cores did for others meanwhile does not count, nor when they stood still.
 """
 
 import gc
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 
 import anyio
 
@@ -31,32 +35,72 @@ def took(less_than: float, *, at_least: float = 0, cpu: float = float("inf")) ->
     assert time.process_time() - burnt < cpu
 
 
+#: What notices that a core stood still, as those of a virtual machine do when its host has others to serve: it sleeps,
+#: on that core, and prints from when to when it was asleep for longer, but for its own waiting for the core.
+_WITNESS = """
+import os, sys, time
+from fix_lag import waited_for_a_core
+os.sched_setaffinity(0, {int(sys.argv[1])})
+print("ready", flush=True)
+while True:
+    start, waited = time.perf_counter() + 0.005, waited_for_a_core()
+    time.sleep(0.005)
+    end = time.perf_counter() - (waited_for_a_core() - waited)
+    if end - start > 0.01:
+        print(start, end, flush=True)
+"""
+
+
+@contextmanager
+def _witnesses() -> Iterator[list[tuple[float, float]]]:
+    """A process on each core; what they saw is in the list when the block is over."""
+    seen: list[tuple[float, float]] = []
+    here = os.path.dirname(__file__)
+    processes = [
+        subprocess.Popen([sys.executable, "-c", _WITNESS, str(core)], cwd=here, stdout=subprocess.PIPE, text=True)
+        for core in sorted(os.sched_getaffinity(0))
+    ]
+    try:
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        yield seen
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+            lines = process.communicate()[0].split("\n")[:-1]
+            seen += [(float(start), float(end)) for start, end in map(str.split, lines)]
+
+
 class Lag:
-    """The worst delay seen: `worst` is without the time for which the machine had no core to run the loop on."""
+    """The worst delay seen: `worst`, known after the block, is without the time for which the machine ran no loop."""
 
     worst = 0.0
     worst_by_the_clock = 0.0
 
 
 @asynccontextmanager
-async def measured_lag(interval: float = 0.005) -> AsyncIterator[Lag]:
-    """Measure how late a short sleep wakes up while the block runs."""
-    lag = Lag()
+async def measured_lag(interval: float = 0.005, *, witnessed: bool = True) -> AsyncIterator[Lag]:
+    """Measure how late a short sleep wakes up while the block runs; by the clock alone, if not witnessed."""
+    lag, delays = Lag(), []
 
     async def measure() -> None:
         while True:
-            start, waited = time.perf_counter(), waited_for_a_core()
+            due, waited = time.perf_counter() + interval, waited_for_a_core()
             await anyio.sleep(interval)
-            late = time.perf_counter() - start - interval
-            lag.worst_by_the_clock = max(lag.worst_by_the_clock, late)
-            lag.worst = max(lag.worst, late - (waited_for_a_core() - waited))
+            now = time.perf_counter()
+            lag.worst_by_the_clock = max(lag.worst_by_the_clock, now - due)
+            delays.append((due, now, now - due - (waited_for_a_core() - waited)))
 
-    _leave_the_heap_alone()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(measure)
-        await anyio.sleep(0)
-        yield lag
-        tasks.cancel_scope.cancel()
+    with _witnesses() if witnessed else nullcontext([]) as stood_still:
+        _leave_the_heap_alone()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(measure)
+            await anyio.sleep(0)
+            yield lag
+            tasks.cancel_scope.cancel()
+    for due, now, late in delays:
+        still = max((min(now, end) - max(due, start) for start, end in stood_still), default=0)
+        lag.worst = max(lag.worst, late - max(0, still))
 
 
 class Held:
