@@ -119,9 +119,9 @@ from aiorbd.object_watch import Notification, ObjectWatch
 from aiorbd.objects import Objects
 from aiorbd.options import ImageKeywords, ImageOptions
 from aiorbd.pooling import ConnectionPool
+from aiorbd.reader import Chunk, ReadStream
 from aiorbd.snapshots import Snapshot
 from aiorbd.stats import LATENCY_BOUNDS, ClusterStats, CompletedOperation, Observer, OperationStats
-from aiorbd.streams import Chunk, ReadStream
 from aiorbd.transfer import copy_image, export_image, import_image
 from aiorbd.trash import Trash
 from aiorbd.watch import Updates

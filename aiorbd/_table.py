@@ -17,4 +17,5 @@ def _load() -> Any:
 
 
 _module = _load()
-Entry, Owner, Requests, Table = _module.Entry, _module.Owner, _module.Requests, _module.Table
+Entry, Owner, Table = _module.Entry, _module.Owner, _module.Table
+Requests, Reads = _module.Requests, _module.Reads

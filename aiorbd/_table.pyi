@@ -1,3 +1,4 @@
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Self
 
@@ -23,7 +24,6 @@ class Requests(Entry):
     bridge: Any
     over: dict[int, Any]
     lane_address: int
-    last: int
     counted: int
     @property
     def running(self) -> dict[int, Any]: ...
@@ -31,8 +31,23 @@ class Requests(Entry):
     def late(self) -> dict[int, Any]: ...
     @property
     def notes(self) -> dict[int, Any]: ...
-    def read(self, offset: int, length: int, op_flags: int, /) -> int | None: ...
     def collect(self) -> None: ...
+
+class Reads(Requests):
+    extents: Any
+    extent: Any
+    row: Any
+    chunk: type[tuple[Any, ...]]
+    cut: int
+    end: int
+    chunk_size: int
+    op_flags: int
+    ordered: bool
+    exhausted: bool
+    @property
+    def fetching(self) -> bool: ...
+    def fill(self, most: int, /) -> int: ...
+    def hand_out(self, batch: deque[Any], /) -> Any: ...
 
 class Table:
     loop: Any

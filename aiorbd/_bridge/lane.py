@@ -33,7 +33,6 @@ class Lane(Operation, Requests):
         running: The requests that C has, by the numbers they were submitted with.
         over: Those that are done, in order of their end, for whoever made the lane.
         late: Those that waited while the image's size became unknown: see `submit_late`.
-        last: The number of the last one that was submitted: who was interrupted there looks whether it runs.
         numbers: Where the next request gets its number.
         functions: The C functions of the kinds, for errors and observers.
     """
@@ -42,7 +41,6 @@ class Lane(Operation, Requests):
     bridge: "Bridge"
     over: "dict[int, Over]"
     counted: int
-    last: int
     lane_address: int
 
     def __init__(self, handle: "ImageHandle", depth: int, told: Callable[[], object]) -> None:
@@ -75,9 +73,8 @@ class Lane(Operation, Requests):
     # -- submitting ----------------------------------------------------------------------------
 
     def submit(self, number: int, request: Request) -> int:
-        """Hand a request to C, where `read` does not; return 0 when it has it, like `Bridge.submit`."""
+        """Hand a request to C; return 0 when it has it, like `Bridge.submit`."""
         running = self.running
-        self.last = number
         if not running:
             self.bridge.enter(self)
         running[number] = request

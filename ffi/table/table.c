@@ -127,12 +127,15 @@ PyTypeObject *aiorbd_table_type;
 
 static int execute(PyObject *module)
 {
-    if (aiorbd_begin_prepare() < 0 || aiorbd_drain_prepare() < 0 || aiorbd_requests_prepare() < 0)
+    if (aiorbd_begin_prepare() < 0 || aiorbd_drain_prepare() < 0 || aiorbd_requests_prepare() < 0 ||
+        aiorbd_fill_prepare() < 0 || aiorbd_reads_prepare() < 0)
         return -1;
     if (add(module, "Entry", &aiorbd_entry_spec, NULL, &aiorbd_entry_type) < 0 ||
         add(module, "Owner", &aiorbd_owner_spec, NULL, &aiorbd_owner_type) < 0)
         return -1;
     if (add(module, "Requests", &aiorbd_requests_spec, (PyObject *)aiorbd_entry_type, &aiorbd_requests_type) < 0)
+        return -1;
+    if (add(module, "Reads", &aiorbd_reads_spec, (PyObject *)aiorbd_requests_type, &aiorbd_reads_type) < 0)
         return -1;
     return add(module, "Table", &table_spec, NULL, &aiorbd_table_type);
 }

@@ -27,6 +27,9 @@
  * first. More of them gain nothing: with 256 reads in flight the loop was twice as late, and no read sooner. */
 enum { BATCH = 16 };
 
+/* Of a lane's records, which are sorted without a task going on in between. */
+enum { LANE_BATCH = 128 };
+
 enum entry_state { PENDING, CANCELLED, DONE };
 
 /*
@@ -73,8 +76,35 @@ typedef struct {
     int64_t records[1 + 2 * BATCH];
 } Table;
 
+/* What a lane has. */
+typedef struct {
+    Entry entry;                             /* first: it is one */
+    PyObject *bridge;                        /* the table that it is entered in; nobody awaits it as an entry */
+    PyObject *running, *over, *late, *notes; /* dicts by number: on its way, ended, stale; for who observes */
+    unsigned long long lane;                 /* aiorbd_lane * */
+    Py_ssize_t counted;                      /* by the owner, as in flight */
+    int next;                                /* record to be sorted */
+    int64_t records[1 + 2 * LANE_BATCH];
+} Requests;
+
+/* What a stream has: a lane of reads, and what they are cut from. */
+typedef struct {
+    Requests requests;  /* first: it is one */
+    PyObject *extents;  /* an iterator; None when it is Python that waits for the next */
+    PyObject *extent;   /* was fetched, and is not cut yet; None when there is none */
+    PyObject *row;      /* deque: what is handed out next, reads by their numbers if in order; what is no read */
+    PyObject *chunk;    /* class of what is handed out: offset, length and data */
+    long long cut, end; /* what is left of the extent that is being cut */
+    long long chunk_size;
+    int op_flags;
+    char ordered;
+    char fetching;  /* the iterator was asked, and did not answer */
+    char exhausted; /* it has no more */
+} Reads;
+
 extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type, *aiorbd_table_type, *aiorbd_requests_type;
-extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec, aiorbd_requests_spec;
+extern PyTypeObject *aiorbd_reads_type;
+extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec, aiorbd_requests_spec, aiorbd_reads_spec;
 
 /* Drop what a call returned; -1 for an error. */
 static inline int aiorbd_done(PyObject *result)
@@ -98,6 +128,10 @@ int aiorbd_entry_finish(Entry *entry, bool in_task);
 int aiorbd_entry_traverse(PyObject *object, visitproc visit, void *arg);
 int aiorbd_entry_clear(PyObject *object);
 
+/* requests.c */
+int aiorbd_requests_traverse(PyObject *object, visitproc visit, void *arg);
+int aiorbd_requests_clear(PyObject *object);
+
 /* begin.c: an integer that is none, or too large, is for the usual way to complain about. */
 bool aiorbd_to_number(PyObject *object, long long *number);
 /* Whether the range is one of an image that may be used. */
@@ -108,8 +142,11 @@ PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize
 PyObject *aiorbd_table_write(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *aiorbd_table_drain(PyObject *self, PyObject *unused);
 PyObject *aiorbd_table_hurry(PyObject *self, PyObject *owner); /* an alarm of an image's rings */
+PyObject *aiorbd_reads_fill(PyObject *self, PyObject *most); /* fill.c: a method of a stream's reads */
 int aiorbd_begin_prepare(void);
 int aiorbd_drain_prepare(void); /* once, before all else */
 int aiorbd_requests_prepare(void);
+int aiorbd_fill_prepare(void);
+int aiorbd_reads_prepare(void);
 
 #endif

@@ -7,7 +7,7 @@ import pytest
 from fix_faults import opened
 
 import aiorbd
-from aiorbd import Extent, streams
+from aiorbd import Extent, reader
 from aiorbd._bridge import source
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +62,7 @@ async def test_interrupts_cost_nothing(image, ordered):
 
     def interrupt(_, frame):
         nonlocal interrupts
-        ours = frame.f_code.co_filename in (streams.__file__, source.__file__)
+        ours = frame.f_code.co_filename in (reader.__file__, source.__file__)
         if ours and frame.f_code.co_name != "__del__" and not making and in_task():
             interrupts += 1
             raise Interrupt

@@ -39,7 +39,7 @@ STOREYS = [
     {"_image_size"},
     {"_ioctx_handle", "_image_handle"},
     {"_image_cache", "_image_opening", "_snapshot_ids"},
-    {"writer"},
+    {"reader", "writer"},
     {"_image_data", "streams", "snapshots", "facts", "watch", "file", "locks", "metadata"},
     {"diff", "copying", "trash", "namespaces", "object_watch", "cluster_log", "commands", "insight"},
     {"image", "objects"},
