@@ -1,8 +1,9 @@
 """What aiorbd does in a while: `depth` tasks that await one operation after the other, or one stream."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import anyio
@@ -28,23 +29,20 @@ async def task(image: aiorbd.Image, load: Load) -> None:
 
 async def stream(image: aiorbd.Image, load: Load, depth: int) -> int:
     """Reads as they come, or writes as there is room."""
-    done = 0
-
-    def places() -> Iterator[tuple[int, int]]:
-        clock, block, end = time.perf_counter, load.block, load.end
-        for place in load.places:
-            if clock() >= end:
-                return
-            yield place, block
-
+    done, clock, end = 0, time.perf_counter, load.end
     if load.share:
-        async for _ in image.read_extents(places(), chunk_size=load.block, depth=depth, ordered=False):
+        extents = zip(load.places, itertools.repeat(load.block), strict=False)
+        async for _ in image.read_extents(extents, chunk_size=load.block, depth=depth, ordered=False):
             done += 1
+            if clock() >= end:
+                break
     else:
         async with image.writer(depth=depth) as writer:
-            for offset, _ in places():
+            for offset in load.places:
                 await writer.write(load.data, offset)
                 done += 1
+                if clock() >= end:
+                    break
     return done
 
 
