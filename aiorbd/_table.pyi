@@ -33,17 +33,30 @@ class Requests(Entry):
     def notes(self) -> dict[int, Any]: ...
     def collect(self) -> None: ...
 
-class Reads(Requests):
-    extents: Any
+class Reads:
+    def __new__(
+        cls,
+        lane: Requests,
+        extents: Iterator[Any] | None,
+        row: deque[Any],
+        chunk: type[tuple[Any, ...]],
+        chunk_size: int,
+        op_flags: int,
+        ordered: object,
+        /,
+    ) -> Self: ...
     extent: Any
-    row: Any
-    chunk: type[tuple[Any, ...]]
     cut: int
     end: int
-    chunk_size: int
-    op_flags: int
-    ordered: bool
     exhausted: bool
+    @property
+    def row(self) -> deque[Any]: ...
+    @property
+    def chunk_size(self) -> int: ...
+    @property
+    def op_flags(self) -> int: ...
+    @property
+    def ordered(self) -> int: ...
     @property
     def fetching(self) -> bool: ...
     def fill(self, most: int, /) -> int: ...

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from operator import index
 from typing import Any, Final, NamedTuple
 
 from aiorbd._bridge.lane import Lane, Request
@@ -36,22 +37,6 @@ class Chunk(NamedTuple):
 Extents = Iterable[tuple[int, int] | Extent] | AsyncIterable[tuple[int, int] | Extent]
 
 
-class _Reads(Lane, Reads):
-    """What C has of a stream. What is usual it does itself: see ``fill.c`` and ``reads.c``.
-
-    Attributes:
-        extents: Where the next extent is taken from; None when it has to be awaited.
-        extent: What was fetched, and is not cut yet.
-        exhausted: There are no more.
-        fetching: The iterator was asked, and raised.
-        cut: Where what is left of the extent that is being cut begins; it goes to `end`.
-        row: What is handed out next: reads by their numbers, if in order; what is no read; at the end an error.
-    """
-
-    extents: Iterator[Any] | None
-    row: "deque[int | Chunk | Exception]"
-
-
 class ReadStream(Stream[Chunk]):
     """Chunks of an image: iterate over it with ``async for``. Made by `Image.read_extents`."""
 
@@ -64,22 +49,24 @@ class ReadStream(Stream[Chunk]):
         super().__init__(source, handle.check_loop)
         self._handle = handle
         self._window = 2 * depth
-        self._lane = lane = _Reads(handle, depth, source.tell)
-        source.stop = lane.cancel
-        lane.chunk, lane.row = Chunk, deque()
-        lane.chunk_size, lane.op_flags, lane.ordered = chunk_size, op_flags, ordered
+        self._lane = Lane(handle, depth, source.tell)
+        source.stop = self._lane.cancel
         self._awaited: AsyncIterator[Any] | None = None
+        iterator: Iterator[Any] | None = None
         if isinstance(extents, AsyncIterable):
             self._awaited = aiter(extents)
         else:
-            lane.extents = iter(extents)
+            iterator = iter(extents)
         self._generated = isinstance(extents, Generator | AsyncGenerator)
+        #: What is left of the extents, and what comes next: reads by their numbers, if in order; what is no read; at
+        #: the end an error. C does with it what is usual: see ``fill.c`` and ``reads.c``.
+        self._reads = Reads(self._lane, iterator, deque(), Chunk, chunk_size, op_flags, ordered)
 
     # -- what comes out ------------------------------------------------------------------------
 
     def _take(self) -> tuple[Chunk, ...]:
         """Move what is there to the batch itself: an interrupt leaves each chunk in one place."""
-        failed = self._lane.hand_out(self._batch)
+        failed = self._reads.hand_out(self._batch)
         if failed is not None:
             error = failed if isinstance(failed, Exception) else self._error(*failed)
             self._source.end(error)
@@ -98,17 +85,17 @@ class ReadStream(Stream[Chunk]):
 
     def _is_ready(self) -> bool:
         """Whether there is something to hand out."""
-        row, lane = self._lane.row, self._lane
+        row, over = self._reads.row, self._lane.over
         if self._batch or not row:
-            return bool(self._batch or (lane.over and not lane.ordered))
+            return bool(self._batch or (over and not self._reads.ordered))
         first = row[0]
-        return not isinstance(first, int) or first in lane.over
+        return not isinstance(first, int) or first in over
 
     # -- what goes in --------------------------------------------------------------------------
 
     async def _go_on(self) -> None:
         """Keep the window full. Whatever a cancelled wait leaves undone is done by the next one."""
-        source, lane = self._source, self._lane
+        source, lane, reads = self._source, self._lane, self._reads
         if source.ended:
             return
         try:
@@ -117,39 +104,39 @@ class ReadStream(Stream[Chunk]):
                 await lane.submit_late()
             await self._fill()
         except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
-            lane.exhausted, lane.extent, lane.cut, lane.end = True, None, 0, 0
-            lane.row.append(error)
+            reads.exhausted, reads.extent, reads.cut, reads.end = True, None, 0, 0
+            reads.row.append(error)
             lane.fail_late(error)
         if self._is_ready():
             source.tell()  # no read will
-        elif not (lane.row or lane.running or lane.late or lane.over):
-            if lane.exhausted and lane.extent is None and lane.cut >= lane.end:
+        elif not (reads.row or lane.running or lane.late or lane.over):
+            if reads.exhausted and reads.extent is None and reads.cut >= reads.end:
                 source.end()
             else:
                 source.tell()  # all that was asked for was nothing
 
     async def _fill(self) -> None:
         """Begin reads while there is room; wait for the next extent while nothing is ready."""
-        lane = self._lane
-        room = self._window - len(lane.row) - len(self._batch)
-        if not lane.ordered:
+        reads, lane = self._reads, self._lane
+        room = self._window - len(reads.row) - len(self._batch)
+        if not reads.ordered:
             room -= len(lane.running) + len(lane.over)
         room = min(_PASS, room)
         while room > 0:
             try:
-                room -= lane.fill(room)
+                room -= reads.fill(room)
             except BaseException as error:
-                if lane.fetching:
+                if reads.fetching:
                     self._require_rest(error)
                 raise
             if room <= 0:
                 break
             self._check_wanted()
-            if lane.cut < lane.end:
+            if reads.cut < reads.end:
                 await self._submit()
-            elif lane.extent is not None:
-                await self._begin_to_cut(lane.extent)
-            elif lane.exhausted or self._awaited is None or self._is_ready():
+            elif reads.extent is not None:
+                await self._begin_to_cut(reads.extent)
+            elif reads.exhausted or self._awaited is None or self._is_ready():
                 break
             else:
                 await self._next_extent(self._awaited)
@@ -158,41 +145,42 @@ class ReadStream(Stream[Chunk]):
 
     async def _begin_to_cut(self, extent: Any) -> None:
         """What is no pair of numbers within the image, as far as its size is known."""
-        lane, handle = self._lane, self._handle
+        reads, handle = self._reads, self._handle
         if isinstance(extent, Extent):
             if not extent.exists:
                 hole = Chunk(extent.offset, extent.length, None)
-                lane.extent = None
-                lane.row.append(hole)
+                reads.extent = None
+                reads.row.append(hole)
                 return
             extent = extent.offset, extent.length
         offset, length = extent
+        offset, length = index(offset), index(length)  # numpy's would not carry
         end = offset + length
         if not 0 <= offset < end <= handle.size:
             if not await handle.unusual_range(_FUNCTION, offset, length, largest=None):
                 end = offset
             self._check_wanted()
-        lane.extent, lane.cut, lane.end = None, offset, end
+        reads.extent, reads.cut, reads.end = None, offset, end
 
     async def _submit(self) -> None:
-        """Submit what the lane does not take by itself, or find out why."""
-        lane, handle = self._lane, self._handle
-        offset, size = lane.cut, lane.chunk_size
-        end = min(lane.end, offset - offset % size + size)
+        """Submit what C does not begin by itself, or find out why."""
+        reads, lane, handle = self._reads, self._lane, self._handle
+        offset, size = reads.cut, reads.chunk_size
+        end = min(reads.end, offset - offset % size + size)
         length = end - offset
         if end > handle.size:  # a shrink that has begun meanwhile
             await handle.unusual_range(_FUNCTION, offset, length)
             self._check_wanted()
         data = bytes(length) if length < LARGE else large_bytes(length)  # which librbd fills
-        number, request = next(lane.numbers), (lane.kind_read, offset, length, data, lane.op_flags)
+        number, request = next(lane.numbers), (lane.kind_read, offset, length, data, reads.op_flags)
         try:
             if lane.submit(number, request):
                 await lane.submit_refused(number, request, self._check_wanted)
         finally:
             if number in lane.running:  # also when an interrupt came after C had taken it
-                lane.cut = end
-                if lane.ordered:
-                    lane.row.append(number)
+                reads.cut = end
+                if reads.ordered:
+                    reads.row.append(number)
 
     def _check_wanted(self) -> None:
         """After others had their turn: raise when nothing may be submitted any more."""
@@ -201,14 +189,17 @@ class ReadStream(Stream[Chunk]):
             raise ClosedError(f"the stream of {self._handle.target} was closed")
 
     async def _next_extent(self, extents: AsyncIterator[Any]) -> None:
-        lane = self._lane
+        reads = self._reads
         try:
-            lane.extent = await anext(extents, None)
+            reads.extent = await anext(extents, self)
         except BaseException as error:
             self._require_rest(error)
             raise
+        if reads.extent is self:
+            reads.extent, reads.exhausted = None, True
+        elif reads.extent is None:
+            raise TypeError("an extent is a pair of offset and length, or an Extent, not None")
         self._check_wanted()
-        lane.exhausted = lane.extent is None
 
     def _require_rest(self, error: BaseException) -> None:
         """A generator through which a cancellation went is at its end: what it had left would be missing."""

@@ -1,6 +1,7 @@
 """Reading and writing much of an image: with how much at once, and from where."""
 
 from collections.abc import Callable
+from operator import index
 from typing import TYPE_CHECKING, Final, Self
 
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
@@ -68,7 +69,7 @@ class ImageStreams(Resource):
             extents = _Range(handle, offset, length)
         elif offset or length is not None:
             raise TypeError("takes either extents or one range")
-        return ReadStream(handle, extents, chunk_size, depth, op_flags, ordered=ordered)
+        return ReadStream(handle, extents, index(chunk_size), index(depth), index(op_flags), ordered=bool(ordered))
 
     def writer(
         self,

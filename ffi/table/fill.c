@@ -1,7 +1,8 @@
 /*
  * A stream's reads are cut from its extents and begun here, while all is of the usual kind. What is not stays where it
- * was, for Python's `aiorbd/reader.py` to go on from there. Signal handlers run in the user's iterator and where
- * the lane enters the table, which is before anything changes: what is left of an extent, and a read, are in one place.
+ * was, for Python's `aiorbd/reader.py` to go on from there. Signal handlers run in the user's iterator and where the
+ * lane enters or leaves the table, not between submitting a read and noting it: what is left of an extent, and a
+ * read, are in one place.
  */
 #include <limits.h>
 
@@ -63,28 +64,32 @@ static PyObject *make_request(const Reads *self, long long offset, long long len
     return request;
 }
 
-/* Begin the next read of the extent that is cut: 1. 0: nothing was submitted, and the usual way is to find out why. */
-static int begin(Reads *self, long long offset, long long length)
+/* Whether anything may be begun without a closer look. */
+static bool may_begin(const Requests *lane, long long offset, long long length)
 {
-    Requests *requests = &self->requests;
-    Owner *owner = (Owner *)requests->entry.owner;
-    Table *table = (Table *)requests->bridge;
-    PyObject *number = PyIter_Next(table->numbers), *request;
+    const Table *table = (const Table *)lane->bridge;
+    const Owner *owner = (const Owner *)lane->entry.owner;
+    return lane->lane && !lane->entry.abandoned && PyList_Size(table->observers) == 0 &&
+           aiorbd_is_open(table, owner, (unsigned long long)offset, (unsigned long long)length);
+}
+
+/* Begin the next read of the extent that is cut: 1. 0: nothing was submitted, and the usual way is to find out why. */
+static int begin(Reads *self, Requests *lane, long long offset, long long length)
+{
+    PyObject *number = PyIter_Next(((Table *)lane->bridge)->numbers), *request;
     int code = -1;
     if (number == NULL)
         return -1;
     request = make_request(self, offset, length);
     if (request == NULL)
         goto end;
-    /* librbd may be done before it returns. */
-    if ((PyDict_Size(requests->running) > 0 || call_bridge(requests, name_enter) == 0) &&
-        PyDict_SetItem(requests->running, number, request) == 0) {
-        requests->counted++;
-        owner->in_flight++;
-        /* Entering runs Python: what was looked at before may have changed. */
-        if (aiorbd_is_open(table, owner, (unsigned long long)offset, (unsigned long long)length) &&
-            submit(requests, PyLong_AsLongLong(number), (uint64_t)offset, (size_t)length,
-                   PyTuple_GetItem(request, 3), self->op_flags) == 0) {
+    /* Entering runs Python, after which all may be different. librbd may be done before the submit returns. */
+    if ((PyDict_Size(lane->running) > 0 || call_bridge(lane, name_enter) == 0) && may_begin(lane, offset, length) &&
+        PyDict_SetItem(lane->running, number, request) == 0) {
+        lane->counted++;
+        ((Owner *)lane->entry.owner)->in_flight++;
+        if (submit(lane, PyLong_AsLongLong(number), (uint64_t)offset, (size_t)length, PyTuple_GetItem(request, 3),
+                   self->op_flags) == 0) {
             self->cut = offset + length;
             code = self->ordered && aiorbd_done(PyObject_CallMethodObjArgs(self->row, name_append, number, NULL)) < 0
                        ? -1
@@ -92,39 +97,51 @@ static int begin(Reads *self, long long offset, long long length)
             goto end;
         }
     }
-    code = forget(requests, number);
+    code = forget(lane, number);
 end:
     Py_DECREF(number);
     Py_XDECREF(request);
     return code;
 }
 
-/* Go on to the next extent: 1. 0: there is none, or Python has to look at it. */
-static int next_extent(Reads *self)
+/* Ask the iterator: 1, and what it gave is in `extent`. 0: it has no more. */
+static int fetch(Reads *self)
 {
-    Requests *requests = &self->requests;
-    PyObject *extent = self->extent;
-    long long offset, length;
-    if (extent == Py_None) {
-        if (self->exhausted || self->extents == Py_None)
-            return 0;
-        self->fetching = 1;
-        extent = PyIter_Next(self->extents);
-        if (extent == NULL && PyErr_Occurred())
-            return -1;
-        self->fetching = 0;
-        if (extent == NULL) {
-            self->exhausted = 1;
-            return 0;
-        }
-        Py_DECREF(self->extent);
-        self->extent = extent;
+    PyObject *extent, *before = self->extent;
+    self->fetching = 1;
+    extent = PyIter_Next(self->extents);
+    if (extent == NULL && PyErr_Occurred())
+        return -1;
+    self->fetching = 0;
+    if (extent == NULL) {
+        self->exhausted = 1;
+        return 0;
     }
+    if (extent == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "an extent is a pair of offset and length, or an Extent, not None");
+        Py_DECREF(extent);
+        return -1;
+    }
+    self->extent = extent;
+    Py_XDECREF(before);
+    return 1;
+}
+
+/* Go on to the next extent: 1. 0: there is none, or Python has to look at it. */
+static int next_extent(Reads *self, const Requests *lane)
+{
+    PyObject *extent;
+    long long offset, length;
+    if (self->extent == NULL || self->extent == Py_None) {
+        int code = self->exhausted || self->extents == Py_None ? 0 : fetch(self);
+        if (code <= 0)
+            return code;
+    }
+    extent = self->extent;
     if (!PyTuple_CheckExact(extent) || PyTuple_Size(extent) != 2 ||
         !aiorbd_to_number(PyTuple_GetItem(extent, 0), &offset) ||
-        !aiorbd_to_number(PyTuple_GetItem(extent, 1), &length) || length == 0 ||
-        !aiorbd_is_open((Table *)requests->bridge, (Owner *)requests->entry.owner, (unsigned long long)offset,
-                        (unsigned long long)length))
+        !aiorbd_to_number(PyTuple_GetItem(extent, 1), &length) || length == 0 || length > LLONG_MAX - offset ||
+        !may_begin(lane, offset, length))
         return 0;
     self->cut = offset;
     self->end = offset + length;
@@ -133,11 +150,11 @@ static int next_extent(Reads *self)
     return 1;
 }
 
-static bool may_begin(const Reads *self)
+static bool is_complete(const Requests *lane)
 {
-    const Requests *requests = &self->requests;
-    return requests->running != NULL && requests->lane && !requests->entry.abandoned && self->cut >= 0 &&
-           PyList_Size(((Table *)requests->bridge)->observers) == 0;
+    return lane != NULL && lane->running != NULL && lane->bridge != NULL && lane->entry.owner != NULL &&
+           PyObject_TypeCheck(lane->bridge, aiorbd_table_type) &&
+           PyObject_TypeCheck(lane->entry.owner, aiorbd_owner_type);
 }
 
 /* fill(most): begin so many reads; return how many were begun. When those are fewer, what is next is unusual, or there is
@@ -145,25 +162,28 @@ static bool may_begin(const Reads *self)
 PyObject *aiorbd_reads_fill(PyObject *object, PyObject *argument)
 {
     Reads *self = (Reads *)object;
-    Requests *requests = &self->requests;
+    Requests *lane = (Requests *)self->lane;
     long long most, begun;
     int code = 1;
-    if (!aiorbd_to_number(argument, &most) || requests->bridge == NULL || requests->entry.owner == NULL ||
-        !PyObject_TypeCheck(requests->bridge, aiorbd_table_type) ||
-        !PyObject_TypeCheck(requests->entry.owner, aiorbd_owner_type) || self->chunk_size <= 0 ||
-        self->chunk_size > INT_MAX || self->extent == NULL || self->extents == NULL ||
-        (self->extents != Py_None && !PyIter_Check(self->extents))) {
-        PyErr_SetString(PyExc_TypeError, "takes a number, when it has a bridge, an owner, extents and a size of chunks");
+    if (!aiorbd_to_number(argument, &most) || !is_complete(lane)) {
+        PyErr_SetString(PyExc_TypeError, "takes a number, when the lane has a bridge and an owner");
         return NULL;
     }
+    if (self->filling) {
+        PyErr_SetString(PyExc_RuntimeError, "the iterator of a stream's extents waits for that stream");
+        return NULL;
+    }
+    self->filling = 1;
+    self->fetching = 0;
     for (begun = 0; begun < most && code > 0; begun += code > 0) {
-        /* Again for each: the iterator is the user's code. */
-        code = self->cut < self->end ? 1 : next_extent(self);
-        if (code > 0 && (code = may_begin(self)) > 0) {
+        if (self->cut >= self->end)
+            code = next_extent(self, lane);
+        if (code > 0) {
             long long left = self->end - self->cut, length = self->chunk_size - self->cut % self->chunk_size;
-            code = begin(self, self->cut, left < length ? left : length);
+            code = begin(self, lane, self->cut, left < length ? left : length);
         }
     }
+    self->filling = 0;
     return code < 0 ? NULL : PyLong_FromLongLong(begun);
 }
 

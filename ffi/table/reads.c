@@ -3,6 +3,8 @@
  * is, for Python's `aiorbd/reader.py` to end the stream with. No signal handler runs in between: each chunk is in
  * one place.
  */
+#include <limits.h>
+
 #include "table.h"
 
 PyTypeObject *aiorbd_reads_type;
@@ -30,23 +32,30 @@ static PyObject *to_chunk(const Reads *self, PyObject *pair)
 /* Move a read that is over to the batch: 1. 0: it is on its way, or, and then it is `failed`, no chunk. */
 static int move(Reads *self, PyObject *number, PyObject *batch, PyObject **failed)
 {
-    PyObject *over = self->requests.over, *pair = PyDict_GetItemWithError(over, number), *chunk;
-    int code;
+    PyObject *over = ((Requests *)self->lane)->over, *pair = PyDict_GetItemWithError(over, number), *chunk;
+    int code = 0;
     if (pair == NULL)
         return PyErr_Occurred() ? -1 : 0;
+    Py_INCREF(pair); /* making an object may collect garbage, whose finalizers may close the stream */
     chunk = to_chunk(self, pair);
     if (chunk == NULL) {
-        *failed = PyErr_Occurred() ? NULL : Py_NewRef(pair);
-        return *failed == NULL ? -1 : 0;
+        if (PyErr_Occurred())
+            code = -1;
+        else
+            *failed = Py_NewRef(pair);
+    } else if ((code = PyDict_Contains(over, number)) > 0 &&
+               (aiorbd_done(PyObject_CallMethodObjArgs(batch, name_append, chunk, NULL)) < 0 ||
+                PyDict_DelItem(over, number) < 0)) {
+        code = -1;
     }
-    code = aiorbd_done(PyObject_CallMethodObjArgs(batch, name_append, chunk, NULL));
-    Py_DECREF(chunk);
-    return code < 0 || PyDict_DelItem(over, number) < 0 ? -1 : 1;
+    Py_XDECREF(chunk);
+    Py_DECREF(pair);
+    return code;
 }
 
 static int move_all(Reads *self, PyObject *batch, PyObject **failed)
 {
-    PyObject *numbers = PyDict_Keys(self->requests.over);
+    PyObject *numbers = PyDict_Keys(((Requests *)self->lane)->over);
     Py_ssize_t index, count = numbers == NULL ? -1 : PyList_Size(numbers);
     int code = numbers == NULL ? -1 : 1;
     for (index = 0; index < count && code > 0; index++)
@@ -83,9 +92,8 @@ static PyObject *reads_hand_out(PyObject *object, PyObject *batch)
     Reads *self = (Reads *)object;
     PyObject *failed = NULL;
     int code = 1;
-    if (self->requests.over == NULL || self->row == NULL || self->chunk == NULL || !PyType_Check(self->chunk) ||
-        !PyType_IsSubtype((PyTypeObject *)self->chunk, &PyTuple_Type)) {
-        PyErr_SetString(PyExc_TypeError, "needs a row, and a class of tuples");
+    if (self->lane == NULL || ((Requests *)self->lane)->over == NULL) { /* a cycle is being taken apart */
+        PyErr_SetString(PyExc_RuntimeError, "there is nothing left");
         return NULL;
     }
     if (!self->ordered)
@@ -99,35 +107,56 @@ static PyObject *reads_hand_out(PyObject *object, PyObject *batch)
 
 /* -- the type ------------------------------------------------------------------------------------- */
 
+/* Reads(lane, extents, row, chunk, chunk_size, op_flags, ordered) */
 static PyObject *reads_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    newfunc make = (newfunc)PyType_GetSlot(aiorbd_requests_type, Py_tp_new);
-    Reads *self = (Reads *)make(type, arguments, keywords);
+    PyObject *lane, *extents, *row, *chunk;
+    long long chunk_size;
+    int op_flags, ordered;
+    Reads *self;
+    (void)keywords;
+    if (!PyArg_ParseTuple(arguments, "O!OOO!Lip", aiorbd_requests_type, &lane, &extents, &row, &PyType_Type, &chunk,
+                          &chunk_size, &op_flags, &ordered))
+        return NULL;
+    if ((extents != Py_None && !PyIter_Check(extents)) || !PySequence_Check(row) ||
+        !PyType_IsSubtype((PyTypeObject *)chunk, &PyTuple_Type) || chunk_size <= 0 || chunk_size > INT_MAX) {
+        PyErr_SetString(PyExc_TypeError, "takes an iterator, a row, a class of tuples, and a size of chunks");
+        return NULL;
+    }
+    self = (Reads *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->extents = Py_NewRef(Py_None);
-    self->extent = Py_NewRef(Py_None);
+    self->lane = Py_NewRef(lane);
+    self->extents = Py_NewRef(extents);
+    self->row = Py_NewRef(row);
+    self->chunk = Py_NewRef(chunk);
+    self->chunk_size = chunk_size;
+    self->op_flags = op_flags;
+    self->ordered = ordered;
     return (PyObject *)self;
 }
 
 static int reads_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Reads *self = (Reads *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->lane);
     Py_VISIT(self->extents);
     Py_VISIT(self->extent);
     Py_VISIT(self->row);
     Py_VISIT(self->chunk);
-    return aiorbd_requests_traverse(object, visit, arg);
+    return 0;
 }
 
 static int reads_clear(PyObject *object)
 {
     Reads *self = (Reads *)object;
+    Py_CLEAR(self->lane);
     Py_CLEAR(self->extents);
     Py_CLEAR(self->extent);
     Py_CLEAR(self->row);
     Py_CLEAR(self->chunk);
-    return aiorbd_requests_clear(object);
+    return 0;
 }
 
 static void reads_dealloc(PyObject *object)
@@ -136,15 +165,13 @@ static void reads_dealloc(PyObject *object)
 }
 
 static PyMemberDef reads_members[] = {
-    {"extents", T_OBJECT, offsetof(Reads, extents), 0, NULL},
     {"extent", T_OBJECT, offsetof(Reads, extent), 0, NULL},
-    {"row", T_OBJECT, offsetof(Reads, row), 0, NULL},
-    {"chunk", T_OBJECT, offsetof(Reads, chunk), 0, NULL},
+    {"row", T_OBJECT, offsetof(Reads, row), READONLY, NULL},
     {"cut", T_LONGLONG, offsetof(Reads, cut), 0, NULL},
     {"end", T_LONGLONG, offsetof(Reads, end), 0, NULL},
-    {"chunk_size", T_LONGLONG, offsetof(Reads, chunk_size), 0, NULL},
-    {"op_flags", T_INT, offsetof(Reads, op_flags), 0, NULL},
-    {"ordered", T_BOOL, offsetof(Reads, ordered), 0, NULL},
+    {"chunk_size", T_LONGLONG, offsetof(Reads, chunk_size), READONLY, NULL},
+    {"op_flags", T_INT, offsetof(Reads, op_flags), READONLY, NULL},
+    {"ordered", T_INT, offsetof(Reads, ordered), READONLY, NULL},
     {"fetching", T_BOOL, offsetof(Reads, fetching), READONLY, NULL},
     {"exhausted", T_BOOL, offsetof(Reads, exhausted), 0, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -169,7 +196,7 @@ static PyType_Slot reads_slots[] = {
 PyType_Spec aiorbd_reads_spec = {
     .name = "aiorbd._table.Reads",
     .basicsize = sizeof(Reads),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = reads_slots,
 };
 

@@ -83,7 +83,7 @@ static PyObject *requests_new(PyTypeObject *type, PyObject *arguments, PyObject 
     return (PyObject *)self;
 }
 
-int aiorbd_requests_traverse(PyObject *object, visitproc visit, void *arg)
+static int requests_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Requests *self = (Requests *)object;
     Py_VISIT(self->bridge);
@@ -94,7 +94,7 @@ int aiorbd_requests_traverse(PyObject *object, visitproc visit, void *arg)
     return aiorbd_entry_traverse(object, visit, arg);
 }
 
-int aiorbd_requests_clear(PyObject *object)
+static int requests_clear(PyObject *object)
 {
     Requests *self = (Requests *)object;
     Py_CLEAR(self->bridge);
@@ -107,7 +107,7 @@ int aiorbd_requests_clear(PyObject *object)
 
 static void requests_dealloc(PyObject *object)
 {
-    aiorbd_free(object, aiorbd_requests_clear);
+    aiorbd_free(object, requests_clear);
 }
 
 static PyMemberDef requests_members[] = {
@@ -128,8 +128,8 @@ static PyMethodDef requests_methods[] = {
 
 static PyType_Slot requests_slots[] = {
     {Py_tp_new, requests_new},
-    {Py_tp_traverse, aiorbd_requests_traverse},
-    {Py_tp_clear, aiorbd_requests_clear},
+    {Py_tp_traverse, requests_traverse},
+    {Py_tp_clear, requests_clear},
     {Py_tp_dealloc, requests_dealloc},
     {Py_tp_members, requests_members},
     {Py_tp_methods, requests_methods},

@@ -135,7 +135,7 @@ static int execute(PyObject *module)
         return -1;
     if (add(module, "Requests", &aiorbd_requests_spec, (PyObject *)aiorbd_entry_type, &aiorbd_requests_type) < 0)
         return -1;
-    if (add(module, "Reads", &aiorbd_reads_spec, (PyObject *)aiorbd_requests_type, &aiorbd_reads_type) < 0)
+    if (add(module, "Reads", &aiorbd_reads_spec, NULL, &aiorbd_reads_type) < 0)
         return -1;
     return add(module, "Table", &table_spec, NULL, &aiorbd_table_type);
 }

@@ -87,18 +87,19 @@ typedef struct {
     int64_t records[1 + 2 * LANE_BATCH];
 } Requests;
 
-/* What a stream has: a lane of reads, and what they are cut from. */
+/* What a stream has: nobody else holds it, nor the user's iterator in it, so that a stream that is forgotten is gone. */
 typedef struct {
-    Requests requests;  /* first: it is one */
+    PyObject_HEAD
+    PyObject *lane;     /* Requests, in which they are begun, and which others hold while they run */
     PyObject *extents;  /* an iterator; None when it is Python that waits for the next */
     PyObject *extent;   /* was fetched, and is not cut yet; None when there is none */
     PyObject *row;      /* deque: what is handed out next, reads by their numbers if in order; what is no read */
     PyObject *chunk;    /* class of what is handed out: offset, length and data */
     long long cut, end; /* what is left of the extent that is being cut */
     long long chunk_size;
-    int op_flags;
-    char ordered;
-    char fetching;  /* the iterator was asked, and did not answer */
+    int op_flags, ordered;
+    char filling;   /* the iterator must not have it filled in turn */
+    char fetching;  /* the iterator was asked, and did not answer: it raised, if nobody fills any more */
     char exhausted; /* it has no more */
 } Reads;
 
@@ -127,10 +128,6 @@ void aiorbd_free(PyObject *object, int (*clear)(PyObject *));
 int aiorbd_entry_finish(Entry *entry, bool in_task);
 int aiorbd_entry_traverse(PyObject *object, visitproc visit, void *arg);
 int aiorbd_entry_clear(PyObject *object);
-
-/* requests.c */
-int aiorbd_requests_traverse(PyObject *object, visitproc visit, void *arg);
-int aiorbd_requests_clear(PyObject *object);
 
 /* begin.c: an integer that is none, or too large, is for the usual way to complain about. */
 bool aiorbd_to_number(PyObject *object, long long *number);

@@ -20,27 +20,24 @@ PREAMBLE = """
         def leave(self, requests):
             entered.append("out")
 
-    class Row(Reads):
-        def read(self, offset, length):
-            self.extents, self.extent = iter([(offset, length)]), None
-            return self.fill(1)
-
+    class Lane(Requests):
         def tell_observers(self, number, value):
             told.append((number, value))
             del self.notes[number]
 
-    def make_requests(depth=2, bulk=1, extents=(), ordered=False):
+    def make_reads(extents=(), depth=2, bulk=1, chunk_size=1 << 20, flags=0, ordered=False):
         table, owner = make(kind=Bridge)
-        requests = Row()
-        requests.extents, requests.ordered, requests.chunk_size = iter(extents), ordered, 1 << 20
-        requests.row, requests.chunk = deque(), Chunk
-        requests.owner, requests.bridge = owner, table
-        requests.pointer = ffi.gc(lib.aiorbd_lane_new(image, -9, depth, bulk), lib.aiorbd_lane_release)
-        requests.lane_address = int(ffi.cast("uintptr_t", requests.pointer))
-        return requests, owner, table
+        lane = Lane()
+        lane.owner, lane.bridge = owner, table
+        lane.pointer = ffi.gc(lib.aiorbd_lane_new(image, -9, depth, bulk), lib.aiorbd_lane_release)
+        lane.lane_address = int(ffi.cast("uintptr_t", lane.pointer))
+        return Reads(lane, iter(extents), deque(), Chunk, chunk_size, flags, ordered), lane, owner, table
 
-    def state(requests, owner):
-        return sorted(requests.running), requests.counted, owner.in_flight
+    def more(lane, *extents):
+        return Reads(lane, iter(extents), deque(), Chunk, 1 << 20, 0, False)
+
+    def state(lane, owner):
+        return sorted(lane.running), lane.counted, owner.in_flight
 
     NOTHING = [], 0, 0
 """
@@ -48,33 +45,32 @@ PREAMBLE = """
 
 @pytest.fixture
 def check(check):
-    """A function that runs a program which has requests to make."""
+    """A function that runs a program which has reads to make."""
     return lambda body: check(textwrap.dedent(PREAMBLE) + textwrap.dedent(body))
 
 
 def test_reads_are_begun_and_sorted(check):
     check(
         """
-        requests, owner, table = make_requests(depth=2, extents=[(0, 64), (64, 32), (128, 16)])
-        requests.op_flags = 5
-        assert requests.fill(2) == 2 and requests.fill(2) == 1 and requests.exhausted
+        reads, lane, owner, table = make_reads([(0, 64), (64, 32), (128, 16)], flags=5)
+        assert reads.fill(2) == 2 and reads.fill(2) == 1 and reads.exhausted
         assert entered == ["in"]
-        assert state(requests, owner) == ([1, 2, 3], 3, 3)
-        assert requests.running[3] == (lib.AIORBD_READ, 128, 16, requests.running[3][3], 5)
+        assert state(lane, owner) == ([1, 2, 3], 3, 3)
+        assert lane.running[3] == (lib.AIORBD_READ, 128, 16, lane.running[3][3], 5)
         assert setting("created").value == 2  # the third waits
         complete(0, 64)
         assert setting("created").value == 3
         complete(1, -errno.EIO)
-        assert not requests.over
-        requests.collect()
-        assert list(requests.over) == [1, 2]  # in order of their end
-        assert requests.over[1] == ((lib.AIORBD_READ, 0, 64, b"r" * 64, 5), 64)
-        assert requests.over[2][1] == -errno.EIO
-        assert sorted(requests.running) == [3] and requests.counted == 3  # for the lane to bring up to date
+        assert not lane.over
+        lane.collect()
+        assert list(lane.over) == [1, 2]  # in order of their end
+        assert lane.over[1] == ((lib.AIORBD_READ, 0, 64, b"r" * 64, 5), 64)
+        assert lane.over[2][1] == -errno.EIO
+        assert sorted(lane.running) == [3] and lane.counted == 3  # for the lane to bring up to date
         complete(2, 16)
-        requests.over = {}
-        requests.collect()
-        assert requests.over == {3: ((lib.AIORBD_READ, 128, 16, b"r" * 16, 5), 16)} and not requests.running
+        lane.over = {}
+        lane.collect()
+        assert lane.over == {3: ((lib.AIORBD_READ, 128, 16, b"r" * 16, 5), 16)} and not lane.running
         """
     )
 
@@ -82,16 +78,16 @@ def test_reads_are_begun_and_sorted(check):
 def test_extents_are_cut_at_multiples(check):
     check(
         """
-        requests, owner, table = make_requests(depth=9, extents=[(1000, 10000), (4096, 8192), (0, 1)], ordered=True)
-        requests.chunk_size = 4096
-        assert requests.fill(2) == 2
-        assert (requests.cut, requests.end, requests.extent) == (8192, 11000, None)
-        assert requests.fill(10) == 4 and requests.exhausted and requests.cut == requests.end
-        assert [request[1:3] for request in requests.running.values()] == [
+        extents = [(1000, 10000), (4096, 8192), (0, 1)]
+        reads, lane, owner, table = make_reads(extents, depth=9, chunk_size=4096, ordered=True)
+        assert reads.fill(2) == 2
+        assert (reads.cut, reads.end, reads.extent) == (8192, 11000, None)
+        assert reads.fill(10) == 4 and reads.exhausted and reads.cut == reads.end
+        assert [request[1:3] for request in lane.running.values()] == [
             (1000, 3096), (4096, 4096), (8192, 2808), (4096, 4096), (8192, 4096), (0, 1)
         ]
-        assert list(requests.row) == [1, 2, 3, 4, 5, 6] == list(requests.running)
-        assert requests.fill(10) == 0
+        assert list(reads.row) == [1, 2, 3, 4, 5, 6] == list(lane.running)
+        assert reads.fill(10) == 0
         """
     )
 
@@ -99,15 +95,19 @@ def test_extents_are_cut_at_multiples(check):
 def test_what_is_unusual_is_left_where_it_is(check):
     check(
         """
-        requests, owner, table = make_requests()
-        size = owner.size
+        _, lane, owner, table = make_reads()
+        size, largest = owner.size, (1 << 63) - 1
         for extent in ((-1, 1), (0, -1), (0, 0), (size, 1), (size - 1, 2), (1 << 64, 1), ("0", 1), (0, 1.0), (0, None),
-                       (0, 1, 2), (), [0, 1], Chunk((0, 1)), 5):
-            requests.extents, requests.extent = iter([extent, (0, 1)]), None
-            assert requests.fill(3) == requests.fill(3) == 0
-            assert requests.extent is extent and (requests.cut, requests.end) == (0, 0)
-        requests.extents, requests.extent = None, (0, 64)  # Python has awaited it
-        assert requests.fill(3) == 1 and requests.extent is None and not requests.exhausted
+                       (largest, 1), (largest, largest), (0, 1, 2), (), [0, 1], Chunk((0, 1)), 5):
+            reads = more(lane, extent, (0, 1))
+            assert reads.fill(3) == reads.fill(3) == 0
+            assert reads.extent is extent and (reads.cut, reads.end) == (0, 0)
+        del reads.extent
+        assert reads.fill(3) == 1 and reads.exhausted
+        reads = Reads(lane, None, deque(), Chunk, 1 << 20, 0, False)
+        assert reads.fill(1) == 0 and not reads.exhausted
+        reads.extent = (0, 64)  # Python has awaited it
+        assert reads.fill(3) == 1 and reads.extent is None and not reads.exhausted
         """
     )
 
@@ -115,40 +115,39 @@ def test_what_is_unusual_is_left_where_it_is(check):
 def test_what_cannot_be_begun_is_left_to_begin(check):
     check(
         """
-        requests, owner, table = make_requests()
+        _, lane, owner, table = make_reads()
 
-        def nothing(extent=None):
+        def nothing(extent=(0, 64)):
             entered.clear()
-            requests.cut = requests.end = 0
-            assert requests.read(0, 64) == requests.fill(1) == 0
-            assert (requests.extent, requests.cut, requests.end) == (extent, 0, 0 if extent else 64)
-            assert state(requests, owner) == NOTHING
-            assert entered in ([], ["in", "out"] * 2)
+            reads = more(lane, (0, 64))
+            assert reads.fill(1) == reads.fill(1) == 0
+            assert (reads.extent, reads.cut, reads.end) == (extent, 0, 0 if extent else 64)
+            reads.extent, reads.cut, reads.end = None, 0, 64  # as if all had been well when the extent was looked at
+            assert reads.fill(1) == 0 and (reads.cut, reads.end) == (0, 64)
+            assert state(lane, owner) == NOTHING
+            assert entered == ["in", "out"] * (1 if extent else 3)
             assert setting("created").value == setting("released").value
 
         owner.usable = False
-        nothing((0, 64))
+        nothing()
         owner.usable, table.dead = True, True
-        nothing((0, 64))
+        nothing()
         table.dead = False
         table.observers.append(print)
         nothing()
         table.observers.clear()
+        lane.lane_address, address = 0, lane.lane_address
+        nothing()
+        lane.lane_address = address
+        lane.abandoned = True
+        nothing()
+        lane.abandoned = False
         for name in ("refuse", "refuse_create"):
             setting(name).value = -errno.ENOMEM
-            nothing()
+            nothing(extent=None)
             setting(name).value = 0
-        requests.lane_address, address = 0, requests.lane_address
-        nothing()
-        requests.lane_address = address
-        requests.abandoned = True
-        nothing()
-        requests.abandoned = False
         lib.aiorbd_image_changed(image)
-        nothing()
-        owner.usable = False
-        requests.cut, requests.end = 0, 64  # closed, after the extent was looked at
-        assert requests.fill(1) == 0 and (requests.cut, requests.end) == (0, 64)
+        nothing(extent=None)
         """
     )
 
@@ -156,15 +155,15 @@ def test_what_cannot_be_begun_is_left_to_begin(check):
 def test_one_is_refused_while_others_run(check):
     check(
         """
-        requests, owner, table = make_requests(extents=[(0, 64), (64, 64)], ordered=True)
-        assert requests.fill(1) == 1
+        reads, lane, owner, table = make_reads([(0, 64), (64, 64)], ordered=True)
+        assert reads.fill(1) == 1
         setting("refuse").value = -errno.ENOMEM
-        assert requests.fill(1) == 0 and (requests.cut, requests.end) == (64, 128)
-        assert state(requests, owner) == ([1], 1, 1) and entered == ["in"] and list(requests.row) == [1]
+        assert reads.fill(1) == 0 and (reads.cut, reads.end) == (64, 128)
+        assert state(lane, owner) == ([1], 1, 1) and entered == ["in"] and list(reads.row) == [1]
         setting("refuse").value = 0
         complete(0, 64)
-        requests.collect()
-        assert list(requests.over) == [1]
+        lane.collect()
+        assert list(lane.over) == [1]
         """
     )
 
@@ -172,13 +171,13 @@ def test_one_is_refused_while_others_run(check):
 def test_what_waits_while_the_image_changes_is_late(check):
     check(
         """
-        requests, owner, table = make_requests(depth=1, extents=[(0, 64), (64, 64)])
-        assert requests.fill(2) == 2
+        reads, lane, owner, table = make_reads([(0, 64), (64, 64)], depth=1)
+        assert reads.fill(2) == 2
         lib.aiorbd_image_changed(image)
         complete(0, 64)
-        requests.collect()
-        assert list(requests.over) == [1] and list(requests.late) == [2] and not requests.running
-        assert requests.late[2][1:3] == (64, 64)
+        lane.collect()
+        assert list(lane.over) == [1] and list(lane.late) == [2] and not lane.running
+        assert lane.late[2][1:3] == (64, 64)
         """
     )
 
@@ -186,34 +185,65 @@ def test_what_waits_while_the_image_changes_is_late(check):
 def test_an_iterator_may_do_anything(check):
     check(
         """
-        requests, owner, table = make_requests(depth=9)
-
         def extents():
             yield 0, 64
-            requests.abandoned = True
+            lane.abandoned = True
             yield 64, 64
+            lane.abandoned = False
+            try:
+                reads.fill(1)
+            except RuntimeError as error:
+                told.append(str(error))
+            yield None
 
-        requests.extents = extents()
-        assert requests.fill(3) == 1
-        assert state(requests, owner) == ([1], 1, 1) and (requests.cut, requests.end) == (64, 128)
-        requests.abandoned, requests.cut = False, 128
+        reads, lane, owner, table = make_reads(extents(), depth=9)
+        assert reads.fill(3) == 1
+        assert state(lane, owner) == ([1], 1, 1) and reads.extent == (64, 64)
+        reads.extent = None
+        try:
+            reads.fill(3)
+        except TypeError as error:
+            told.append(str(error))
+        assert told == ["the iterator of a stream's extents waits for that stream",
+                        "an extent is a pair of offset and length, or an Extent, not None"]
+        assert reads.fill(3) == 0 and reads.exhausted and not reads.fetching
 
         class Broken:
             def __iter__(self):
                 return self
 
             def __next__(self):
-                raise broken.pop()
+                if broken:
+                    raise broken.pop()
+                return 0, 1
 
-        requests.extents, broken = Broken(), [KeyboardInterrupt, ValueError]
+        told.clear()
+        broken = [KeyboardInterrupt, ValueError]
+        reads = more(lane)
+        reads = Reads(lane, Broken(), deque(), Chunk, 1 << 20, 0, True)
         for kind in (ValueError, KeyboardInterrupt):
             try:
-                requests.fill(3)
+                reads.fill(3)
             except kind:
-                told.append(requests.fetching)
-        requests.extents = iter([(0, 1)])
-        assert told == [True, True] and requests.fill(3) == 1 and not requests.fetching
-        assert state(requests, owner) == ([1, 2], 2, 2)
+                told.append(reads.fetching)
+        assert told == [True, True] and reads.fill(1) == 1 and not reads.fetching
+        assert state(lane, owner) == ([1, 2], 2, 2)
+        """
+    )
+
+
+def test_the_lane_enters_before_anything_is_begun(check):
+    check(
+        """
+        reads, lane, owner, table = make_reads([(0, 64)])
+
+        def enter(_):
+            entered.append("in")
+            lane.abandoned = True  # a signal handler has closed the stream
+
+        table.enter = enter
+        assert reads.fill(1) == 0 and (reads.cut, reads.end) == (0, 64)
+        assert state(lane, owner) == NOTHING and entered == ["in", "out"] and not setting("created").value
         """
     )
 
@@ -221,7 +251,7 @@ def test_an_iterator_may_do_anything(check):
 def test_an_interrupt_loses_nothing(check):
     check(
         """
-        requests, owner, table = make_requests(depth=3, extents=[(0, 64), (64, 64), (128, 64)])
+        reads, lane, owner, table = make_reads([(0, 64), (64, 64), (128, 64)], depth=3)
         interrupts = [KeyboardInterrupt]
 
         def tell(number, value):
@@ -229,20 +259,20 @@ def test_an_interrupt_loses_nothing(check):
                 raise interrupts.pop()
             told.append((number, value))
 
-        requests.tell_observers = tell
-        assert requests.fill(3) == 3
-        requests.notes[1] = "note"
+        lane.tell_observers = tell
+        assert reads.fill(3) == 3
+        lane.notes[1] = "note"
         for index in (1, 0, 2):
             complete(index, index)
         try:
-            requests.collect()
+            lane.collect()
         except KeyboardInterrupt:
-            assert not requests.over and len(requests.running) == 3
+            assert not lane.over and len(lane.running) == 3
         else:
             raise AssertionError
         assert drain(bridge) == [(-9, 0)]  # told once for the three, and once more; both lie in one record
-        requests.collect()
-        assert {number: value for number, (_, value) in requests.over.items()} == {2: 1, 1: 0, 3: 2}
+        lane.collect()
+        assert {number: value for number, (_, value) in lane.over.items()} == {2: 1, 1: 0, 3: 2}
         assert told == [(2, 1), (1, 0), (3, 2)]  # who has no note of a number knows what to do
 
         def interrupted(_):
@@ -251,19 +281,19 @@ def test_an_interrupt_loses_nothing(check):
         # What is over is not counted yet: the lane stays in the table until it is.
         entered.clear()
         setting("refuse").value = -errno.ENOMEM
-        requests.exhausted = False
-        assert requests.read(0, 64) == 0 and entered == ["in"]
-        assert (requests.counted, owner.in_flight) == (3, 3)
-        requests.counted = owner.in_flight = 0
+        reads = more(lane, (0, 64))
+        assert reads.fill(1) == 0 and entered == ["in"]
+        assert (lane.counted, owner.in_flight) == (3, 3)
+        lane.counted = owner.in_flight = 0
         entered.clear()
         table.enter = interrupted
         for _ in range(2):
             try:
-                requests.fill(1)
+                reads.fill(1)
             except KeyboardInterrupt:
                 entered.append("caught")
-        assert entered == ["out", "caught"] * 2 and state(requests, owner) == NOTHING
-        assert (requests.cut, requests.end) == (0, 64)
+        assert entered == ["out", "caught"] * 2 and state(lane, owner) == NOTHING
+        assert (reads.cut, reads.end) == (0, 64) and not reads.fetching
         """
     )
 
@@ -272,14 +302,14 @@ def test_many_are_taken_in_several_goes(check):
     check(
         """
         setting("early").value = 1
-        requests, owner, table = make_requests(depth=400, bulk=200, extents=[(0, 8)] * 300)
-        assert requests.fill(1000) == 300
+        reads, lane, owner, table = make_reads([(0, 8)] * 300, depth=400, bulk=200)
+        assert reads.fill(1000) == 300
         sizes = []
-        while requests.running:
-            requests.collect()
-            sizes.append(len(requests.over))
+        while lane.running:
+            lane.collect()
+            sizes.append(len(lane.over))
         assert sizes == [128, 256, 300]
-        assert list(requests.over) == list(range(1, 301))
+        assert list(lane.over) == list(range(1, 301))
         """
     )
 
@@ -288,39 +318,39 @@ def test_chunks_are_handed_out_as_they_come_or_in_order(check):
     check(
         """
         for ordered in (False, True):
-            pending_before = setting("created").value
+            before = setting("created").value
             extents = [(0, 64), (64, 32), (128, 16), (256, 8)]
-            requests, owner, table = make_requests(depth=9, extents=extents, ordered=ordered)
-            assert requests.fill(9) == 4
+            reads, lane, owner, table = make_reads(extents, depth=9, ordered=ordered)
+            assert reads.fill(9) == 4
             hole, end = Chunk((512, 512, None)), ValueError("the end")
-            requests.row += hole, end
+            reads.row.extend((hole, end))
             batch = deque(["before"])
             for index, value in ((1, 32), (2, 16)):
-                complete(pending_before + index, value)
-            requests.collect()
+                complete(before + index, value)
+            lane.collect()
             second, third = Chunk((64, 32, b"r" * 32)), Chunk((128, 16, b"r" * 16))
             if ordered:
-                assert requests.hand_out(batch) is None and list(batch) == ["before"]
-                assert list(requests.over) == [2, 3] and len(requests.row) == 6
+                assert reads.hand_out(batch) is None and list(batch) == ["before"]
+                assert list(lane.over) == [2, 3] and len(reads.row) == 6
             else:
-                assert requests.hand_out(batch) is end and list(batch) == ["before", second, third, hole]
-                assert not requests.over and list(requests.row) == [end]
-            complete(pending_before, 64)
-            requests.collect()
+                assert reads.hand_out(batch) is end and list(batch) == ["before", second, third, hole]
+                assert not lane.over and list(reads.row) == [end]
+            complete(before, 64)
+            lane.collect()
             batch.clear()
             first = Chunk((0, 64, b"r" * 64))
-            assert requests.hand_out(batch) is (None if ordered else end)
+            assert reads.hand_out(batch) is (None if ordered else end)
             assert list(batch) == ([first, second, third] if ordered else [first])
             assert all(type(chunk) is Chunk and hash(chunk) == hash(tuple(chunk)) for chunk in batch)
-            complete(pending_before + 3, 7)  # librbd clipped it
-            requests.collect()
+            complete(before + 3, 7)  # librbd clipped it
+            lane.collect()
             batch.clear()
             for _ in range(2):  # it stays what it is
-                request, value = requests.hand_out(batch)
-                assert request is requests.over[4][0] and request[1:3] == (256, 8) and value == 7
-            assert not batch and list(requests.over) == [4] and len(requests.row) == (3 if ordered else 1)
-            requests.over[4] = requests.over[4][0], end  # it was late, and not begun again
-            assert requests.hand_out(batch)[1] is end
+                request, value = reads.hand_out(batch)
+                assert request is lane.over[4][0] and request[1:3] == (256, 8) and value == 7
+            assert not batch and list(lane.over) == [4] and len(reads.row) == (3 if ordered else 1)
+            lane.over[4] = lane.over[4][0], end  # it was late, and not begun again
+            assert reads.hand_out(batch)[1] is end
         """
     )
 
@@ -328,7 +358,7 @@ def test_chunks_are_handed_out_as_they_come_or_in_order(check):
 def test_wrong_callers_are_told(check):
     check(
         """
-        requests, owner, table = make_requests()
+        reads, lane, owner, table = make_reads([(0, 64)])
 
         def fails(kind, function, *arguments):
             try:
@@ -337,38 +367,58 @@ def test_wrong_callers_are_told(check):
                 return
             raise AssertionError(arguments)
 
-        fails(TypeError, requests.fill), fails(TypeError, requests.fill, "1"), fails(TypeError, requests.fill, -1)
-        for name, wrong in (("owner", None), ("owner", object()), ("bridge", None), ("bridge", object()),
-                            ("chunk_size", 0), ("chunk_size", 1 << 31)):
-            right = getattr(requests, name)
-            setattr(requests, name, wrong)
-            fails(TypeError, requests.read, 0, 64)
-            setattr(requests, name, right)
-        requests.cut, requests.end = -64, 0
-        assert requests.fill(1) == 0
-        requests.cut = 0
-        for name, wrong in (("extents", 5), ("extents", [(0, 64)])):
-            setattr(requests, name, wrong)
-            fails(TypeError, requests.fill, 1)
-        for name in ("extents", "extent", "row", "chunk"):
-            requests.extents, requests.extent = iter([(0, 64)]), None
-            delattr(requests, name)
-            if name.startswith("extent"):
-                fails(TypeError, requests.fill, 1)
-            else:
-                fails(TypeError, requests.hand_out, deque())
-        requests.row, requests.chunk = deque(), Chunk
-        requests.read(0, 64)
+        right = lane, iter(()), deque(), Chunk, 4096, 0, True
+        for index, wrong in ((0, object()), (1, 5), (1, [(0, 64)]), (2, None), (3, int), (3, 5), (4, 0), (4, -1),
+                             (4, 1 << 31), (4, "1"), (5, None)):
+            fails(TypeError, Reads, *right[:index], wrong, *right[index + 1 :])
+        fails(TypeError, Reads, *right[:-1]), fails(OverflowError, Reads, *right[:5], 1 << 31, True)
+        assert Reads(*right[:-1], 5).ordered == 1
+
+        fails(TypeError, reads.fill), fails(TypeError, reads.fill, "1"), fails(TypeError, reads.fill, -1)
+        for name in ("owner", "bridge"):
+            before = getattr(lane, name)
+            for wrong in (None, object()):
+                setattr(lane, name, wrong)
+                fails(TypeError, reads.fill, 1)
+            setattr(lane, name, before)
+        reads.cut, reads.end = -64, 0
+        assert reads.fill(1) == 0
+        reads.cut = 0
+        assert reads.fill(1) == 1
         complete(0, 64)
-        requests.collect()
-        fails(AttributeError, requests.hand_out, ()), fails(TypeError, requests.hand_out)
-        for name in ("row", "chunk"):
-            right = getattr(requests, name)
-            for wrong in (None, int):
-                setattr(requests, name, wrong)
-                fails(TypeError, requests.hand_out, deque())
-            setattr(requests, name, right)
-        fails(AttributeError, setattr, requests, "running", {})
+        lane.collect()
+        fails(AttributeError, reads.hand_out, ()), fails(TypeError, reads.hand_out)
+        assert list(lane.over) == [2]  # a number went to what was not submitted
+        lane.over = None
+        fails(SystemError, reads.hand_out, deque())
+        fails(AttributeError, setattr, lane, "running", {}), fails(AttributeError, setattr, reads, "row", [])
+        """
+    )
+
+
+def test_a_finalizer_may_close_the_stream(check):
+    check(
+        """
+        reads, lane, owner, table = make_reads([(0, 64)] * 2, depth=9)
+        assert reads.fill(2) == 2
+        complete(0, 64), complete(1, 64)
+        lane.collect()
+
+        class Last:
+            def __del__(self):
+                lane.over.clear()
+                told.append("closed")
+
+        gc.collect()
+        before = gc.get_threshold()
+        last = Last()
+        last.itself = last
+        del last
+        batch = deque()
+        gc.set_threshold(1, 1, 1)
+        failed = reads.hand_out(batch)
+        gc.set_threshold(*before)
+        assert failed is None and told == ["closed"] and len(batch) <= 2 and not lane.over
         """
     )
 
@@ -380,18 +430,18 @@ def test_nothing_leaks(check):
 
         def some():
             extents = [(0, 64), (-1, 64)] * 50
-            requests, owner, table = make_requests(depth=64, extents=extents, ordered=True)
+            reads, lane, owner, table = make_reads(extents, depth=64, ordered=True)
             batch = deque()
             for count in range(100):
-                requests.fill(2)
-                requests.extent = None
+                reads.fill(2)
+                reads.extent = None
                 if count % 3:
-                    requests.collect()
-                    requests.hand_out(batch)
-            requests.row.append(ValueError())
-            requests.hand_out(batch)
+                    lane.collect()
+                    reads.hand_out(batch)
+            reads.row.append(ValueError())
+            reads.hand_out(batch)
             assert len(batch) == 50
-            requests.itself = requests
+            lane.reads = lane, reads
 
         for _ in range(3):
             some()
@@ -401,6 +451,6 @@ def test_nothing_leaks(check):
             some()
         gc.collect()
         assert sys.getallocatedblocks() - before < 1000, sys.getallocatedblocks() - before
-        assert not any(isinstance(object, Requests) for object in gc.get_objects())
+        assert not any(isinstance(object, (Requests, Reads)) for object in gc.get_objects())
         """
     )

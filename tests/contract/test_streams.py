@@ -303,6 +303,63 @@ async def test_one_that_is_forgotten_is_collected(osd):
         osd.resume()
 
 
+async def test_the_iterator_of_one_that_is_forgotten_is_closed_at_once(full):
+    """It may hold a file open; the stream's own reads, which may take long, do not hold it."""
+    image, _ = full
+    closed = []
+
+    def extents():
+        try:
+            for offset in range(0, MIB, 4096):
+                yield offset, 4096
+        finally:
+            closed.append(True)
+
+    gc.disable()
+    try:
+        async for _ in image.read_extents(extents(), depth=4):
+            break
+        assert closed == [True]
+    finally:
+        gc.enable()
+
+
+class Index:
+    """A number of a library's own."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+    def __add__(self, other):
+        return Index((self.value + other.value) % 4096)  # of a fixed width
+
+
+async def test_numbers_of_other_kinds(full):
+    image, content = full
+    extents = [(Index(offset), Index(3000)) for offset in range(0, 32768, 4096)]
+    stream = image.read_extents(extents, ordered=0)
+    got = {chunk.offset: chunk.data async for chunk in stream}
+    assert got == {offset: content[offset : offset + 3000] for offset in range(0, 32768, 4096)}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_extent_that_is_none(full, waits):
+    """It does not end the stream as if that was all, nor is it skipped."""
+    image, _ = full
+
+    async def awaited():
+        for extent in ((0, 4096), None, (4096, 4096)):
+            yield extent
+
+    stream = image.read_extents(awaited() if waits else [(0, 4096), None, (4096, 4096)])
+    assert (await anext(stream)).offset == 0
+    with pytest.raises(TypeError, match="not None"):
+        await anext(stream)
+
+
 async def test_observers_are_told(cluster, full):
     image, _ = full
     seen = []
