@@ -15,7 +15,17 @@ import uvloop
 import aiorbd
 from aiorbd.testing import DevCluster
 
-pytest_plugins = ("fix_witness", "fix_faults", "fix_samples", "fix_programs", "fix_bridge", "fix_table", "fix_cancel")
+pytest_plugins = (
+    "fix_witness",
+    "fix_content",
+    "fix_faults",
+    "fix_samples",
+    "fix_programs",
+    "fix_bridge",
+    "fix_table",
+    "fix_reads",
+    "fix_cancel",
+)
 
 
 def _eager_loop() -> asyncio.AbstractEventLoop:

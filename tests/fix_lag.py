@@ -40,9 +40,10 @@ def took(less_than: float, *, at_least: float = 0, cpu: float = float("inf")) ->
 _WITNESS = """
 import os, sys, time
 from fix_lag import waited_for_a_core
+parent = os.getppid()
 os.sched_setaffinity(0, {int(sys.argv[1])})
 print("ready", flush=True)
-while True:
+while os.getppid() == parent:
     start, waited = time.perf_counter() + 0.005, waited_for_a_core()
     time.sleep(0.005)
     end = time.perf_counter() - (waited_for_a_core() - waited)
@@ -55,12 +56,11 @@ while True:
 def _witnesses() -> Iterator[list[tuple[float, float]]]:
     """A process on each core; what they saw is in the list when the block is over."""
     seen: list[tuple[float, float]] = []
-    here = os.path.dirname(__file__)
-    processes = [
-        subprocess.Popen([sys.executable, "-c", _WITNESS, str(core)], cwd=here, stdout=subprocess.PIPE, text=True)
-        for core in sorted(os.sched_getaffinity(0))
-    ]
+    here, processes = os.path.dirname(__file__), []
     try:
+        for core in sorted(os.sched_getaffinity(0)):
+            program = [sys.executable, "-c", _WITNESS, str(core)]
+            processes.append(subprocess.Popen(program, cwd=here, stdout=subprocess.PIPE, text=True))
         for process in processes:
             assert process.stdout.readline() == "ready\n"
         yield seen

@@ -85,7 +85,7 @@ main() {
 choose() {
     case $1 in
     quick) chosen=(-m 'not slow') ;;
-    threads) chosen=(-m 'not slow' tests/{bridge,cancel,static} tests/contract/test_{loops_in_threads,native_asyncio,streams}.py) ;;
+    threads) chosen=(-m 'not slow' tests/{bridge,cancel,static} tests/contract/test_{extents,loops_in_threads,native_asyncio,streams}.py) ;;
     esac
 }
 

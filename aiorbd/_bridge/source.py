@@ -83,6 +83,7 @@ class Stream(Generic[T]):
         self._check = check
         self._batch: deque[T] = deque()
         self._closed = False
+        self._stepping = False
 
     def _take(self) -> Iterable[T]:
         """Return what has arrived and is not in the batch yet, not more than is handled in a millisecond."""
@@ -103,7 +104,17 @@ class Stream(Generic[T]):
             return item
         self._check()
         await checkpoint_if_cancelled()
-        source, waited = self._source, False
+        if self._stepping:
+            raise UsageError("another task, or what the stream itself takes from, is waiting for the same thing")
+        self._stepping = True
+        try:
+            return await self._next()
+        finally:
+            self._stepping = False
+
+    async def _next(self) -> T:
+        """Fill the batch, which is empty, and take the first of it."""
+        batch, source, waited = self._batch, self._source, False
         while not self._closed:
             ended = source.ended  # looked at first: what came before the end is not left behind
             batch.extend(self._take())

@@ -6,48 +6,14 @@ import random
 
 import anyio
 import pytest
-from conftest import new_name
+from fix_content import CONTENT, MIB, fill
 from fix_faults import fail_in_lane, opened
 
 import aiorbd
-from aiorbd import Chunk, Extent
+from aiorbd import Extent
 from aiorbd._bridge import lane
 
 pytestmark = pytest.mark.anyio
-
-MIB = 1 << 20
-
-
-#: Every 4 KiB say where they are, but for a hole.
-CONTENT = b"".join(number.to_bytes(4, "big") * 1024 * (not 2048 <= number < 3072) for number in range(4096))
-CONTENT = CONTENT[: 8 * MIB] + bytes(4 * MIB) + CONTENT[8 * MIB :]
-
-
-async def fill(image):
-    for offset in (0, 4 * MIB, 12 * MIB):
-        await image.write(CONTENT[offset : offset + 4 * MIB], offset)
-    await image.flush()
-
-
-@pytest.fixture(scope="module")
-def name_of_full(aiorbd_cluster):
-    name = new_name("full")
-
-    async def make():
-        async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            await ioctx.create_image(name, 16 * MIB)
-            async with ioctx.open_image(name) as image:
-                await fill(image)
-
-    anyio.run(make)
-    return name
-
-
-@pytest.fixture
-async def full(ioctx, name_of_full):
-    """An image with content, which stays as it is; and what is in it."""
-    async with ioctx.open_image(name_of_full) as image:
-        yield image, CONTENT
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -71,38 +37,6 @@ async def test_a_range_is_cut_where_the_image_is_a_multiple(full):
     assert [chunk async for chunk in image.read_extents(offset=100, length=0)] == []
     assert [chunk async for chunk in image.read_extents(offset=16 * MIB)] == []
     assert [chunk async for chunk in image.read_extents([])] == []
-
-
-async def test_many_places(full):
-    image, content = full
-    dice = random.Random(1)
-    places = [(dice.randrange(16 * MIB - 5000), dice.randrange(1, 5000)) for _ in range(3000)]
-    chunks = [chunk async for chunk in image.read_extents(iter(places), chunk_size=16 * MIB, depth=100)]
-    assert chunks == [Chunk(offset, length, content[offset : offset + length]) for offset, length in places]
-
-
-async def test_an_async_iterable(full):
-    image, content = full
-
-    async def places():
-        for number in range(200):
-            if number % 7 == 0:
-                await anyio.sleep(0.001)
-            yield number * 4096, 4096
-
-    stream = image.read_extents(places(), depth=4)
-    assert b"".join([chunk.data async for chunk in stream]) == content[: 200 * 4096]
-
-
-async def test_what_a_diff_says(image):
-    """Holes come as chunks without data."""
-    await fill(image)
-    await image.create_snapshot("one")
-    await image.write(b"x" * 4096, 1 * MIB)
-    await image.discard(12 * MIB, 4 * MIB)
-    chunks = [chunk async for chunk in image.read_extents(image.diff(from_snapshot="one"))]
-    assert chunks == [Chunk(1 * MIB, 4096, b"x" * 4096), Chunk(12 * MIB, 4 * MIB, None)]
-    assert [chunk.offset async for chunk in image.read_extents([Extent(0, 10, False), Extent(5, 5, True)])] == [0, 5]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -245,25 +179,6 @@ async def test_what_librbd_refuses(full):
     assert [chunk.offset for chunk in got] == [number * 4096 for number in range(10)]
 
 
-class Once:
-    """An iterable that starts anew whenever it is asked for an iterator, and is its own."""
-
-    def __iter__(self):
-        self.offset = 0
-        return self
-
-    def __next__(self):
-        self.offset += 4096
-        if self.offset > 10 * 4096:
-            raise StopIteration
-        return self.offset, 4096
-
-
-async def test_an_iterable_is_asked_once(full):
-    image, _ = full
-    assert [chunk.offset async for chunk in image.read_extents(Once())] == [4096 * number for number in range(1, 11)]
-
-
 async def test_the_image_is_closed_meanwhile(ioctx, make_image):
     image = await ioctx.open_image(await make_image())
     stream = image.read_extents(chunk_size=4096, depth=2)
@@ -301,63 +216,6 @@ async def test_one_that_is_forgotten_is_collected(osd):
         await anyio.sleep(0.05)
         assert image.in_flight == 8
         osd.resume()
-
-
-async def test_the_iterator_of_one_that_is_forgotten_is_closed_at_once(full):
-    """It may hold a file open; the stream's own reads, which may take long, do not hold it."""
-    image, _ = full
-    closed = []
-
-    def extents():
-        try:
-            for offset in range(0, MIB, 4096):
-                yield offset, 4096
-        finally:
-            closed.append(True)
-
-    gc.disable()
-    try:
-        async for _ in image.read_extents(extents(), depth=4):
-            break
-        assert closed == [True]
-    finally:
-        gc.enable()
-
-
-class Index:
-    """A number of a library's own."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __index__(self):
-        return self.value
-
-    def __add__(self, other):
-        return Index((self.value + other.value) % 4096)  # of a fixed width
-
-
-async def test_numbers_of_other_kinds(full):
-    image, content = full
-    extents = [(Index(offset), Index(3000)) for offset in range(0, 32768, 4096)]
-    stream = image.read_extents(extents, ordered=0)
-    got = {chunk.offset: chunk.data async for chunk in stream}
-    assert got == {offset: content[offset : offset + 3000] for offset in range(0, 32768, 4096)}
-
-
-@pytest.mark.parametrize("waits", [False, True])
-async def test_an_extent_that_is_none(full, waits):
-    """It does not end the stream as if that was all, nor is it skipped."""
-    image, _ = full
-
-    async def awaited():
-        for extent in ((0, 4096), None, (4096, 4096)):
-            yield extent
-
-    stream = image.read_extents(awaited() if waits else [(0, 4096), None, (4096, 4096)])
-    assert (await anext(stream)).offset == 0
-    with pytest.raises(TypeError, match="not None"):
-        await anext(stream)
 
 
 async def test_observers_are_told(cluster, full):

@@ -1,0 +1,157 @@
+"""From where a stream takes what it reads: iterables of all kinds, and of numbers of all kinds."""
+
+import gc
+import random
+
+import anyio
+import pytest
+from fix_content import MIB, fill
+
+import aiorbd
+from aiorbd import Chunk, Extent
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_many_places(full):
+    image, content = full
+    dice = random.Random(1)
+    places = [(dice.randrange(16 * MIB - 5000), dice.randrange(1, 5000)) for _ in range(3000)]
+    chunks = [chunk async for chunk in image.read_extents(iter(places), chunk_size=16 * MIB, depth=100)]
+    assert chunks == [Chunk(offset, length, content[offset : offset + length]) for offset, length in places]
+
+
+async def test_an_async_iterable(full):
+    image, content = full
+
+    async def places():
+        for number in range(200):
+            if number % 7 == 0:
+                await anyio.sleep(0.001)
+            yield number * 4096, 4096
+
+    stream = image.read_extents(places(), depth=4)
+    assert b"".join([chunk.data async for chunk in stream]) == content[: 200 * 4096]
+
+
+async def test_what_a_diff_says(image):
+    """Holes come as chunks without data."""
+    await fill(image)
+    await image.create_snapshot("one")
+    await image.write(b"x" * 4096, 1 * MIB)
+    await image.discard(12 * MIB, 4 * MIB)
+    chunks = [chunk async for chunk in image.read_extents(image.diff(from_snapshot="one"))]
+    assert chunks == [Chunk(1 * MIB, 4096, b"x" * 4096), Chunk(12 * MIB, 4 * MIB, None)]
+    assert [chunk.offset async for chunk in image.read_extents([Extent(0, 10, False), Extent(5, 5, True)])] == [0, 5]
+
+
+class Once:
+    """An iterable that starts anew whenever it is asked for an iterator, and is its own."""
+
+    def __iter__(self):
+        self.offset = 0
+        return self
+
+    def __next__(self):
+        self.offset += 4096
+        if self.offset > 10 * 4096:
+            raise StopIteration
+        return self.offset, 4096
+
+
+async def test_an_iterable_is_asked_once(full):
+    image, _ = full
+    assert [chunk.offset async for chunk in image.read_extents(Once())] == [4096 * number for number in range(1, 11)]
+
+
+async def test_the_iterator_of_one_that_is_forgotten_is_closed_at_once(full):
+    """It may hold a file open; the stream's own reads, which may take long, do not hold it."""
+    image, _ = full
+    closed = []
+
+    def extents():
+        try:
+            for offset in range(0, MIB, 4096):
+                yield offset, 4096
+        finally:
+            closed.append(True)
+
+    gc.disable()
+    try:
+        async for _ in image.read_extents(extents(), depth=4):
+            break
+        assert closed == [True]
+    finally:
+        gc.enable()
+
+
+class Index:
+    """A number of a library's own."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+    def __add__(self, other):
+        return Index((self.value + other.value) % 4096)  # of a fixed width
+
+
+async def test_numbers_of_other_kinds(full):
+    image, content = full
+    extents = [(Index(offset), Index(3000)) for offset in range(0, 32768, 4096)]
+    stream = image.read_extents(extents, ordered=0)
+    got = {chunk.offset: chunk.data async for chunk in stream}
+    assert got == {offset: content[offset : offset + 3000] for offset in range(0, 32768, 4096)}
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_extent_that_is_none(full, waits):
+    """It does not end the stream as if that was all, nor is it skipped."""
+    image, _ = full
+
+    async def awaited():
+        for extent in ((0, 4096), None, (4096, 4096)):
+            yield extent
+
+    stream = image.read_extents(awaited() if waits else [(0, 4096), None, (4096, 4096)])
+    assert (await anext(stream)).offset == 0
+    with pytest.raises(TypeError, match="not None"):
+        await anext(stream)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_iterator_that_takes_from_its_own_stream(full, waits):
+    """It is told, and so is who iterates: the stream does not end as if that was all."""
+    image, _ = full
+    told = []
+
+    async def awaited():
+        yield 0, 4096
+        with pytest.raises(aiorbd.UsageError, match="what the stream itself takes from"):
+            await anext(stream)
+        told.append(True)
+        yield 4096, 4096
+
+    class Extents:
+        offset = 0
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            if self.offset == 3 * 4096:
+                anext(stream).send(None)
+            self.offset += 4096
+            return self.offset, 4096
+
+    stream = image.read_extents(awaited() if waits else Extents())
+    with anyio.fail_after(5):
+        if waits:
+            assert [chunk.offset async for chunk in stream] == [0, 4096]
+            assert told
+        else:
+            assert [(await anext(stream)).offset for _ in range(3)] == [4096, 2 * 4096, 3 * 4096]
+            with pytest.raises(aiorbd.UsageError, match="what the stream itself takes from"):
+                await anext(stream)

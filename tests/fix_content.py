@@ -1,0 +1,40 @@
+"""An image whose content says where it is."""
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+
+MIB = 1 << 20
+
+#: Every 4 KiB say where they are, but for a hole.
+CONTENT = b"".join(number.to_bytes(4, "big") * 1024 * (not 2048 <= number < 3072) for number in range(4096))
+CONTENT = CONTENT[: 8 * MIB] + bytes(4 * MIB) + CONTENT[8 * MIB :]
+
+
+async def fill(image):
+    for offset in (0, 4 * MIB, 12 * MIB):
+        await image.write(CONTENT[offset : offset + 4 * MIB], offset)
+    await image.flush()
+
+
+@pytest.fixture(scope="module")
+def name_of_full(aiorbd_cluster):
+    name = new_name("full")
+
+    async def make():
+        async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image(name, 16 * MIB)
+            async with ioctx.open_image(name) as image:
+                await fill(image)
+
+    anyio.run(make)
+    return name
+
+
+@pytest.fixture
+async def full(ioctx, name_of_full):
+    """An image with content, which stays as it is; and what is in it."""
+    async with ioctx.open_image(name_of_full) as image:
+        yield image, CONTENT
