@@ -36,7 +36,7 @@ PREAMBLE = """
         return [(records[2 * index + 1], records[2 * index + 2]) for index in range(count)]
 
     bridge = lib.aiorbd_bridge_new()
-    image = lib.aiorbd_image_new(bridge, ffi.cast("void *", 1), -5)
+    image = lib.aiorbd_image_new(bridge, ffi.cast("void *", 1), ffi.cast("void *", 2), -5)
     lib.aiorbd_image_set_known(image, lib.aiorbd_image_generation(image))
     buffer = ffi.new("char[]", 64)
     other = ffi.new("char[]", 64)

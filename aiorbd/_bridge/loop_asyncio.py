@@ -29,8 +29,8 @@ class AsyncioLoop:
         # get_running_loop() is a system call (getpid) in Python 3.11: a fifth of a small read's time.
         return get_ident() == self._thread and current_task(self._loop) is not None
 
-    def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
-        """Watch the descriptor."""
+    def attach(self, fd: int, on_readable: Callable[[], bool], after: Callable[[], None]) -> None:
+        """Watch the descriptor. Tasks run within `on_readable`, which has nothing to be done after."""
         self._fd = fd
         self._loop.add_reader(fd, on_readable)
 

@@ -26,7 +26,7 @@ class TrioLoop:
         except RuntimeError:
             return False
 
-    def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
+    def attach(self, fd: int, on_readable: Callable[[], bool], after: Callable[[], None]) -> None:
         """Start the system task. It ends with `detach`, or with the loop."""
 
         async def watch() -> None:
@@ -34,7 +34,13 @@ class TrioLoop:
                 # `detach` is called by `on_readable`, and the descriptor is closed after it.
                 while not self._scope.cancel_called:
                     await trio.lowlevel.wait_readable(fd)
-                    on_readable()
+                    if on_readable():
+                        try:
+                            # trio runs the woken tasks in its next tick, in any order with this one.
+                            await trio.lowlevel.checkpoint()
+                            await trio.lowlevel.checkpoint()
+                        finally:
+                            after()
 
         trio.lowlevel.spawn_system_task(watch, name="aiorbd completions")
 

@@ -28,8 +28,11 @@ class Loop(Protocol):
         """Tell whether the calling code runs in this loop."""
         ...
 
-    def attach(self, fd: int, on_readable: Callable[[], None]) -> None:
-        """Call `on_readable` in the loop whenever the descriptor has something to read."""
+    def attach(self, fd: int, on_readable: Callable[[], bool], after: Callable[[], None]) -> None:
+        """Call `on_readable` in the loop whenever the descriptor has something to read.
+
+        When it returns true, call `after` once the tasks that it woke have run.
+        """
         ...
 
     def detach(self) -> None:

@@ -3,8 +3,8 @@
  *
  * librbd runs callbacks on two threads of its own. What this file declares keeps those threads out
  * of Python: a callback stores its result, links one record into a lock-free list and, when the
- * loop sleeps, writes one eventfd; it may submit what waits for that. The event loop's thread then
- * drains records in batches.
+ * loop sleeps, writes one eventfd. A lane's callback also submits the lane's next request. The event
+ * loop's thread then drains records in batches.
  *
  * The builder reads this very text as cffi declarations (lines that begin with '#' left out), so it
  * holds plain C only. "Loop" in the comments is the thread of the event loop, "any" means what it
@@ -41,13 +41,17 @@ int aiorbd_bridge_fd(const aiorbd_bridge *bridge);     /* any; readable when the
 /* Loop. Begin: empty the eventfd; nobody writes to it from here on. Take: copy up to `max` records out, oldest
  * first: how many, which is returned as well, then token, value, token, value, ... End: whoever pushes from
  * here on writes to the eventfd; signals itself when records are left. Each begin needs an end, or a wake, which
- * makes another pass sure. */
+ * makes another pass sure; both submit what the pass asked for. */
 void aiorbd_bridge_begin(aiorbd_bridge *bridge);
 int aiorbd_bridge_take(aiorbd_bridge *bridge, int64_t *records, int max);
 void aiorbd_bridge_end(aiorbd_bridge *bridge);
+/* Loop. End in two steps, where the tasks of the pass run after the drain: rest, and then, certainly, submit. */
+void aiorbd_bridge_rest(aiorbd_bridge *bridge);
+void aiorbd_bridge_submit_pass(aiorbd_bridge *bridge);
 void aiorbd_bridge_wake(aiorbd_bridge *bridge);
 int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max); /* all three */
-/* Loop. The token that was submitted last, if it was not refused: for who was interrupted there. */
+/* Any. The token that this thread submitted last to the bridge, if it was not refused: for callers that were
+ * interrupted there. */
 int64_t aiorbd_bridge_submitted(const aiorbd_bridge *bridge);
 int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* any; -ENOMEM */
 
@@ -87,17 +91,24 @@ void aiorbd_bridge_drained(const aiorbd_bridge *bridge, uint64_t *wakeups_record
  */
 enum { AIORBD_STALE = 1, AIORBD_STALE_BY_NOW = -1000000 };
 
-aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t token); /* any */
+/* Any. `ioctx` is a rados_ioctx_t of the image's cluster that nobody writes through, for aiorbd_pass_submit(), or NULL. */
+aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, void *ioctx, int64_t token);
 int aiorbd_image_watch(aiorbd_image *image);   /* worker: may wait for the network */
 int aiorbd_image_unwatch(aiorbd_image *image); /* worker: waits for a callback that is running */
 uint64_t aiorbd_image_generation(aiorbd_image *image);  /* any; one more with each change */
 void aiorbd_image_set_known(aiorbd_image *image, uint64_t generation); /* any; its size is known */
 int aiorbd_image_is_stale(aiorbd_image *image); /* any; the size of the generation is not known */
 void aiorbd_image_changed(aiorbd_image *image); /* any; as if librbd had told of a change */
+/* Any. While the image is barred, reads, writes and flushes are refused with AIORBD_STALE as well. */
+void aiorbd_image_bar(aiorbd_image *image, int barred);
+int aiorbd_image_is_barred(aiorbd_image *image);
+/* Any. How many writes were submitted; and count one that librbd makes in another call. */
+uint64_t aiorbd_image_writes(aiorbd_image *image);
+void aiorbd_image_add_write(aiorbd_image *image);
 void aiorbd_image_release(aiorbd_image *image); /* any; after unwatch */
 
 /*
- * Submit. Thread: loop (any would do). Returns 0 when librbd took the operation: a record with
+ * Submit. Thread: any. librbd copies what is written before these return. Returns 0 when librbd took the operation: a record with
  * `token` and librbd's return value will come, exactly once, perhaps before this returns. Anything
  * else means that nothing was queued and no record will come. Buffers, and what out-parameters
  * point to, are the caller's and must live until the record is there.
@@ -121,17 +132,13 @@ int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset
 int aiorbd_flush(aiorbd_image *image, int64_t token);
 
 /*
- * Reads and writes of many tasks at once: like aiorbd_read() and aiorbd_write(), but while an alarm is set, some
- * are left to librbd's threads, which submit them when another ends. The alarm is a call of aiorbd_relay_hurry() in
- * a few milliseconds: none may end. What is refused then, or whose image is stale by then (AIORBD_STALE_BY_NOW),
- * has that as its record's value, and did not reach librbd. The image must stay open until the record is drained.
- * aiorbd_bridge_submitted() does not tell of them.
+ * Reads and writes of many tasks at once: like aiorbd_read() and aiorbd_write(), but the small ones that are submitted
+ * from aiorbd_bridge_begin() until aiorbd_bridge_end() or aiorbd_bridge_submit_pass() are handed to one of librbd's threads by that call. A
+ * request that is refused there, or whose image is stale by then (AIORBD_STALE_BY_NOW), has that as its record's value,
+ * and did not reach librbd. aiorbd_bridge_submitted() does not tell of these.
  */
-int aiorbd_relay_wants_alarm(aiorbd_image *image); /* loop; before a submit: it might wait if one were set */
-void aiorbd_relay_set_alarm(aiorbd_image *image);  /* loop; it is */
-int aiorbd_relay_submit(aiorbd_image *image, int64_t token, int kind, uint64_t offset, size_t length,
-                        void *buffer); /* loop; AIORBD_READ or AIORBD_WRITE */
-void aiorbd_relay_hurry(aiorbd_image *image); /* loop; submit what waits */
+int aiorbd_pass_submit(aiorbd_image *image, int64_t token, int kind, uint64_t offset, size_t length,
+                       void *buffer); /* loop; AIORBD_READ or AIORBD_WRITE */
 
 /*
  * The same on any thread: librbd takes milliseconds to submit these. They are not counted.
@@ -148,7 +155,7 @@ int aiorbd_close(aiorbd_image *image, int64_t token);
  */
 /* Any; NULL. The loop is told when `bulk` are over, or nothing waits any more. */
 aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth, int bulk);
-/* Loop. AIORBD_READ, AIORBD_WRITE, or AIORBD_WRITE_ZEROES, which has no buffer: otherwise like the functions
+/* Any. AIORBD_READ, AIORBD_WRITE, or AIORBD_WRITE_ZEROES, which has no buffer: otherwise like the functions
  * above, the number in the token's place. The image must stay open until it is taken. */
 int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t offset, size_t length,
                        void *buffer, int op_flags);

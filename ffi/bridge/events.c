@@ -54,22 +54,15 @@ void aiorbd_event_raise(struct aiorbd_event *event)
     aiorbd_bridge_push(event->bridge, &event->node);
 }
 
-/* The last holder's thread. */
-static void dispose_image(struct aiorbd_event *event)
-{
-    aiorbd_relay_destroy(&((aiorbd_image *)event)->relay);
-}
-
 /* Any thread. */
-aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, int64_t token)
+aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, void *ioctx, int64_t token)
 {
     aiorbd_image *image = calloc(1, sizeof *image);
     if (image == NULL)
         return NULL;
     aiorbd_event_init(&image->event, bridge, token);
-    image->event.dispose = dispose_image;
     image->handle = handle;
-    aiorbd_relay_init(&image->relay);
+    image->ioctx = ioctx;
     atomic_init(&image->generation, 1);
     return image;
 }
@@ -114,8 +107,32 @@ void aiorbd_image_set_known(aiorbd_image *image, uint64_t generation)
 /* Any thread. */
 int aiorbd_image_is_stale(aiorbd_image *image)
 {
-    return atomic_load_explicit(&image->known, memory_order_acquire) !=
-           atomic_load_explicit(&image->generation, memory_order_acquire);
+    return aiorbd_image_is_barred(image) || atomic_load_explicit(&image->known, memory_order_acquire) !=
+                                                atomic_load_explicit(&image->generation, memory_order_acquire);
+}
+
+/* Any thread. */
+void aiorbd_image_bar(aiorbd_image *image, int barred)
+{
+    atomic_store_explicit(&image->barred, barred != 0, memory_order_release);
+}
+
+/* Any thread. */
+int aiorbd_image_is_barred(aiorbd_image *image)
+{
+    return atomic_load_explicit(&image->barred, memory_order_acquire);
+}
+
+/* Any thread. */
+uint64_t aiorbd_image_writes(aiorbd_image *image)
+{
+    return atomic_load_explicit(&image->writes, memory_order_relaxed);
+}
+
+/* Any thread. */
+void aiorbd_image_add_write(aiorbd_image *image)
+{
+    atomic_fetch_add_explicit(&image->writes, 1, memory_order_relaxed);
 }
 
 /* Any thread. */

@@ -90,7 +90,7 @@ struct aiorbd_tally {
 
 /* A read or write that any thread may submit: see request.c. */
 struct aiorbd_request {
-    uint64_t started;    /* nanoseconds; 0: with its submit */
+    uint64_t started;    /* nanoseconds, at the submit */
     uint64_t generation; /* of the image whose size its range was checked against */
     uint64_t offset;
     size_t length;
@@ -104,28 +104,23 @@ int aiorbd_request_submit(aiorbd_image *image, struct aiorbd_request *request,
                           void (*on_complete)(void *, void *), void *argument);
 int64_t aiorbd_request_over(const struct aiorbd_request *request, aiorbd_bridge *bridge, void *completion);
 
-struct relayed;
+struct handed;
 
-/* What the loop leaves to librbd's threads to submit to one image: see relay.c. */
-struct aiorbd_relay {
-    pthread_mutex_t mutex;
-    struct relayed *first, **last; /* that wait */
-    atomic_int running;            /* with librbd, or about to be; changed under the mutex */
-    uint64_t overdue;              /* the loop's: when the alarm that is set is */
-    uint64_t rest, rested;         /* so are these: for how long, and until when, nothing waits */
+/* What the tasks of one pass of the loop ask for: see handover.c. The loop's thread. */
+struct aiorbd_pass {
+    bool running;
+    struct handed *first, *last;
 };
 
-void aiorbd_relay_init(struct aiorbd_relay *relay);
-void aiorbd_relay_destroy(struct aiorbd_relay *relay);
-int aiorbd_bridge_found(const aiorbd_bridge *bridge); /* loop; records, in this pass and the one before */
-
+struct aiorbd_pass *aiorbd_bridge_pass(aiorbd_bridge *bridge);
+void aiorbd_pass_end(struct aiorbd_pass *pass);
 void aiorbd_bridge_hold(aiorbd_bridge *bridge);
 void aiorbd_bridge_count_taken(aiorbd_bridge *bridge, int taken);
 struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind);
 uint64_t aiorbd_now(void); /* nanoseconds */
 void aiorbd_tally_add(struct aiorbd_tally *tally, uint64_t nanoseconds, int64_t value, uint64_t bytes);
 void aiorbd_tally_read(const struct aiorbd_tally *tally, aiorbd_counts *counts);
-void aiorbd_bridge_set_submitted(aiorbd_bridge *bridge, int64_t token);
+void aiorbd_bridge_set_submitted(const aiorbd_bridge *bridge, int64_t token);
 /* Link the node in and wake the loop. The caller must hold a reference until this returned: the
  * drain may be done with the node before the eventfd is written. */
 void aiorbd_bridge_push(aiorbd_bridge *bridge, struct aiorbd_node *node);
@@ -137,11 +132,13 @@ void aiorbd_event_release(struct aiorbd_event *event); /* frees; the event is it
 struct aiorbd_image {
     struct aiorbd_event event;
     void *handle;
+    void *ioctx; /* a rados_ioctx_t that nobody writes through, or NULL */
     uint64_t watch;
     bool watching;
     _Atomic uint64_t generation; /* how often librbd told of a change, and one */
     _Atomic uint64_t known;      /* the generation whose size the caller has */
-    struct aiorbd_relay relay;
+    _Atomic uint64_t writes;     /* submitted, of all kinds */
+    atomic_bool barred;          /* nothing that moves data may reach librbd */
 };
 
 #endif

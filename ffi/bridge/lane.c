@@ -130,7 +130,7 @@ aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth, int 
     return lane;
 }
 
-/* The loop's thread. librbd does not write to the buffer of a write. */
+/* Any thread. librbd does not write to the buffer of a write. */
 int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t offset, size_t length,
                        void *buffer, int op_flags)
 {

@@ -11,9 +11,9 @@ struct aiorbd_bridge {
     atomic_int references;
     atomic_bool armed; /* the loop sleeps, or is about to: a push must write the eventfd */
     int fd;
-    int64_t submitted; /* the submitting thread's: see aiorbd_bridge_submitted() */
     uint64_t wakeups, taken; /* the loop's thread's */
-    int found, found_before; /* so are these: records since the last begin, and between it and the one before */
+    bool found;              /* so is this: a record was taken since the last begin */
+    struct aiorbd_pass pass; /* and this */
     struct aiorbd_tally tallies[AIORBD_KINDS];
 };
 
@@ -76,8 +76,8 @@ void aiorbd_bridge_begin(aiorbd_bridge *bridge)
         got = read(bridge->fd, &count, sizeof count);
     } while (got < 0 && errno == EINTR);
     atomic_store(&bridge->armed, false);
-    bridge->found_before = bridge->found;
-    bridge->found = 0;
+    bridge->found = false;
+    bridge->pass.running = true;
 }
 
 /* The loop's thread. */
@@ -96,14 +96,27 @@ int aiorbd_bridge_take(aiorbd_bridge *bridge, int64_t *records, int max)
     }
     if (taken) {
         bridge->wakeups += !bridge->found;
-        bridge->found += taken;
+        bridge->found = true;
         bridge->taken += (uint64_t)taken;
     }
     return taken;
 }
 
 /* The loop's thread. */
+void aiorbd_bridge_submit_pass(aiorbd_bridge *bridge)
+{
+    aiorbd_pass_end(&bridge->pass);
+}
+
+/* The loop's thread. */
 void aiorbd_bridge_end(aiorbd_bridge *bridge)
+{
+    aiorbd_pass_end(&bridge->pass);
+    aiorbd_bridge_rest(bridge);
+}
+
+/* The loop's thread. */
+void aiorbd_bridge_rest(aiorbd_bridge *bridge)
 {
     atomic_store(&bridge->armed, true);
     atomic_thread_fence(memory_order_seq_cst);
@@ -116,6 +129,7 @@ void aiorbd_bridge_end(aiorbd_bridge *bridge)
 /* The loop's thread. */
 void aiorbd_bridge_wake(aiorbd_bridge *bridge)
 {
+    aiorbd_pass_end(&bridge->pass);
     atomic_store(&bridge->armed, false);
     signal_loop(bridge);
 }
@@ -145,9 +159,9 @@ void aiorbd_bridge_count_taken(aiorbd_bridge *bridge, int taken)
 }
 
 /* The loop's thread. */
-int aiorbd_bridge_found(const aiorbd_bridge *bridge)
+struct aiorbd_pass *aiorbd_bridge_pass(aiorbd_bridge *bridge)
 {
-    return bridge->found + bridge->found_before;
+    return &bridge->pass;
 }
 
 /* Any thread. */
@@ -162,16 +176,23 @@ void aiorbd_bridge_counts(const aiorbd_bridge *bridge, int kind, aiorbd_counts *
     aiorbd_tally_read(&bridge->tallies[kind], counts);
 }
 
+/* What this thread submitted last, and to which bridge: worker threads submit as well as the loop's. */
+static _Thread_local struct {
+    const aiorbd_bridge *bridge;
+    int64_t token;
+} submitted;
+
 /* The submitter's thread. */
-void aiorbd_bridge_set_submitted(aiorbd_bridge *bridge, int64_t token)
+void aiorbd_bridge_set_submitted(const aiorbd_bridge *bridge, int64_t token)
 {
-    bridge->submitted = token;
+    submitted.bridge = bridge;
+    submitted.token = token;
 }
 
 /* The submitter's thread. */
 int64_t aiorbd_bridge_submitted(const aiorbd_bridge *bridge)
 {
-    return bridge->submitted;
+    return submitted.bridge == bridge ? submitted.token : 0;
 }
 
 /* Any thread: the owner's, or librbd's when an operation outlived the owner. */

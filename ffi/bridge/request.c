@@ -1,4 +1,4 @@
-/* A read or write that librbd's own threads may submit as well: its submit, and what is to be said of its end. */
+/* A request of a lane or of a pass, which librbd's threads may submit as well: its submit, and its end. */
 #include "internal.h"
 
 /* Any thread. After a success the request belongs to librbd's thread. */
@@ -9,13 +9,14 @@ int aiorbd_request_submit(aiorbd_image *image, struct aiorbd_request *request,
     void *completion;
     ssize_t submitted;
     int code;
-    if (aiorbd_image_generation(image) != request->generation)
+    if (aiorbd_image_generation(image) != request->generation || aiorbd_image_is_barred(image))
         return AIORBD_STALE_BY_NOW;
     code = aiorbd_librbd.rbd_aio_create_completion(argument, on_complete, &completion);
     if (code < 0)
         return code;
-    if (!request->started)
-        request->started = aiorbd_now();
+    request->started = aiorbd_now();
+    if (request->kind != AIORBD_READ)
+        aiorbd_image_add_write(image);
     if (request->kind == AIORBD_READ)
         submitted = aiorbd_librbd.rbd_aio_read2(handle, request->offset, request->length,
                                                 request->buffer, completion, request->op_flags);

@@ -80,7 +80,7 @@ static int conclude(const struct submission *submission, ssize_t code)
     return (int)code;
 }
 
-/* The loop's thread. */
+/* Any thread. */
 static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t token, int kind,
                  uint64_t bytes, int vectors)
 {
@@ -90,7 +90,7 @@ static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t t
     return code;
 }
 
-/* The loop's thread. Undoes begin() when librbd refused. */
+/* Any thread. Undoes begin() when librbd refused. */
 static int end(const struct submission *submission, ssize_t code)
 {
     if (code < 0)
@@ -98,12 +98,14 @@ static int end(const struct submission *submission, ssize_t code)
     return conclude(submission, code);
 }
 
-/* The loop's thread. For what depends on the image's size. */
+/* Any thread. For calls that depend on the image's size. */
 static int begin_io(struct submission *submission, aiorbd_image *image, int64_t token, int kind,
                     uint64_t bytes, int vectors)
 {
     if (aiorbd_image_is_stale(image))
         return AIORBD_STALE;
+    if (kind != AIORBD_READ && kind != AIORBD_READV)
+        aiorbd_image_add_write(image);
     return begin(submission, image->event.bridge, token, kind, bytes, vectors);
 }
 
@@ -240,7 +242,8 @@ int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset
 int aiorbd_flush(aiorbd_image *image, int64_t token)
 {
     struct submission s;
-    int code = begin(&s, image->event.bridge, token, AIORBD_FLUSH, 0, 0);
+    int code = aiorbd_image_is_barred(image) ? AIORBD_STALE
+                                             : begin(&s, image->event.bridge, token, AIORBD_FLUSH, 0, 0);
     if (code)
         return code;
     return end(&s, aiorbd_librbd.rbd_aio_flush(image->handle, s.completion));

@@ -35,6 +35,7 @@
 
 #define AIORBD_LIBRADOS_SYMBOLS(X)                                                                 \
     X(int, rados_aio_create_completion2, (void *, void (*)(void *, void *), void **))              \
+    X(int, rados_aio_flush_async, (void *, void *))                                                \
     X(void, rados_aio_release, (void *))                                                           \
     X(int, rados_aio_get_return_value, (void *))
 

@@ -3,11 +3,6 @@
 
 #include "table.h"
 
-static PyObject *name_hurry;
-
-/* Seconds after which librbd's threads have not submitted what was left to them. */
-static const double ALARM = 0.005;
-
 /* What librbd is asked for. */
 struct request {
     int kind; /* AIORBD_READ or AIORBD_WRITE */
@@ -28,50 +23,16 @@ static int submit(const Owner *owner, int64_t token, const struct request *reque
     char *buffer = PyBytes_AsString(request->data);
     int code;
     Py_BEGIN_ALLOW_THREADS
-    code = aiorbd_relay_submit(image, token, request->kind, request->offset, request->length, buffer);
+    code = aiorbd_pass_submit(image, token, request->kind, request->offset, request->length, buffer);
     Py_END_ALLOW_THREADS
     return code;
-}
-
-/* What is left to librbd's threads to submit must not be left for ever. Before anything is: it runs Python. */
-static int set_alarm(Table *self, Owner *owner)
-{
-    PyObject *hurry = PyObject_GetAttr((PyObject *)self, name_hurry);
-    int code;
-    if (hurry == NULL)
-        return -1;
-    code = aiorbd_done(PyObject_CallMethod(self->loop, "later", "dOO", ALARM, hurry, owner));
-    Py_DECREF(hurry);
-    if (code == 0 && owner->image)
-        aiorbd_relay_set_alarm((aiorbd_image *)(uintptr_t)owner->image);
-    return code;
-}
-
-PyObject *aiorbd_table_hurry(PyObject *object, PyObject *owner)
-{
-    aiorbd_image *image;
-    if (!PyObject_TypeCheck(owner, aiorbd_owner_type)) {
-        PyErr_SetString(PyExc_TypeError, "takes an owner");
-        return NULL;
-    }
-    image = (aiorbd_image *)(uintptr_t)((Owner *)owner)->image;
-    if (image != NULL && !((Table *)object)->forked) {
-        Py_BEGIN_ALLOW_THREADS
-        aiorbd_relay_hurry(image);
-        Py_END_ALLOW_THREADS
-    }
-    Py_RETURN_NONE;
 }
 
 /* Register, submit, undo what C refused. Returns the entry, NULL for an error, or None: nothing was
  * submitted, and the usual way is to find out why. Steals the request's data. */
 static PyObject *begin(Table *self, Owner *owner, const struct request *request)
 {
-    PyObject *token = NULL, *result = NULL, *entry = NULL;
-    /* Who is asked whether this is a task of the loop's may be Python: the image may be gone since it was looked at. */
-    if (owner->image && aiorbd_relay_wants_alarm((aiorbd_image *)(uintptr_t)owner->image) && set_alarm(self, owner) < 0)
-        goto end;
-    token = PyIter_Next(self->numbers);
+    PyObject *token = PyIter_Next(self->numbers), *result = NULL, *entry = NULL;
     if (token == NULL)
         goto end;
     entry = PyType_GenericAlloc((PyTypeObject *)self->plain, 0);
@@ -172,17 +133,13 @@ PyObject *aiorbd_table_write(PyObject *object, PyObject *const *arguments, Py_ss
     request.data = arguments[1];
     if (!PyBytes_CheckExact(request.data) || !aiorbd_to_number(arguments[2], &offset))
         Py_RETURN_NONE;
-    usual = is_usual(self, owner, offset, PyBytes_Size(request.data));
+    usual = owner->strays || PyBytes_Size(request.data) > LARGEST_COPY
+                ? 0
+                : is_usual(self, owner, offset, PyBytes_Size(request.data));
     if (usual <= 0)
         return usual < 0 ? NULL : Py_NewRef(Py_None);
     Py_INCREF(request.data);
     request.offset = (uint64_t)offset;
     request.length = (size_t)PyBytes_Size(request.data);
     return begin(self, owner, &request);
-}
-
-/* Once, when the module is made. */
-int aiorbd_begin_prepare(void)
-{
-    return aiorbd_intern(&name_hurry, "hurry");
 }

@@ -135,16 +135,32 @@ static int handle(Table *self)
     return 0;
 }
 
-/* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn.
+/* The tasks that the last drain woke have run. */
+PyObject *aiorbd_table_submit_pass(PyObject *object, PyObject *unused)
+{
+    Table *self = (Table *)object;
+    aiorbd_bridge *bridge = (aiorbd_bridge *)(uintptr_t)self->queue;
+    (void)unused;
+    if (bridge != NULL && !self->forked) {
+        Py_BEGIN_ALLOW_THREADS
+        aiorbd_bridge_submit_pass(bridge);
+        Py_END_ALLOW_THREADS
+    }
+    Py_RETURN_NONE;
+}
+
+/* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn. Returns
+ * whether submit_pass() has to follow when the tasks that were woken have run.
  * What a signal handler raises in here goes to the loop, and the next pass, which is made sure, goes on. */
 PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
 {
     Table *self = (Table *)object;
     aiorbd_bridge *bridge = (aiorbd_bridge *)(uintptr_t)self->queue;
     int left = BATCH, taken;
+    bool after;
     (void)unused;
     if (bridge == NULL || self->forked) /* a child that runs its parent's loop must not take its parent's records */
-        Py_RETURN_NONE;
+        Py_RETURN_FALSE;
     aiorbd_bridge_begin(bridge);
     if (self->native != Py_None) {
         PyObject *current = PyObject_CallNoArgs(self->is_current);
@@ -169,12 +185,26 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         if (handle(self) < 0)
             goto interrupted;
     }
-    aiorbd_bridge_end(bridge);
+    if (self->forked) /* by a task of this pass, whose child is here: the requests are its parent's */
+        Py_RETURN_FALSE;
+    /* Tasks that were only woken run after this: the adapter calls submit_pass() then. */
+    after = self->native == Py_None && !self->ended && BATCH - left >= SEVERAL;
+    Py_BEGIN_ALLOW_THREADS
+    if (after)
+        aiorbd_bridge_rest(bridge);
+    else
+        aiorbd_bridge_end(bridge);
+    Py_END_ALLOW_THREADS
+    if (after)
+        Py_RETURN_TRUE;
     if (!self->ended || aiorbd_done(PyObject_CallMethodObjArgs(object, name_release, NULL)) == 0)
-        Py_RETURN_NONE;
+        Py_RETURN_FALSE;
 interrupted:
-    if (self->queue) /* not released */
+    if (self->queue && !self->forked) { /* not released */
+        Py_BEGIN_ALLOW_THREADS
         aiorbd_bridge_wake(bridge);
+        Py_END_ALLOW_THREADS
+    }
     return NULL;
 }
 

@@ -16,6 +16,7 @@ static PyMemberDef owner_members[] = {
     {"awaited", T_PYSSIZET, offsetof(Owner, awaited), 0, NULL},
     {"waiting", T_PYSSIZET, offsetof(Owner, waiting), 0, NULL},
     {"usable", T_BOOL, offsetof(Owner, usable), 0, NULL},
+    {"strays", T_BOOL, offsetof(Owner, strays), 0, NULL},
     {"size", T_ULONGLONG, offsetof(Owner, size), 0, NULL},
     {"image_address", T_ULONGLONG, offsetof(Owner, image), 0, NULL},
     {NULL, 0, 0, 0, NULL},

@@ -94,7 +94,7 @@ static PyMethodDef table_methods[] = {
     {"read", (PyCFunction)(void (*)(void))aiorbd_table_read, METH_FASTCALL, NULL},
     {"write", (PyCFunction)(void (*)(void))aiorbd_table_write, METH_FASTCALL, NULL},
     {"drain", aiorbd_table_drain, METH_NOARGS, NULL},
-    {"hurry", aiorbd_table_hurry, METH_O, NULL},
+    {"submit_pass", aiorbd_table_submit_pass, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -127,7 +127,7 @@ PyTypeObject *aiorbd_table_type;
 
 static int execute(PyObject *module)
 {
-    if (aiorbd_begin_prepare() < 0 || aiorbd_drain_prepare() < 0 || aiorbd_requests_prepare() < 0 ||
+    if (aiorbd_drain_prepare() < 0 || aiorbd_requests_prepare() < 0 ||
         aiorbd_fill_prepare() < 0 || aiorbd_reads_prepare() < 0)
         return -1;
     if (add(module, "Entry", &aiorbd_entry_spec, NULL, &aiorbd_entry_type) < 0 ||

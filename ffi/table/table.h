@@ -27,8 +27,15 @@
  * first. More of them gain nothing: with 256 reads in flight the loop was twice as late, and no read sooner. */
 enum { BATCH = 16 };
 
+/* Records of a pass from which on tasks that run after the drain have their requests submitted together. */
+enum { SEVERAL = 4 };
+
 /* Of a lane's records, which are sorted without a task going on in between. */
 enum { LANE_BATCH = 128 };
+
+/* Bytes that are written from the loop's thread: librbd copies a mebibyte in one millisecond. Larger writes are Python's,
+ * which submits them on a worker thread. */
+enum { LARGEST_COPY = 1 << 20 };
 
 enum entry_state { PENDING, CANCELLED, DONE };
 
@@ -54,6 +61,7 @@ typedef struct {
     Py_ssize_t awaited;   /* tasks that wait for some of them, to be told of each that ends */
     Py_ssize_t waiting;   /* tasks that wait for the handle's state */
     char usable;          /* open, and not closing */
+    char strays;          /* librbd may still have writes that were cancelled: Python looks whether others overlap them */
     unsigned long long size;
     unsigned long long image; /* aiorbd_image *; 0 when there is none to read */
 } Owner;
@@ -138,9 +146,8 @@ bool aiorbd_is_open(const Table *self, const Owner *owner, unsigned long long of
 PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *aiorbd_table_write(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *aiorbd_table_drain(PyObject *self, PyObject *unused);
-PyObject *aiorbd_table_hurry(PyObject *self, PyObject *owner); /* an alarm of an image's rings */
+PyObject *aiorbd_table_submit_pass(PyObject *self, PyObject *unused);
 PyObject *aiorbd_reads_fill(PyObject *self, PyObject *most); /* fill.c: a method of a stream's reads */
-int aiorbd_begin_prepare(void);
 int aiorbd_drain_prepare(void); /* once, before all else */
 int aiorbd_requests_prepare(void);
 int aiorbd_fill_prepare(void);

@@ -57,7 +57,7 @@ def least(image: Any) -> Call:
     """Return a read that does nothing but wait, and look its future up."""
     lib, loop = _native.bridge(), asyncio.get_running_loop()
     queue = lib.aiorbd_bridge_new()
-    mine = lib.aiorbd_image_new(queue, image, -1)
+    mine = lib.aiorbd_image_new(queue, image, _native.bridge_ffi.NULL, -1)
     lib.aiorbd_image_set_known(mine, lib.aiorbd_image_generation(mine))
     records = _native.bridge_ffi.new("int64_t[]", 1 + 2 * 256)
     view = memoryview(_native.bridge_ffi.buffer(records)).cast("B").cast("q")

@@ -198,14 +198,10 @@ def test_a_pass_is_counted_once(check):
             table, owner = make(asyncio.get_running_loop())
             setting("early").value = 1
 
-            async def read():
-                for _ in range(8):
-                    await table.read(owner, 0, 64)
-
-            task = asyncio.create_task(read())
+            tasks = [reading(table, owner) for _ in range(8)]
             await asyncio.sleep(0)
             await drained(table)
-            await task
+            await asyncio.gather(*tasks)
             figures = ffi.new("uint64_t[2]")
             lib.aiorbd_bridge_drained(bridge, figures)
             assert list(figures) == [1, 8]

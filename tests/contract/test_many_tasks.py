@@ -1,50 +1,24 @@
-"""Many tasks at one image: what they leave to librbd's threads to submit arrives, whatever happens meanwhile."""
+"""Many tasks at one image: librbd has each request when its submit returns, whatever happens meanwhile."""
 
+import json
 import os
-from itertools import count
 
 import anyio
 import pytest
+from fix_faults import opened
 
 import aiorbd
 
 pytestmark = pytest.mark.anyio
 
-TASKS, BLOCK = 32, 4096
+TASKS, BLOCK = 64, 4096
 
 
-@pytest.fixture
-def left(image, monkeypatch):
-    """Entries of the table that were begun, and the alarms that were set for those that wait."""
-    bridge = image._handle.bridge
-    entries, alarms = [], []
-
-    def noting(begin):
-        def noted(*arguments):
-            entry = begin(*arguments)
-            if entry is not None:
-                entries.append(entry)
-            return entry
-
-        return noted
-
-    def later(seconds, callback, *arguments, real=bridge.loop.later):
-        alarms.append(callback)
-        real(seconds, callback, *arguments)
-
-    monkeypatch.setattr(bridge, "read", noting(bridge.read), raising=False)
-    monkeypatch.setattr(bridge, "write", noting(bridge.write), raising=False)
-    monkeypatch.setattr(bridge.loop, "later", later)
-    return entries, alarms
-
-
-async def in_tasks(work, until):
-    """Let each task do its work again and again, at least ten times and until that is so."""
+async def in_tasks(work):
+    """Let each task do its work ten times."""
 
     async def task(number):
-        for turn in count():
-            if turn >= 10 and until():
-                return
+        for turn in range(10):
             await work(number, turn)
 
     with anyio.fail_after(60):
@@ -53,8 +27,7 @@ async def in_tasks(work, until):
                 tasks.start_soon(task, number)
 
 
-async def test_what_is_left_to_others_to_submit_arrives(image, left, witness):
-    _, alarms = left
+async def test_what_many_tasks_write_is_what_they_read(image, witness):
     contents = bytearray(await image.size())
 
     async def write(number, _turn):
@@ -65,18 +38,39 @@ async def test_what_is_left_to_others_to_submit_arrives(image, left, witness):
         assert await image.read(number * BLOCK, BLOCK) == contents[number * BLOCK : (number + 1) * BLOCK]
 
     for work in (write, read):
-        alarms.clear()
-        await in_tasks(work, lambda: alarms)
-        assert image._handle.bridge.hurry in alarms
+        await in_tasks(work)
     await image.flush()
     assert await witness.export(image.name) == contents
 
 
+async def test_no_request_waits_for_the_completion_of_another_one(osd, tmp_path):
+    """With the OSD stopped nothing is completed, and librados has all of many requests all the same."""
+    socket = tmp_path / "client.asok"
+
+    stopped = False
+
+    async def read(image, number):
+        while not stopped:
+            await image.read(number * 512, 512)
+
+    async with opened(osd, admin_socket=str(socket)) as image:
+        async with anyio.create_task_group() as tasks:
+            for number in range(500):
+                tasks.start_soon(read, image, number)
+            await anyio.sleep(0.3)
+            osd.pause()
+            stopped = True
+            await anyio.sleep(0.5)
+            waiting = image.in_flight
+            requests = json.loads(await osd.run("ceph", "--admin-daemon", str(socket), "objecter_requests"))
+            osd.resume()
+    assert waiting > 100
+    assert len(requests["ops"]) >= waiting
+
+
 @pytest.mark.parametrize("kind", ["read", "write"])
-async def test_an_image_that_changes_before_what_waits_is_submitted(image, left, kind):
-    entries, _ = left
+async def test_an_image_that_changes_meanwhile(image, kind):
     handle = image._handle
-    stale = handle.lib.AIORBD_STALE_BY_NOW
     await image.write(b"r" * TASKS * BLOCK, 0)
 
     async def work(number, turn):
@@ -89,12 +83,11 @@ async def test_an_image_that_changes_before_what_waits_is_submitted(image, left,
         if not (number + turn) % 16:
             handle.lib.aiorbd_image_changed(handle.native)  # as another client's resize does
 
-    await in_tasks(work, lambda: any(entry.value == stale for entry in entries))
+    await in_tasks(work)
     assert handle.in_flight == 0
 
 
-async def test_cancelling_what_waits(image, left):
-    _, alarms = left
+async def test_cancelled_reads(image):
     data = os.urandom(TASKS * BLOCK)
     await image.write(data, 0)
 
@@ -105,12 +98,12 @@ async def test_cancelling_what_waits(image, left):
             got = await image.read(number * BLOCK, BLOCK)
             assert got == data[number * BLOCK : (number + 1) * BLOCK]
 
-    await in_tasks(read, lambda: alarms)
+    await in_tasks(read)
     await image.drain()
     assert image.in_flight == 0
 
 
-async def test_closing_while_something_waits(ioctx, make_image):
+async def test_closing_while_many_tasks_read(ioctx, make_image):
     image = await ioctx.open_image(await make_image())
     done = 0
 

@@ -162,7 +162,7 @@ def guarded(bridge):
             bridge.drain()
 
     bridge.loop.detach()
-    bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), drain)
+    bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), drain, bridge.submit_pass)
 
 
 async def test_an_interrupt_in_a_task_that_goes_on(osd):
