@@ -6,7 +6,7 @@ exceptions, and treats cancellation alike.
 """
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final, TypeVar
 
 from anyio.lowlevel import checkpoint
@@ -48,17 +48,46 @@ class Handle(Lifecycle):
             raise error_for(code, operation, on or self.target)
         return code
 
+    def thread_group(self, function: str, also: Iterable[Lifecycle], *, long: bool) -> Hashable:
+        """Return the group of calls that share a bound on threads with this one; None for the pool's own."""
+        return ("long", frozenset(handle.group for handle in (self, *also))) if long else None
+
+    async def enter(self, function: str) -> Callable[[], None] | None:
+        """Wait until a C function may run beside what runs; return the function to be called when it is over."""
+        return None
+
+    async def start_with(self, function: str, make: Callable[[Callable[[], None] | None], Job[T]]) -> Job[T]:
+        """Wait until a C function may run, and make its job."""
+        self.check()
+        await self.bridge.loop.checkpoint_if_cancelled()
+        leave = await self.enter(function)
+        try:
+            return make(leave)
+        except BaseException:
+            if leave is not None:
+                leave()
+            raise
+
     async def run(
-        self, operation: str, function: Callable[[], T], *, on: Target | None = None, also: Iterable[Lifecycle] = ()
+        self,
+        operation: str,
+        function: Callable[[], T],
+        *,
+        on: Target | None = None,
+        also: Iterable[Lifecycle] = (),
+        group: Hashable = None,
     ) -> T:
         """Run a blocking function on a worker thread. Cancellation leaves it running there.
 
-        It is not begun when the task is in a cancelled scope already. `operation` is the C function, for who
-        counts and observes. Handles that it uses beside this one go into `also`.
+        It is not begun when the task is in a cancelled scope already. `operation` is the C function, for the counts
+        and the observers. Handles that it uses beside this one go into `also`. `group` shares a bound on threads.
         """
-        self.check()
-        await self.bridge.loop.checkpoint_if_cancelled()
-        return await self.bridge.call(Job(self, operation, function, on=on, also=also))
+        group = group or self.thread_group(operation, also, long=False)
+        return await self.bridge.call(
+            await self.start_with(
+                operation, lambda leave: Job(self, operation, function, on=on, also=also, ended=leave, group=group)
+            )
+        )
 
     async def call(
         self,
@@ -102,8 +131,6 @@ class Handle(Lifecycle):
         `begin` and `ended` are called on the loop: before the call, and when it is over, whoever still waits;
         `first` and `failed` on the thread: before the C function, and when it returned an error.
         """
-        self.check()
-        await self.bridge.loop.checkpoint_if_cancelled()
         c_function = getattr(_native.library_of(function), function)
         also = tuple(also)
         # Of a copy to another cluster nobody knows which of the two cut its client off.
@@ -118,16 +145,21 @@ class Handle(Lifecycle):
                 failed()
             return check(code, function, on)
 
-        job = ProgressJob(
-            self,
-            function,
-            call,
-            progress,
-            on=on,
-            ended=ended,
-            also=also,
-            stoppable=stoppable,
-        )
+        def make(leave: Callable[[], None] | None) -> ProgressJob[int]:
+            def over() -> None:
+                try:
+                    if ended is not None:
+                        ended()
+                finally:
+                    if leave is not None:
+                        leave()
+
+            group = self.thread_group(function, also, long=True)
+            return ProgressJob(
+                self, function, call, progress, on=on, ended=over, also=also, stoppable=stoppable, group=group
+            )
+
+        job = await self.start_with(function, make)
         if begin is not None:
             begin()
         return await self.bridge.call(job)
@@ -210,19 +242,6 @@ class Handle(Lifecycle):
             return page
 
         return Listing(next_page)
-
-    async def submit(
-        self, function: str, submit: Callable[..., int], first: Any, *arguments: Any, keep: object = None
-    ) -> int:
-        """Submit one operation of librbd's through the bridge, wait for it, and return what librbd returned."""
-        self.check()
-        await self.bridge.loop.checkpoint_if_cancelled()
-        operation = self.bridge.operation(self, keep, function, str(self.target))
-        code = self.bridge.submit(operation, submit, first, *arguments)
-        if not code:
-            await self.bridge.wait(operation)
-            code = operation.value or 0
-        return self.raise_for(code, function)
 
     async def submit_rados(
         self,

@@ -21,6 +21,10 @@ class IoCtxHandle(Handle):
 
     #: ``pool`` or ``pool/namespace``, for the names of images in errors.
     name: str = ""
+    #: The number of the pool.
+    pool_id: int = -1
+    #: A second ``rados_ioctx_t``, through which nothing is written: see ``handover.c``.
+    idle: Any = ffi.NULL
 
     def __init__(self, cluster: Handle, target: Target, namespace: str) -> None:
         super().__init__(cluster.bridge, cluster, target)
@@ -53,8 +57,9 @@ class IoCtxHandle(Handle):
 
     def shut(self) -> None:
         """Destroy it: librados only drops a reference."""
-        if self.pointer is not None:
-            rados().rados_ioctx_destroy(self.pointer)
+        for pointer in (self.pointer, self.idle):
+            if pointer:
+                rados().rados_ioctx_destroy(pointer)
         self.closed()
 
 

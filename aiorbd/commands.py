@@ -42,7 +42,7 @@ class ClusterCommands(Resource):
 
         Implements: rados_osd_command
         """
-        number(osd_id, "OSD id", "rados_osd_command", self._handle.target, bits=31)
+        osd_id = number(osd_id, "OSD id", "rados_osd_command", self._handle.target, bits=31)
         return await self._command("rados_osd_command", f"OSD {osd_id}", (osd_id,), command, inbuf)
 
     async def mgr_command(self, command: Command, inbuf: bytes = b"") -> CommandResult:
@@ -77,7 +77,8 @@ class ClusterCommands(Resource):
                 raise error_for(code, function, on, message or None)
             return CommandResult(data, message)
 
-        return await handle.run(function, call, on=on)
+        # A daemon that does not answer holds up no command to the others.
+        return await handle.run(function, call, on=on, group=whom)
 
 
 def _prefix(command: str) -> str:

@@ -3,7 +3,7 @@
 import errno
 from typing import Any, Final, NamedTuple
 
-from aiorbd._bridge.operation import Job
+from aiorbd._bridge.operation import URGENT, Job
 from aiorbd._bridge.source import Source, Stream
 from aiorbd._image_handle import ImageHandle
 from aiorbd._marshal import encode_name, number
@@ -33,6 +33,8 @@ class _Walk(Job[int]):
         super().__init__(
             handle, "rbd_diff_iterate2", lambda: 0 if self._stopped else _walk(handle, self._diff, arguments)
         )
+        # A walk waits for its reader, who may wait for other calls: so it does not count among those.
+        self.group = URGENT
         self._stopped = False
         self._lib = lib = handle.lib
         self._source = source
@@ -136,8 +138,7 @@ class Diff(Stream[Extent]):
         if self._walk is None:
             self._handle.check()
             walk = _Walk(self._handle, self._source, self._arguments)
-            # A walk waits for its reader, who may wait for other calls: so it does not count among those.
-            self._handle.bridge.start(walk, urgent=True)
+            self._handle.bridge.start(walk)
             self._walk = walk
             self._source.stop = walk.stop
 
@@ -194,7 +195,7 @@ class ImageDiff(Resource):
             since_id = from_snapshot.id if isinstance(from_snapshot, Snapshot) else None
             since = encode_name(name, "snapshot name", "rbd_diff_iterate2")
             on = snapshot_target(handle, name)
-        number(offset, "offset", "rbd_diff_iterate2", handle.target)
+        offset = number(offset, "offset", "rbd_diff_iterate2", handle.target)
         if length is not None:
-            number(length, "length", "rbd_diff_iterate2", handle.target)
+            length = number(length, "length", "rbd_diff_iterate2", handle.target)
         return Diff(handle, _Arguments(since, since_id, on, offset, length, include_parent, whole_object))

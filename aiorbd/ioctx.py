@@ -27,7 +27,7 @@ async def open_ioctx(
     """Open an I/O context: see `Cluster.open_ioctx`."""
     encoded = encode_name(namespace, "namespace", "rados_ioctx_set_namespace") if namespace else b""
     if isinstance(pool, int):
-        number(pool, "pool id", "rados_ioctx_create2", f"pool {pool}")
+        pool = number(pool, "pool id", "rados_ioctx_create2", f"pool {pool}")
     name = encode_name(pool, "pool name", "rados_ioctx_create") if isinstance(pool, str) else b""
     handle = IoCtxHandle(cluster, Target("pool", f"pool {pool!r}"), namespace)
     if full_try:
@@ -41,10 +41,13 @@ async def open_ioctx(
         else:
             handle.raise_for(rados().rados_ioctx_create2(cluster.pointer, pool, pointer), "rados_ioctx_create2")
         handle.take(pointer[0])
+        handle.pool_id = rados().rados_ioctx_get_id(handle.pointer)
+        handle.raise_for(rados().rados_ioctx_create2(cluster.pointer, handle.pool_id, pointer), "rados_ioctx_create2")
+        handle.idle = pointer[0]
         rados().rados_ioctx_set_namespace(handle.pointer, encoded)
         if full_try:
             handle.raise_for(
-                rados().rados_ioctx_create2(cluster.pointer, rados().rados_ioctx_get_id(handle.pointer), pointer),
+                rados().rados_ioctx_create2(cluster.pointer, handle.pool_id, pointer),
                 "rados_ioctx_create2",
             )
             handle.plain.take(pointer[0])
@@ -60,6 +63,7 @@ async def open_ioctx(
     except BaseException:
         handle.begin_close()
         raise
+    handle.group = handle.plain.group = handle.plain.pool_id = handle.pool_id
     handle.name = f"{pool_name}/{namespace}" if namespace else pool_name
     handle.target = Target("pool", f"pool {pool_name!r}" + (f" namespace {namespace!r}" if namespace else ""))
     return IoCtx(handle, pool_name, namespace, close_timeout)
@@ -135,13 +139,15 @@ class IoCtx(Resource):
             PoolNotFound: There is no such data pool or journal pool.
             InvalidArgument: The name or an option is not acceptable.
             ArgumentOutOfRange: `order` is out of range.
+            NoSpace, DiskQuotaExceeded: The pool is full, and the I/O context was opened with `full_try`. Without
+                that the call waits until there is room.
 
         Implements: rbd_create4
         """
         handle = self._handle
         handle.check()
         encoded, on = encode_new_name(name, "image name", "rbd_create4"), handle.image(name)
-        number(size, "size", "rbd_create4", on)
+        size = number(size, "size", "rbd_create4", on)
         wanted = for_c(options, keywords, "create_image")
         await handle.run(
             "rbd_create4",

@@ -5,12 +5,13 @@ All methods run on the event loop's thread unless they say otherwise.
 
 import atexit
 import ctypes
+import errno
 import itertools
 import logging
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiorbd import _native
 from aiorbd._bridge.loops import Loop
@@ -19,6 +20,7 @@ from aiorbd._bridge.operation import BackgroundJob, Job, Operation
 from aiorbd._bridge.submission import Submission
 from aiorbd._bridge.threads import Workers
 from aiorbd._table import Table
+from aiorbd.errors import error_for
 from aiorbd.stats import ClusterStats
 
 if TYPE_CHECKING:
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger("aiorbd")
-
-#: Threads for blocking calls of the user's, per cluster.
-WORKERS: Final = 16
 
 #: Every bridge whose C side exists: keeps tables alive while librbd may still write to buffers.
 _live: "set[Bridge]" = set()
@@ -68,11 +67,14 @@ class Bridge(Table):
             number = _native.bridge_ffi.errno
             raise OSError(number, f"cannot make the completion queue's eventfd: {os.strerror(number)}")
         self.queue_address = int(_native.bridge_ffi.cast("uintptr_t", self._queue))
-        self._workers = Workers(WORKERS, self._job_done)
+        self._workers = Workers(self._job_done)
         #: What is posted under it only makes the loop drain.
         self._nudge: int = -next(self.numbers)
+        self._lost_token = self.listen(self._tell_lost)
+        #: The cluster's handle, from which all others were opened.
+        self.root: Lifecycle | None = None
         _live.add(self)
-        self.loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self.drain)
+        self.loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self.drain, self.submit_pass)
 
     @property
     def queue(self) -> Any:
@@ -126,10 +128,17 @@ class Bridge(Table):
         self.operations.pop(token).owner.in_flight -= 1
 
     def lose(self) -> None:
-        """Any thread: the cluster said that it has blocklisted this client."""
+        """Any thread that has a call in flight, or the loop's: the cluster said that it has blocklisted this client."""
         if not self.lost:
             self.lost = self.dead = True
             logger.error("the cluster has blocklisted this client: connect anew")
+            if self.queue_address:
+                self._lib.aiorbd_bridge_post(self._queue, self._lost_token, 0)
+
+    def _tell_lost(self) -> None:
+        """End every stream, watch and log: nothing more will come."""
+        if self.root is not None:
+            self.root.end_sources(lambda handle: error_for(-errno.ESHUTDOWN, "", handle.target))
 
     def operation(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int = 0) -> Operation:
         """Make the table's entry of a call, which observers are told of."""
@@ -152,15 +161,15 @@ class Bridge(Table):
         """Return what is in flight for one handle."""
         return [op for op in self.operations.values() if op.owner is owner or op.uses(owner)]
 
-    def start(self, job: Job[Any], *, urgent: bool = False) -> None:
-        """Hand a job to a worker thread; what is urgent waits for no other job."""
+    def start(self, job: Job[Any]) -> None:
+        """Hand a job to a worker thread."""
         job.token = token = next(self.numbers)
         self.operations[token] = job
         job.owner.in_flight += 1
         if self.observers:
-            job.note = Note(job.name, str(job.on), 0)
+            job.note = Note(job.name, str(job.on), job.length)
         try:
-            self._workers.submit(job, urgent=urgent)
+            self._workers.submit(job)
         except RuntimeError:  # no thread can be started
             self._forget(token)
             job.let_go()
@@ -180,8 +189,8 @@ class Bridge(Table):
     def start_background(
         self, owner: "Lifecycle", name: str, function: Callable[[], int], then: Callable[[int], None]
     ) -> None:
-        """Run a function on a worker thread, first of all, and go on with `then` on the loop."""
-        self.start(BackgroundJob(owner, name, function, then), urgent=True)
+        """Run a function on a worker thread, before all other jobs, and go on with `then` on the loop."""
+        self.start(BackgroundJob(owner, name, function, then))
 
     def _job_done(self, job: Job[Any]) -> None:
         """On a worker thread: send the news the way librbd's completions go."""

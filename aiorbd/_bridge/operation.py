@@ -3,8 +3,8 @@
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from aiorbd._table import Entry
 from aiorbd.errors import Target, error_for
@@ -42,6 +42,8 @@ class Operation(Entry):
     counted_here: bool = False
     #: Whether it comes to its end by itself.
     ends: bool = True
+    #: Whether it reads, writes or flushes, so that a shrink or an excluding call waits for it.
+    moves_data: bool = True
 
     def __init__(self, owner: "Lifecycle", keep: object = None) -> None:
         self.owner = owner
@@ -73,11 +75,15 @@ class Job(Operation, Generic[T]):
     """A function that blocks, for a worker thread.
 
     `also` are handles that C uses as well: they count it as in flight, and so stay open until it is over.
+    `ended` is called on the loop when it is over, whether a task still waits or not.
     """
 
-    __slots__ = ("_also", "_function", "began", "begun", "error", "name", "note", "on", "result", "token")
+    __slots__ = (
+        "_also", "_ended", "_function", "began", "begun", "error", "group", "name", "note", "on", "result", "token",
+    )  # fmt: skip
     settles: bool = True
     counted_here: bool = True
+    moves_data: bool = False
 
     def __init__(
         self,
@@ -87,6 +93,8 @@ class Job(Operation, Generic[T]):
         *,
         on: Target | None = None,
         also: "Iterable[Lifecycle]" = (),
+        ended: Callable[[], object] | None = None,
+        group: Hashable = None,
     ) -> None:
         super().__init__(owner)
         #: The C function, and what it is about.
@@ -102,6 +110,9 @@ class Job(Operation, Generic[T]):
             handle.check()
         for handle in self._also:
             handle.in_flight += 1
+        self._ended = ended
+        #: What shares the bound on threads with it: see `Workers`.
+        self.group: Hashable = group or frozenset(handle.group for handle in (owner, *self._also))
         self.token: int = 0
         self.result: T
         self.error: BaseException | None = None
@@ -126,6 +137,11 @@ class Job(Operation, Generic[T]):
             return error_for(-errno.ECANCELED, self.name, self.on, "given up before it was begun")
         return self.error or self.refusal()
 
+    @property
+    def length(self) -> int:
+        """How many bytes it reads or writes."""
+        return 0
+
     def refusal(self) -> BaseException | None:
         """On the loop: what C answered, where that is not raised on the thread."""
         return None
@@ -140,6 +156,12 @@ class Job(Operation, Generic[T]):
             handle.in_flight -= 1
             if not handle.in_flight or handle.awaited:
                 handle.on_idle()
+        if self._ended is not None:
+            self._ended()
+
+
+#: The group of what the library itself needs to go on: it runs first, and no bound holds it up.
+URGENT: Final = "urgent"
 
 
 class BackgroundJob(Job[int]):
@@ -148,7 +170,7 @@ class BackgroundJob(Job[int]):
     __slots__ = ("_then",)
 
     def __init__(self, owner: "Lifecycle", name: str, function: Callable[[], int], then: Callable[[int], None]) -> None:
-        super().__init__(owner, name, function)
+        super().__init__(owner, name, function, group=URGENT)
         self._then = then
 
     def refusal(self) -> BaseException | None:
@@ -157,6 +179,31 @@ class BackgroundJob(Job[int]):
 
     def settle(self) -> None:
         """Go on with what C returned."""
+        self.let_go()
         if self.error is not None:  # a defect of ours; what waits for this must go on all the same
             logger.error("a background call failed", exc_info=self.error)
         self._then(self.result if self.error is None else -errno.EIO)
+
+
+class CopyJob(BackgroundJob):
+    """A submit that copies much data, for a stream: the stream's own entry counts the request."""
+
+    __slots__ = ()
+    counted_here: bool = False
+
+    def __init__(self, owner: "Lifecycle", name: str, function: Callable[[], int], then: Callable[[int], None]) -> None:
+        super().__init__(owner, name, function, then)
+        self.group = ("copies", owner.group)
+
+    @property
+    def count(self) -> int:
+        """None: the stream counts its requests."""
+        return 0
+
+
+class Probe(BackgroundJob):
+    """A question whose answer only matters when it is an error: nothing waits for it."""
+
+    __slots__ = ()
+    ends: bool = False
+    counted_here: bool = False

@@ -1,6 +1,6 @@
 """Long blocking calls that say how far they are, and that may be asked to stop."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from aiorbd import _native
@@ -25,7 +25,7 @@ class ProgressJob(Job[T]):
     """
 
     __slots__ = (
-        "_argument", "_bridge", "_callback", "_ended", "_numbers", "_progress", "_seen", "_slot", "_stoppable",
+        "_argument", "_bridge", "_callback", "_numbers", "_progress", "_seen", "_slot", "_stoppable",
         "_token", "failure",
     )  # fmt: skip
 
@@ -40,13 +40,14 @@ class ProgressJob(Job[T]):
         ended: Callable[[], None] | None = None,
         also: "Iterable[Lifecycle]" = (),
         stoppable: bool = True,
+        group: Hashable = None,
     ) -> None:
-        """`ended` is called on the loop when librbd is done, whoever still waits."""
-        super().__init__(owner, name, lambda: function(self._callback, self._argument), on=on, also=also)
+        super().__init__(
+            owner, name, lambda: function(self._callback, self._argument), on=on, also=also, ended=ended, group=group
+        )
         bridge: Bridge = owner.bridge
         lib, ffi = _native.bridge(), _native.ffi
         self._bridge = bridge
-        self._ended = ended
         self._stoppable = stoppable
         self._progress = progress
         self._seen = (-1, 1)
@@ -56,8 +57,9 @@ class ProgressJob(Job[T]):
         self._token = bridge.listen(self._report)
         self._slot = lib.aiorbd_progress_new(bridge.queue, self._token)
         if not self._slot:
-            super().let_go()
             bridge.unlisten(self._token)
+            self._ended = None  # it has not begun
+            super().let_go()
             raise MemoryError
         self._callback = ffi.cast("librbd_progress_fn_t", lib.aiorbd_progress_callback())
         self._argument = ffi.cast("void *", self._slot)
@@ -100,8 +102,6 @@ class ProgressJob(Job[T]):
 
     def let_go(self) -> None:
         """Give the slot back: C never had it, or is done with it."""
-        super().let_go()
         self._bridge.unlisten(self._token)
         _native.bridge().aiorbd_progress_release(self._slot)
-        if self._ended is not None:
-            self._ended()
+        super().let_go()

@@ -5,7 +5,7 @@ on their way, and whoever submits one more waits; these calls can be cancelled.
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 from aiorbd import _native
@@ -13,6 +13,7 @@ from aiorbd._bridge.operation import Job
 from aiorbd.errors import Target, error_for
 
 if TYPE_CHECKING:
+    from aiorbd._image_handle import ImageHandle
     from aiorbd._lifecycle import Lifecycle
 
 
@@ -37,8 +38,10 @@ class SlowSubmission(Job[int]):
         keep: object = None,
         *,
         then: "Callable[[SlowSubmission], None] | None" = None,
+        on: Target | None = None,
+        group: Hashable = None,
     ) -> None:
-        super().__init__(owner, name, lambda: 0)
+        super().__init__(owner, name, lambda: 0, on=on, group=group)
         self.keep = keep
         self.refused: bool = True
         self.result = 0
@@ -74,6 +77,48 @@ class SlowSubmission(Job[int]):
             self._then(self)
 
 
+class LargeWrite(SlowSubmission):
+    """One write whose data librbd copies on a worker thread: the event loop would be late by the copy."""
+
+    __slots__ = ("_range",)
+    counted_here: bool = False  # the bridge counts it
+    moves_data: bool = True
+
+    def __init__(
+        self,
+        owner: "ImageHandle",
+        name: str,
+        submit: Callable[[int], int],
+        keep: object,
+        on: Target,
+        extent: tuple[int, int],
+    ) -> None:
+        super().__init__(owner, name, submit, keep, on=on, group=("copies", owner.group))
+        self._range = extent
+
+    def settle(self) -> None:
+        """Tell the observers, unless it is to be submitted again."""
+        super().settle()
+        if self.note is not None and self.begun and (self.refused, self.result > 0) != (True, True):
+            self.note.tell(self.owner.bridge.observers, self.outcome(), abandoned=self.abandoned)
+
+    def abandon(self) -> None:
+        """Note that librbd may still have it."""
+        super().abandon()
+        handle: ImageHandle = self.owner  # type: ignore[assignment]  # it was made by one
+        handle.add_stray(*self._range, lambda: self.over)
+
+    @property
+    def over(self) -> bool:
+        """Whether librbd is done with it, or never had it."""
+        return self.value is not None
+
+    @property
+    def length(self) -> int:
+        """How many bytes it writes."""
+        return self._range[1]
+
+
 class Submission(Job[int]):
     """One call of a ``rados_aio_...`` function; `result` is what its completion says.
 
@@ -87,7 +132,7 @@ class Submission(Job[int]):
         ended: Called on the loop with the completion's value, whoever still waits.
     """
 
-    __slots__ = ("_cancel", "_completion", "_ended", "_late", "_pointer", "_queue", "_submit")
+    __slots__ = ("_cancel", "_completion", "_late", "_on_value", "_pointer", "_queue", "_submit")
 
     def __init__(
         self,
@@ -104,7 +149,7 @@ class Submission(Job[int]):
         self.keep = keep
         self._submit = submit
         self._cancel = cancel
-        self._ended = ended
+        self._on_value = ended
         self._completion: Any = None
         self._pointer: Any = None
         self._late: int | None = None
@@ -164,5 +209,5 @@ class Submission(Job[int]):
             self.owner.bridge.unlisten(self._late)
         self.owner.wake_waiters()
         self.result = self.value or 0
-        if self._ended is not None and self._completion is not None:
-            self._ended(self.result)
+        if self._on_value is not None and self._completion is not None:
+            self._on_value(self.result)

@@ -3,16 +3,20 @@
 import threading
 import time
 
-from aiorbd._bridge.threads import Workers
+import pytest
+
+from aiorbd._bridge import threads
+from aiorbd._bridge.operation import URGENT
 
 
 class Job:
     """A job that waits until it is told to go on."""
 
-    def __init__(self):
+    def __init__(self, group="pool"):
         self.begun = threading.Event()
         self.go_on = threading.Event()
         self.token = 0
+        self.group = group
 
     def run(self):
         self.begun.set()
@@ -20,30 +24,62 @@ class Job:
         return True
 
 
-def test_urgent_jobs_have_a_thread_beyond_the_limit():
-    done = []
-    workers = Workers(2, done.append)
-    jobs = [Job() for _ in range(3)]
-    urgent = Job()
-    for job in jobs:
-        workers.submit(job)
-    workers.submit(urgent, urgent=True)
-    assert all(job.begun.wait(5) for job in (*jobs[:2], urgent))
-    assert not jobs[2].begun.wait(0.05)
-    urgent.go_on.set()
-    assert not jobs[2].begun.wait(0.05), "beyond the limit, nothing but what is urgent runs"
-    for job in jobs:
-        job.go_on.set()
-    assert jobs[2].begun.wait(5)
+@pytest.fixture
+def workers(monkeypatch):
+    """Two jobs of a group at once."""
+    monkeypatch.setattr(threads, "LIMIT", 2)
+    workers = threads.Workers(lambda _job: None)
+    yield workers
     workers.stop()
 
 
-def test_a_job_finds_a_thread_at_once_when_more_than_the_limit_are_idle():
+def test_a_group_of_jobs_that_hang_holds_up_no_other_group_and_nothing_urgent(workers):
+    hung = [Job() for _ in range(3)]
+    others = [Job("other pool"), Job("other pool"), Job("monitors"), *(Job(URGENT) for _ in range(4))]
+    for job in (*hung, *others):
+        workers.submit(job)
+    assert all(job.begun.wait(5) for job in (*hung[:2], *others))
+    assert workers.load() == (1, 9)
+    for job in others:
+        job.go_on.set()
+    assert not hung[2].begun.wait(0.05), "a thread of another group does not run it"
+    for job in hung:
+        job.go_on.set()
+    assert hung[2].begun.wait(5)
+
+
+def test_groups_take_turns(workers):
+    first, began = [Job() for _ in range(2)], []
+    for job in first:
+        workers.submit(job)
+    assert all(job.begun.wait(5) for job in first)
+
+    class Noted(Job):
+        def run(self):
+            began.append(self.group)
+            return True
+
+    jobs = [Noted(), Noted(), Noted()]
+    for job in jobs:
+        workers.submit(job)
+    other = Noted("other")
+    workers.submit(other)
+    deadline = time.monotonic() + 5
+    while not began and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert began == ["other"]
+    for job in first:
+        job.go_on.set()
+    while len(began) < 4 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert began == ["other", "pool", "pool", "pool"]
+
+
+def test_a_job_finds_a_thread_at_once_when_more_than_the_limit_are_idle(workers):
     """One of them is woken, and it must not leave the job to the others, who sleep on."""
-    workers = Workers(2, lambda _job: None)
-    first = [Job() for _ in range(3)]
-    for number, job in enumerate(first):
-        workers.submit(job, urgent=number == 2)
+    first = [Job(), Job(), Job(URGENT)]
+    for job in first:
+        workers.submit(job)
     assert all(job.begun.wait(5) for job in first)
     for job in first:
         job.go_on.set()
@@ -53,7 +89,6 @@ def test_a_job_finds_a_thread_at_once_when_more_than_the_limit_are_idle():
         job.go_on.set()
         workers.submit(job)
         assert job.begun.wait(1)
-    workers.stop()
 
 
 def test_what_is_over_later_is_not_told_by_the_thread():
@@ -64,7 +99,7 @@ def test_what_is_over_later_is_not_told_by_the_thread():
             ran.set()
             return False
 
-    workers = Workers(1, done.append)
+    workers = threads.Workers(done.append)
     workers.submit(Submission())
     assert ran.wait(5)
     time.sleep(0.05)
@@ -74,7 +109,7 @@ def test_what_is_over_later_is_not_told_by_the_thread():
 
 def test_a_job_is_queued_before_a_thread_is_started_for_it(monkeypatch):
     """What a signal handler raises while the thread starts does not lose it."""
-    workers = Workers(1, lambda _job: None)
+    workers = threads.Workers(lambda _job: None)
     job = Job()
     job.go_on.set()
     start = threading.Thread.start

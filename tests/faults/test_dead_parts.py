@@ -1,0 +1,229 @@
+"""A part of a cluster that is dead holds up nothing but its own calls."""
+
+import time
+from contextlib import AsyncExitStack, suppress
+
+import anyio
+import pytest
+from conftest import new_name
+from fix_lag import took
+
+import aiorbd
+from aiorbd.testing import DevCluster
+
+pytestmark = pytest.mark.anyio
+
+#: More calls than a group of calls has threads.
+MANY = 20
+
+
+@pytest.fixture(scope="module")
+def halves():
+    """A cluster with two OSDs, and the pools ``left`` and ``right``, each on one of them."""
+    with DevCluster(osds=2, osd_bytes=1 << 30, pool="") as cluster:
+        for number, pool in enumerate(("left", "right")):
+            cluster.run_blocking("ceph", "osd", "crush", "rm-device-class", f"osd.{number}")
+            cluster.run_blocking("ceph", "osd", "crush", "set-device-class", pool, f"osd.{number}")
+            cluster.run_blocking("ceph", "osd", "crush", "rule", "create-replicated", pool, "default", "osd", pool)
+            cluster.run_blocking("ceph", "osd", "pool", "create", pool, "8", "8", "replicated", pool)
+            cluster.run_blocking("rbd", "pool", "init", pool)
+        yield cluster
+
+
+@pytest.fixture
+def left_can_die(halves):
+    yield halves
+    halves.resume("osd.0")
+
+
+async def abandon(call, times=MANY):
+    """Make a call many times, and give each up after a moment."""
+
+    async def once():
+        with anyio.move_on_after(0.2):
+            await call()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(times):
+            tasks.start_soon(once)
+
+
+@pytest.fixture
+async def both(left_can_die):
+    """A connection, and both pools with an image each."""
+    async with aiorbd.connect(left_can_die.conffile, close_timeout=1) as cluster:
+        async with cluster.open_ioctx("left") as left, cluster.open_ioctx("right") as right:
+            name = new_name()
+            for ioctx in (left, right):
+                await ioctx.create_image(name, 1 << 22)
+            yield cluster, left, right, name
+            left_can_die.resume("osd.0")
+
+
+HUNG = {
+    "listings": lambda left, name: left.list_images(),
+    "creations": lambda left, name: left.create_image(new_name(), 1 << 20),
+    "opens": lambda left, name: left.open_image(name),
+    "statistics": lambda left, name: left.pool_stats_get(),
+    "removals": lambda left, name: left.remove_image(name),
+}
+
+
+@pytest.mark.parametrize("hung", HUNG.values(), ids=HUNG)
+async def test_hung_calls_of_one_pool_hold_up_no_other_pool_and_no_monitor(left_can_die, both, hung):
+    cluster, left, right, name = both
+    left_can_die.pause("osd.0")
+    await abandon(lambda: hung(left, name))
+    with anyio.fail_after(10):
+        assert name in await right.list_images()
+        await cluster.mon_command({"prefix": "mon stat"})
+        async with cluster.open_ioctx("right") as again, again.open_image(name) as image:
+            await image.write(b"alive", 0)
+            await image.create_snapshot("one")
+            assert [extent.exists async for extent in image.diff()] == [True]
+            assert await image.read(0, 5) == b"alive"
+    left_can_die.resume("osd.0")
+    await left.drain(timeout=30)
+
+
+async def test_hung_calls_of_a_pool_hold_up_no_open_and_no_close_there(left_can_die, both):
+    """Opens and closes that need no answer of the dead OSD: here the other half of a copy between the pools."""
+    _cluster, left, _right, name = both
+    async with left.open_image(name) as image:
+        await image.write(bytes(4096), 0)
+        left_can_die.pause("osd.0")
+        await abandon(left.list_images)
+        left_can_die.resume("osd.0")
+        with anyio.fail_after(20):
+            async with left.open_image(name, read_only=True) as again:
+                assert await again.size() == 1 << 22
+
+
+async def test_copies_into_a_dead_pool_hold_up_no_call_of_the_source_pool(left_can_die, both):
+    _cluster, left, right, name = both
+    async with right.open_image(name) as image:
+        await image.write(b"x" * 4096, 0)
+        left_can_die.pause("osd.0")
+        await abandon(lambda: image.copy(left, new_name()))
+        with anyio.fail_after(10):
+            assert name in await right.list_images()
+            await image.create_snapshot("one")
+        left_can_die.resume("osd.0")
+        await image.drain(timeout=30)
+
+
+async def test_commands_that_wait_for_a_manager_hold_up_no_command_to_the_monitors(halves):
+    """There is no manager: they wait for ever."""
+    cluster = await aiorbd.connect(halves.conffile)
+    await abandon(lambda: cluster.mgr_command({"prefix": "status"}))
+    with anyio.fail_after(10):
+        await cluster.mon_command({"prefix": "mon stat"})
+        assert "right" in await cluster.list_pools()
+    with pytest.raises(aiorbd.CloseTimeout):
+        await cluster.close(timeout=0.1)
+
+
+async def test_the_threads_of_a_dead_pool_are_bounded(left_can_die, both):
+    cluster, left, _right, name = both
+    left_can_die.pause("osd.0")
+    before = cluster.stats().threads
+    await abandon(left.list_images, 40)
+    assert cluster.stats().threads - before <= 16
+    await abandon(lambda: left.remove_image(name), 40)  # which may last for hours: they have threads of their own
+    assert cluster.stats().threads - before <= 32
+    left_can_die.resume("osd.0")
+    await left.drain(timeout=30)
+
+
+# -- endings ---------------------------------------------------------------------------------------
+
+
+async def leave(left_can_die, enter):
+    """Enter blocks, stop the OSD, make each image read in vain; return the seconds that leaving takes."""
+    async with AsyncExitStack() as stack:
+        images = await enter(stack)
+        left_can_die.pause("osd.0")
+        for image in images:
+            with anyio.move_on_after(0.05):
+                await image.read(0, 512)
+        begin = time.monotonic()
+        with suppress(aiorbd.CloseTimeout):
+            await stack.aclose()
+        seconds = time.monotonic() - begin
+    left_can_die.resume("osd.0")
+    return seconds
+
+
+async def test_blocks_that_are_left_one_after_the_other_share_one_bound(left_can_die, both):
+    _, left, _, _name = both
+
+    async def enter(stack):
+        cluster = await stack.enter_async_context(aiorbd.connect(left_can_die.conffile, close_timeout=2))
+        ioctx = await stack.enter_async_context(cluster.open_ioctx("left"))
+        names = [new_name() for _ in range(4)]
+        for one in names:
+            await left.create_image(one, 1 << 20)
+        return [await stack.enter_async_context(ioctx.open_image(one)) for one in names]
+
+    # Four images, their I/O context and their connection would be twelve seconds, one by one.
+    assert 1.9 <= await leave(left_can_die, enter) < 4
+
+
+async def test_leaving_a_connection_pool_takes_one_bound(left_can_die, both):
+    _, left, _, _ = both
+    names = [new_name() for _ in range(8)]
+    for one in names:
+        await left.create_image(one, 1 << 20)
+    connect = lambda: aiorbd.connect(left_can_die.conffile, close_timeout=2)  # noqa: E731
+
+    async def enter(stack):
+        pool = await stack.enter_async_context(aiorbd.ConnectionPool(connect))
+        images = []
+        for one in names:
+            async with pool.open_image("left", one) as image:
+                images.append(image)
+        return images
+
+    assert 1.9 <= await leave(left_can_die, enter) < 4
+
+
+async def test_a_healthy_block_is_closed_after_an_overdue_one(left_can_die, both):
+    """What it wrote is durable: an overdue sibling leaves it time enough for that."""
+    _cluster, left, right, name = both
+    with pytest.raises(aiorbd.CloseTimeout):
+        async with right.open_image(name) as healthy:
+            await healthy.write(b"durable", 0)
+            async with left.open_image(name) as dead:
+                left_can_die.pause("osd.0")
+                with anyio.move_on_after(0.05):
+                    await dead.read(0, 512)
+    assert healthy.closed
+    assert healthy.in_flight == 0
+    left_can_die.resume("osd.0")
+    async with right.open_image(name, read_only=True) as image:
+        assert await image.read(0, 7) == b"durable"
+
+
+async def test_an_overdue_close_that_ended_costs_later_ones_nothing(left_can_die, both):
+    _cluster, left, _right, name = both
+    for _ in range(2):
+        with pytest.raises(aiorbd.CloseTimeout), took(1.6, at_least=0.9):
+            async with left.open_image(name, read_only=True) as image:
+                left_can_die.pause("osd.0")
+                with anyio.move_on_after(0.05):
+                    await image.read(0, 512)
+        left_can_die.resume("osd.0")
+        await image.close(timeout=20)
+
+
+async def test_a_block_whose_flush_is_overdue_says_so(left_can_die, both):
+    _, left, _, name = both
+    with pytest.raises(
+        aiorbd.CloseTimeout, match="not flushed after 1 s: whether the last writes are durable is unknown"
+    ):
+        async with left.open_image(name) as image:
+            left_can_die.pause("osd.0")
+            with anyio.move_on_after(0.05):
+                await image.write(b"x" * 512, 0)
+    left_can_die.resume("osd.0")
+    await image.close(timeout=20)
