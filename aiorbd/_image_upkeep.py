@@ -1,32 +1,31 @@
-"""What works on all objects of an open image: one at a time, and nothing shrinks under a write.
-
-librbd 16.2 aborts the process, or waits for ever, when these meet.
-"""
+"""An open image's place at its gate, and calls that may shrink it: nothing shrinks under a write."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiorbd import _native
-from aiorbd._bridge.operation import Job
 from aiorbd._bridge.progress import Progress
 from aiorbd._handle import Handle
+from aiorbd._image_gate import NESTED, Gate, Mode, mode_of
+from aiorbd._lifecycle import Lifecycle
 from aiorbd._native import ffi, rbd
 from aiorbd.errors import Target
 
 if TYPE_CHECKING:
     from aiorbd._bridge.bridge import Bridge
-    from aiorbd._lifecycle import Lifecycle
 
 #: Seconds for which librbd is given time to take the size of a shrink that failed back.
 PATIENCE: Final = 1.0
 
 
 class UpkeepHandle(Handle):
-    """The part of an image's handle that knows how large it may be, and what works on all of it."""
+    """The part of an image's handle that passes the gate, and that knows how large the image may be."""
 
-    def __init__(self, bridge: "Bridge", parent: "Lifecycle", target: Target) -> None:
+    awaited: int
+
+    def __init__(self, bridge: "Bridge", parent: Lifecycle, target: Target) -> None:
         super().__init__(bridge, parent, target)
         self.lib: Any = _native.bridge()
         #: The bridge's view of the image; None before it is open.
@@ -37,60 +36,48 @@ class UpkeepHandle(Handle):
         self._ceilings: list[int] = []
         #: The generation and size of librbd's last answer.
         self._asked = (0, 0)
-        self._maintaining = False
+        #: The gate of the image; None before it is open.
+        self.gate: Gate | None = None
 
-    async def unclaimed(self) -> None:
-        """Wait until nothing works on all objects."""
-        self.check()
-        while self._maintaining:
-            await self.wait_until(lambda: not self._maintaining, None)
-            self.check()
+    # -- the gate ------------------------------------------------------------------------------
 
-    def claim(self) -> None:
-        """On the loop: something begins to work on all objects."""
-        self._maintaining = True
+    async def enter(self, function: str) -> Callable[[], None] | None:
+        """Wait until a C function may run on this image: see `Gate.enter`."""
+        return await self.pass_gate(mode_of(function), nested=function in NESTED)
 
-    def unclaim(self) -> None:
-        """On the loop: it is over."""
-        self._maintaining = False
-        self.wake_waiters()
+    def thread_group(self, function: str, also: Iterable[Lifecycle], *, long: bool) -> Hashable:
+        """Return the group of a call: those that may last for hours have threads of their own."""
+        return super().thread_group(function, also, long=bool(mode_of(function) & (Mode.LONG | Mode.OBJECTS)))
 
-    async def maintain(
-        self,
-        function: str,
-        *arguments: Any,
-        progress: Progress | None,
-        on: Target | None = None,
-        begin: Callable[[], None] | None = None,
-        ended: Callable[[], None] | None = None,
-        first: Callable[[], object] | None = None,
-        failed: Callable[[], object] | None = None,
-        stoppable: bool = True,
-    ) -> None:
-        """Call what works on all objects, like `call_with_progress`, once no other such call is under way."""
-        await self.unclaimed()
+    def begin_close(self) -> None:
+        """Begin to close, and let calls that wait at the gate notice."""
+        super().begin_close()
+        if self.gate is not None:
+            self.gate.wake()
 
-        def started() -> None:
-            self.claim()
-            if begin is not None:
-                begin()
+    async def pass_gate(self, mode: Mode, *, nested: bool = False) -> Callable[[], None] | None:
+        """Wait until a call may run in `mode`; return the function to be called once when it is over."""
+        return None if self.gate is None else await self.gate.enter(self, mode, nested=nested)
 
-        def over() -> None:
-            if ended is not None:
-                ended()
-            self.unclaim()
+    def bar(self, *, barred: bool) -> None:
+        """Let no read, write or flush begin, or let them begin again."""
+        if self.native is not None:
+            self.lib.aiorbd_image_bar(self.native, barred)
 
-        await self.call_with_progress(
-            function,
-            *arguments,
-            progress=progress,
-            on=on,
-            begin=started,
-            ended=over,
-            first=first,
-            failed=failed,
-            stoppable=stoppable,
-        )
+    @property
+    def barred(self) -> bool:
+        """Whether no read, write or flush may begin."""
+        return self.native is not None and bool(self.lib.aiorbd_image_is_barred(self.native))
+
+    async def wait_for_data(self, waiting: "UpkeepHandle") -> None:
+        """Wait until the reads, writes and flushes in flight are over, for a call of the handle `waiting`."""
+        pending = [operation.pending() for operation in self.bridge.running(self) if operation.moves_data]
+        self.awaited += 1
+        try:
+            await self.wait_until(lambda: not waiting.usable or not any(left() for left in pending), None)
+        finally:
+            self.awaited -= 1
+        waiting.check()
 
     async def call_that_shrinks(
         self,
@@ -125,8 +112,8 @@ class UpkeepHandle(Handle):
         self.size = min(self.size, size)
         try:
             if shrinks:
-                await self.wait_for(lambda operation: not isinstance(operation, Job), None)
-            await self.maintain(
+                await self.wait_for(lambda operation: operation.moves_data, None)
+            await self.call_with_progress(
                 function,
                 *arguments,
                 progress=progress,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
+from aiorbd._image_gate import COPY_TARGET
 from aiorbd._image_handle import ImageHandle
 from aiorbd._ioctx_handle import clone_snapshot
 from aiorbd._marshal import decode, encode_new_name, number
@@ -88,8 +89,7 @@ class ImageCopies(Resource):
         other = ioctx._handle
         other.check()
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
-        number(sparse_size, "sparse size", function, on)
-        await self._handle.refresh()  # a snapshot that is gone would be copied as nothing
+        sparse_size = number(sparse_size, "sparse size", function, on)
         wanted = for_c(options, keywords, "copy")
         await self._handle.call_with_progress(
             function,
@@ -100,6 +100,7 @@ class ImageCopies(Resource):
             on=on,
             after=(sparse_size,),
             also=[other],
+            first=self._handle.require_fresh,
         )
 
     async def copy_to(self, image: "Image", *, progress: Progress | None = None) -> None:
@@ -118,17 +119,33 @@ class ImageCopies(Resource):
         """
         other = image._handle
         other.check()
-        await self._handle.refresh()  # a snapshot that is gone would be copied as nothing
-        await other.unclaimed()  # it must not shrink meanwhile
-        await self._handle.call_with_progress(
-            "rbd_copy_with_progress2",
-            other.pointer,
-            progress=progress,
-            on=other.target,
-            also=[other],
-            begin=other.claim,
-            ended=other.unclaim,
-        )
+        leave = await other.pass_gate(COPY_TARGET)  # it must not shrink meanwhile
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            begun = True
+            other.lib.aiorbd_image_add_write(other.native)  # for the flush on leaving
+
+        def ended() -> None:
+            if leave is not None:
+                leave()
+
+        try:
+            await self._handle.call_with_progress(
+                "rbd_copy_with_progress2",
+                other.pointer,
+                progress=progress,
+                on=other.target,
+                also=[other],
+                begin=begin,
+                ended=ended,
+                first=self._handle.require_fresh,
+            )
+        except BaseException:
+            if not begun:
+                ended()
+            raise
 
     async def deep_copy(
         self,
@@ -160,7 +177,14 @@ class ImageCopies(Resource):
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
         wanted = for_c(options, keywords, "deep_copy")
         await self._handle.call_with_progress(
-            function, other.pointer, encoded, wanted, progress=progress, on=on, also=[other]
+            function,
+            other.pointer,
+            encoded,
+            wanted,
+            progress=progress,
+            on=on,
+            also=[other],
+            first=self._handle.require_fresh,
         )
 
     async def flatten(self, *, progress: Progress | None = None) -> None:
@@ -178,7 +202,7 @@ class ImageCopies(Resource):
 
         Implements: rbd_flatten_with_progress
         """
-        await self._handle.maintain("rbd_flatten_with_progress", progress=progress)
+        await self._handle.call_with_progress("rbd_flatten_with_progress", progress=progress)
 
     async def sparsify(self, sparse_size: int, *, progress: Progress | None = None) -> None:
         """Give up the space of zeroes. When cancelled, librbd is asked to stop; nothing is lost.
@@ -193,8 +217,8 @@ class ImageCopies(Resource):
 
         Implements: rbd_sparsify_with_progress
         """
-        number(sparse_size, "sparse size", "rbd_sparsify_with_progress", self._handle.target)
-        await self._handle.maintain("rbd_sparsify_with_progress", sparse_size, progress=progress)
+        sparse_size = number(sparse_size, "sparse size", "rbd_sparsify_with_progress", self._handle.target)
+        await self._handle.call_with_progress("rbd_sparsify_with_progress", sparse_size, progress=progress)
 
     async def rebuild_object_map(self, *, progress: Progress | None = None) -> None:
         """Look at all objects and make the object map anew. When cancelled, librbd is asked to stop.
@@ -205,7 +229,7 @@ class ImageCopies(Resource):
 
         Implements: rbd_rebuild_object_map
         """
-        await self._handle.maintain("rbd_rebuild_object_map", progress=progress)
+        await self._handle.call_with_progress("rbd_rebuild_object_map", progress=progress)
 
     async def get_parent(self) -> Parent | None:
         """Return what the image was cloned from; None when it is no clone, or not any more.

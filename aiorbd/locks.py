@@ -124,18 +124,24 @@ class Locks(Topic[ImageHandle]):
         Implements: rbd_lock_acquire
         """
         on = self._handle.about("lock", "managed lock")
-        number(mode, "lock mode", "rbd_lock_acquire", on, bits=31)
-        await self._handle.call("rbd_lock_acquire", int(mode), on=on)
+        mode = number(mode, "lock mode", "rbd_lock_acquire", on, bits=31)
+        await self._handle.call("rbd_lock_acquire", int(mode), on=on, first=self._handle.require_fresh)
 
     async def lock_release(self) -> None:
-        """Give up the managed lock. When cancelled, the outcome is unknown.
+        """Give up the managed lock; what was written before becomes durable. When cancelled, the outcome is unknown.
+
+        From then on this image takes the lock by `lock_acquire` only: writes and flushes raise `LockBusy` without it.
 
         Raises:
             InvalidArgument: The image does not have the feature ``EXCLUSIVE_LOCK``.
 
         Implements: rbd_lock_release
         """
-        await self._handle.call("rbd_lock_release", on=self._handle.about("lock", "managed lock"))
+        handle = self._handle
+        covered = handle.covered_by_a_flush()
+        on = handle.about("lock", "managed lock")
+        await handle.call("rbd_lock_release", on=on, first=handle.require_fresh)
+        handle.note_flushed(covered)
 
     async def lock_get_owners(self) -> tuple[LockMode, list[str]]:
         """Return how the managed lock is held, and the addresses of who does.
@@ -178,5 +184,5 @@ class Locks(Topic[ImageHandle]):
         """
         on = self._handle.about("lock", f"managed lock held by {owner}")
         encoded = encode_name(owner, "owner", "rbd_lock_break")
-        number(mode, "lock mode", "rbd_lock_break", on, bits=31)
+        mode = number(mode, "lock mode", "rbd_lock_break", on, bits=31)
         await self._handle.call("rbd_lock_break", int(mode), encoded, on=on)

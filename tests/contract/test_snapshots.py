@@ -8,6 +8,7 @@ import pytest
 
 import aiorbd
 from aiorbd import SnapshotNamespaceType, SnapshotRemoveFlag
+from aiorbd._image_gate import Mode
 
 pytestmark = pytest.mark.anyio
 
@@ -151,7 +152,7 @@ async def test_a_name_that_belongs_to_another_snapshot_now(image, witness):
 async def test_a_name_that_is_given_away_while_the_call_waits(image, witness):
     snapshot = await image.create_snapshot("one")
     handle = image._handle
-    handle.claim()  # as a long flatten would
+    leave = await handle.pass_gate(Mode.OBJECTS)  # as a long flatten would
     refused = []
 
     async def roll_back():
@@ -165,7 +166,7 @@ async def test_a_name_that_is_given_away_while_the_call_waits(image, witness):
         await witness.rbd("snap", "rm", "--no-progress", f"{image.name}@one")
         await witness.rbd("snap", "create", "--no-progress", f"{image.name}@one")
         assert not refused
-        handle.unclaim()
+        leave()
     assert refused
 
 

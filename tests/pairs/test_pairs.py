@@ -1,0 +1,78 @@
+"""Every pair of calls on one image, each in a process of its own: `run.py` says what passes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from pair_calls import CALLS  # noqa: E402 - it lies beside this file
+
+RUN = [sys.executable, HERE / "run.py"]
+
+
+def run(conffile, *arguments, timeout=380):
+    return subprocess.run([*RUN, conffile, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.pairs
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_survives_beside_every_other_call(aiorbd_cluster, call):
+    done = run(aiorbd_cluster.conffile, call, "--after", "--verbose")
+    assert done.returncode == 0, done.stdout[-6000:]
+    pairs = len(CALLS) - list(CALLS).index(call)
+    assert f"0 of {pairs} runs failed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.pairs
+def test_three_tasks_of_snapshot_calls_freeze_no_connection(aiorbd_cluster):
+    """Two tasks that create, protect, unprotect and remove, and one that opens at the snapshots, thirty times."""
+    done = run(
+        aiorbd_cluster.conffile,
+        *("protect", "protect", "open_at_snapshot"),
+        *("--repeat", "30", "--seconds", "3", "--jobs", "3", "--verbose"),
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "0 of 30 runs failed" in done.stdout
+
+
+def test_a_pair_that_dies_and_a_pair_that_raises_are_told(aiorbd_cluster, tmp_path):
+    program = tmp_path / "broken.py"
+    program.write_text(
+        f"""
+import os, signal, sys
+sys.path.insert(0, {str(HERE)!r})
+import pair_calls, run
+
+@pair_calls.call
+async def dies(subject):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@pair_calls.call
+async def fails(subject):
+    raise ZeroDivisionError
+
+sys.exit(run.main())
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, program, aiorbd_cluster.conffile, "dies"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "dies + read: SIGKILL" in done.stdout
+    done = subprocess.run(
+        [sys.executable, program, aiorbd_cluster.conffile, "fails", "read"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "fails + read: an exception" in done.stdout
+
+
+def test_a_few_pairs_that_librbd_alone_does_not_survive(aiorbd_cluster):
+    for pair in (("set_snapshot", "write"), ("update_features", "create_snapshot"), ("rollback", "remove_by_id")):
+        done = run(aiorbd_cluster.conffile, *pair, "--verbose")
+        assert done.returncode == 0, done.stdout[-6000:]
