@@ -53,7 +53,7 @@ class ImageData(Resource):
             handle.abandon(entry, "rbd_aio_read2", offset, length)
             raise
         if entry.value != length:
-            if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before it was submitted
+            if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before librbd had the read
                 return await self._read(handle, offset, length, op_flags)
             handle.incomplete("rbd_aio_read2", offset, length, entry.value)
         data: bytes = entry.keep
@@ -62,6 +62,7 @@ class ImageData(Resource):
     async def _read(self, handle: ImageHandle, offset: int, length: int, op_flags: int) -> bytes:
         """Read what is unusual, or was refused."""
         handle.check()
+        offset, length = handle.range_of(offset, length)
         if not await handle.check_range("rbd_aio_read2", offset, length):
             return b""
         data = bytes(length) if length < LARGE else large_bytes(length)
@@ -87,7 +88,7 @@ class ImageData(Resource):
         handle = self._handle
         handle.check()
         view = writable(buffer, "buffer", "rbd_aio_read2", handle.target)
-        length = len(view)
+        offset, length = handle.range_of(offset, len(view))
         if not await handle.check_range("rbd_aio_read2", offset, length):
             return 0
         got = await handle.io(
@@ -109,7 +110,7 @@ class ImageData(Resource):
         handle = self._handle
         handle.check()
         views = [writable(buffer, "buffer", "rbd_aio_readv", handle.target) for buffer in buffers]
-        length = sum(map(len, views))
+        offset, length = handle.range_of(offset, sum(map(len, views)))
         if not await handle.check_range("rbd_aio_readv", offset, length):
             return 0
         got = await handle.io("rbd_aio_readv", handle.lib.aiorbd_readv, offset, length, views, offset, *_vector(views))
@@ -144,14 +145,14 @@ class ImageData(Resource):
                     raise
                 if not entry.value and handle.generation == generation:
                     return len(data)
-                if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before it was submitted
+                if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before librbd had the write
                     handle.check()
                 else:
                     await _require_written(handle, entry, "rbd_aio_write2", offset, len(data))
                     return len(data)
         view = readable(data, "data", "rbd_aio_write2", handle.target)
-        length = len(view)
-        if await handle.check_range("rbd_aio_write2", offset, length):
+        offset, length = handle.range_of(offset, len(view))
+        if await handle.check_change("rbd_aio_write2", offset, length):
             await handle.change(
                 "rbd_aio_write2", handle.lib.aiorbd_write, offset, length, view, offset, length, view, op_flags
             )
@@ -171,8 +172,8 @@ class ImageData(Resource):
         handle = self._handle
         handle.check()
         views = [readable(buffer, "data", "rbd_aio_writev", handle.target) for buffer in buffers]
-        length = sum(map(len, views))
-        if await handle.check_range("rbd_aio_writev", offset, length):
+        offset, length = handle.range_of(offset, sum(map(len, views)))
+        if await handle.check_change("rbd_aio_writev", offset, length):
             await handle.change(
                 "rbd_aio_writev", handle.lib.aiorbd_writev, offset, length, views, offset, *_vector(views)
             )
@@ -193,10 +194,11 @@ class ImageData(Resource):
         handle = self._handle
         handle.check()
         view = readable(data, "data", "rbd_aio_writesame", handle.target)
+        offset, length = handle.range_of(offset, length)
         if not len(view) or length % len(view):
             message = f"length {length} is no multiple of the {len(view)} bytes of data"
             raise invalid(message, "rbd_aio_writesame", handle.target)
-        if await handle.check_range("rbd_aio_writesame", offset, length):
+        if await handle.check_change("rbd_aio_writesame", offset, length):
             arguments = offset, length, view, len(view), op_flags
             await handle.change("rbd_aio_writesame", handle.lib.aiorbd_write_same, offset, length, view, *arguments)
         return length
@@ -223,13 +225,13 @@ class ImageData(Resource):
         handle.check()
         expected = readable(compare, "compare", operation, handle.target)
         view = readable(data, "data", operation, handle.target)
-        length = len(view)
+        offset, length = handle.range_of(offset, len(view))
         if len(expected) != length:
             raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
         if handle.caches_reads is not False:  # asked before the range is looked at, which must hold at the submit
             await require_no_read_cache(handle, operation)
             handle.check()
-        if not await handle.check_range(operation, offset, length):
+        if not await handle.check_change(operation, offset, length):
             return 0
         mismatch = bridge_ffi.new("uint64_t *")
         arguments = offset, length, expected, view, mismatch, op_flags
@@ -255,7 +257,8 @@ class ImageData(Resource):
         """
         handle = self._handle
         handle.check()
-        if await handle.check_range("rbd_aio_discard", offset, length, largest=None):
+        offset, length = handle.range_of(offset, length)
+        if await handle.check_change("rbd_aio_discard", offset, length, largest=None):
             await handle.change("rbd_aio_discard", handle.lib.aiorbd_discard, offset, length, None, offset, length)
 
     async def write_zeroes(self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0) -> None:
@@ -276,7 +279,8 @@ class ImageData(Resource):
         """
         handle = self._handle
         handle.check()
-        if not await handle.check_range("rbd_aio_write_zeroes", offset, length, largest=None):
+        offset, length = handle.range_of(offset, length)
+        if not await handle.check_change("rbd_aio_write_zeroes", offset, length, largest=None):
             return
         if not thick:
             arguments = offset, length, 0, op_flags
@@ -297,8 +301,7 @@ class ImageData(Resource):
 
         Implements: rbd_aio_flush
         """
-        handle = self._handle
-        await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
+        await self._handle.flush()
 
 
 async def _require_written(handle: ImageHandle, entry: Operation, operation: str, offset: int, length: int) -> None:

@@ -5,17 +5,22 @@ import logging
 import os
 import weakref
 from collections.abc import Awaitable, Callable
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from aiorbd._bridge.lane import LARGEST_COPY
 from aiorbd._bridge.loops import Parked
-from aiorbd._bridge.observation import READS
-from aiorbd._bridge.operation import Operation
+from aiorbd._bridge.observation import READS, WRITES
+from aiorbd._bridge.operation import URGENT, Operation
 from aiorbd._bridge.source import Source
-from aiorbd._bridge.submission import SlowSubmission
+from aiorbd._bridge.submission import LargeWrite, SlowSubmission
+from aiorbd._image_gate import Gate, gate_of
+from aiorbd._image_probe import Prober
 from aiorbd._image_size import SizeHandle
+from aiorbd._image_strays import Strays
 from aiorbd._marshal import grow_string, invalid
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd.errors import (
@@ -45,6 +50,9 @@ class ImageHandle(SizeHandle):
     native: Any
     size: int
     image_address: int
+    awaited: int
+    strays: bool
+    gate: Gate | None
 
     def __init__(self, ioctx: "IoCtxHandle", spec: str) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
@@ -57,6 +65,10 @@ class ImageHandle(SizeHandle):
             ioctx.bridge.loop.park if ioctx.bridge.loop.native is None else None
         )
         self._token = 0
+        self._strays = Strays()
+        #: Asks the cluster for tasks that wait for changes.
+        self.prober = Prober(self)
+        self._flushed = 0  # of the writes that the bridge has counted
         #: Who wants to hear of changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
         self.image_id: str = ""
@@ -83,17 +95,23 @@ class ImageHandle(SizeHandle):
         self.check()
         await self.bridge.loop.checkpoint_if_cancelled()
         queue = self.bridge.queue
-        job = SlowSubmission(self, function, lambda token: self.lib.aiorbd_open(queue, token, *arguments), self.opened)
+        opens = ("opens", self.group)  # hung calls of the pool do not hold them up
+        job = SlowSubmission(
+            self, function, lambda token: self.lib.aiorbd_open(queue, token, *arguments), self.opened, group=opens
+        )
         self.raise_for(await self.bridge.call(job), function)
         self.check()  # closing may have begun: then it is `shut` that has the image
         self.take(self.opened[0])
         self._make_native()
-        return await self.run("rbd_stat", lambda: self._look(snapshot))
+        found = await self.run("rbd_stat", lambda: self._look(snapshot), group=opens)
+        self.gate = gate_of(self.bridge, (ioctx.pool_id, ioctx.namespace, self.image_id))
+        self.gate.add(self)
+        return found
 
     def _make_native(self) -> None:
         if self.native is None:
             self._token = self.bridge.listen(self._updated)
-            native = self.lib.aiorbd_image_new(self.bridge.queue, self.opened[0], self._token)
+            native = self.lib.aiorbd_image_new(self.bridge.queue, self.opened[0], self.ioctx.idle, self._token)
             if not native:
                 self.bridge.unlisten(self._token)
                 raise MemoryError
@@ -132,11 +150,37 @@ class ImageHandle(SizeHandle):
 
     # -- ranges --------------------------------------------------------------------------------
 
+    def range_of(self, offset: int, length: int) -> tuple[int, int]:
+        """Return offset and length as Python's integers: sums of numpy's would wrap around."""
+        return index(offset), index(length)
+
     async def check_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
         """Tell whether there is anything to do; raise when the range is no range of the image."""
         if 0 <= offset <= offset + length <= self.size and 0 < length <= (largest or length):
             return True
         return await self.unusual_range(operation, offset, length, largest=largest)
+
+    async def check_change(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
+        """Like `check_range`, for a write: it follows the cancelled writes that it overlaps."""
+        while True:
+            if self.strays:
+                await self._follow_strays(offset, length)
+            found = await self.check_range(operation, offset, length, largest=largest)
+            if not (self.strays and self._strays.overlap(offset, length)):
+                return found
+
+    async def _follow_strays(self, offset: int, length: int) -> None:
+        self.awaited += 1
+        try:
+            await self.wait_while_usable(lambda: not self._strays.overlap(offset, length))
+        finally:
+            self.awaited -= 1
+        self.strays = bool(self._strays)
+
+    def add_stray(self, offset: int, length: int, is_over: Callable[[], bool]) -> None:
+        """Note a cancelled write that librbd may still have."""
+        self._strays.add(offset, length, is_over)
+        self.strays = True
 
     async def unusual_range(
         self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO
@@ -177,6 +221,8 @@ class ImageHandle(SizeHandle):
         self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
     ) -> int:
         """Submit one operation and wait for it; return what librbd returned."""
+        if length > LARGEST_COPY and operation in WRITES:
+            return await self._write_large(operation, submit, offset, length, keep, *arguments)
         bridge = self.bridge
         entry = (
             bridge.operation(self, keep, operation, self.describe(offset, length), length)
@@ -200,9 +246,70 @@ class ImageHandle(SizeHandle):
             self.fail(value, operation, offset, length)
         return value
 
+    async def _write_large(
+        self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
+    ) -> int:
+        """Like `io`, for a write whose data a worker thread copies. A write that is cancelled before is not begun."""
+        lib, native = self.lib, self.native
+        on = Target("image", self.describe(offset, length))
+        while True:
+            generation = self.generation
+
+            def begin(token: int, generation: int = generation) -> int:
+                if lib.aiorbd_image_generation(native) != generation:  # the range was checked against another size
+                    return int(lib.AIORBD_STALE)
+                return submit(native, token, *arguments)
+
+            job = LargeWrite(self, operation, begin, keep, on, (offset, length))
+            try:
+                value = await self.bridge.call(job)
+            except OverflowError as error:  # of flags: offset and length are known to fit
+                raise invalid(str(error), operation, self.describe(offset, length)) from None
+            if not job.refused:
+                break
+            await self.refused(value, operation, offset, length)
+        if value < 0:
+            self.fail(value, operation, offset, length)
+        return value
+
+    async def flush(self) -> None:
+        """Make durable every write that was completed before."""
+        function = "rbd_aio_flush"
+        self.check()
+        await self.bridge.loop.checkpoint_if_cancelled()
+        operation = self.bridge.operation(self, None, function, str(self.target))
+        while True:
+            covered = self.covered_by_a_flush()
+            code = self.bridge.submit(operation, self.lib.aiorbd_flush, self.native)
+            if code <= 0:
+                break
+            await self.wait_while_usable(lambda: not self.barred)
+        if not code:
+            await self.bridge.wait(operation)
+            code = operation.value or 0
+        self.raise_for(code, function)
+        self.note_flushed(covered)
+
+    def covered_by_a_flush(self) -> int:
+        """Return how many writes a flush that begins now makes durable: none of those in flight."""
+        return (
+            self._flushed if self.in_flight or self.native is None else int(self.lib.aiorbd_image_writes(self.native))
+        )
+
+    def note_flushed(self, covered: int) -> None:
+        """Note that so many writes are durable."""
+        self._flushed = max(self._flushed, covered)
+
+    async def make_durable(self) -> None:
+        """Flush, if anything was written since the last flush: a flush asks for the exclusive lock."""
+        if self.native is not None and self.lib.aiorbd_image_writes(self.native) != self._flushed:
+            await self.flush()
+
     def abandon(self, entry: Operation, operation: str, offset: int, length: int) -> None:
         """Note that the task that waited is gone."""
         entry.abandon()
+        if operation not in READS and length:
+            self.add_stray(offset, length, lambda: entry.value is not None)
         logger.debug("abandoned: %s on %s, %d bytes at %d", operation, self.target, length, offset)
 
     async def refused(self, code: int, operation: str, offset: int, length: int) -> None:
@@ -265,7 +372,7 @@ class ImageHandle(SizeHandle):
             return
         if self.native is None:  # cancelled while it opened
             self._make_native()
-        self.bridge.start(SlowSubmission(self, "rbd_aio_close", self._close, then=self._gone), urgent=True)
+        self.bridge.start(SlowSubmission(self, "rbd_aio_close", self._close, then=self._gone, group=URGENT))
 
     def _close(self, token: int) -> int:
         """On a worker thread."""

@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from operator import index
 from typing import Any, Final, TypeVar
 
 from aiorbd._native import bridge_ffi, ffi
@@ -29,7 +30,11 @@ def invalid(message: str, operation: str, target: object) -> InvalidArgument:
 
 
 def number(value: int, what: str, operation: str, target: object, bits: int = 63) -> int:
-    """Return an integer that C can take, or raise. What librbd counts in 64 bits, it often uses as signed."""
+    """Return an integer that C can take, or raise. What librbd counts in 64 bits, it often uses as signed.
+
+    Integers of other types, numpy's for example, become Python's: theirs would wrap around in a sum.
+    """
+    value = index(value)
     if not 0 <= value < 1 << bits:
         raise invalid(f"{what} {value} is out of range", operation, target)
     return value
@@ -119,6 +124,11 @@ def large_bytes(length: int) -> bytes:
     """Return bytes for C to fill, all of them before anybody sees them. Not cleared: of `LARGE` ones that is felt."""
     unfilled: bytes = _new_bytes(None, length)
     return unfilled
+
+
+def writable_bytes(data: bytes) -> "memoryview[int]":
+    """Return a writable buffer over bytes that nobody has seen yet, for C to fill."""
+    return memoryview(bridge_ffi.buffer(bridge_ffi.from_buffer("char[]", data), len(data)))
 
 
 def readable(data: Any, what: str, operation: str, target: object) -> Any:

@@ -93,7 +93,7 @@ class ImageFacts(Resource):
         Implements: rbd_update_features
         """
         handle = self._handle
-        number(features, "features", "rbd_update_features", handle.target, bits=64)
+        features = number(features, "features", "rbd_update_features", handle.target, bits=64)
         await handle.call("rbd_update_features", int(features), bool(enabled))
 
     async def op_features(self) -> OperationFeature:

@@ -4,13 +4,16 @@ import io
 import os
 import threading
 import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from operator import index
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 from anyio import from_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
-from aiorbd._marshal import invalid, readable, writable
+from aiorbd._marshal import invalid, large_bytes, readable, writable, writable_bytes
 from aiorbd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,21 +53,27 @@ class ImageFile:
             raise ValueError("I/O operation on closed file")
         self._handle.check()  # before its lock, which belongs to the image's event loop
 
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Wait for the calls before; the file may have been closed meanwhile."""
+        self._check()
+        async with self._turn:
+            self._check()
+            yield
+
     async def read(self, size: int | None = -1) -> bytes:
         """Read up to `size` bytes, all that are left when it is negative or None; none at the end.
 
         Implements: rbd_aio_read2
         """
-        self._check()
-        async with self._turn:
+        async with self._in_turn():
             rest = max(0, await self._handle.known_size() - self._position)
-            length = rest if size is None or size < 0 else min(size, rest)
+            length = rest if size is None or index(size) < 0 else min(index(size), rest)
             if length <= PIECE:
                 data = await self._image.read(min(self._position, self._position if length else 0), length)
-            else:
-                buffer = bytearray(length)
-                await self._fill(memoryview(buffer))
-                data = bytes(buffer)
+            else:  # into the very object that is returned: clearing and copying so much would hold up the loop
+                data = large_bytes(length)
+                await self._fill(writable_bytes(data))
             self._position += length
             return data
 
@@ -73,8 +82,7 @@ class ImageFile:
 
         Implements: rbd_aio_read2
         """
-        self._check()
-        async with self._turn:
+        async with self._in_turn():
             writable(buffer, "buffer", "rbd_aio_read2", self._handle.target)
             view = memoryview(buffer).cast("B")
             length = max(0, min(len(view), await self._handle.known_size() - self._position))
@@ -95,8 +103,7 @@ class ImageFile:
 
         Implements: rbd_aio_write2
         """
-        self._check()
-        async with self._turn:
+        async with self._in_turn():
             readable(data, "data", "rbd_aio_write2", self._handle.target)
             view = memoryview(data).cast("B")
             if len(view) > PIECE:  # all or nothing, as far as the size goes
@@ -112,8 +119,8 @@ class ImageFile:
         Raises:
             InvalidArgument: It would be before the beginning.
         """
-        self._check()
-        async with self._turn:
+        async with self._in_turn():
+            offset = index(offset)
             if whence == os.SEEK_SET:
                 position = offset
             elif whence == os.SEEK_CUR:
@@ -137,9 +144,8 @@ class ImageFile:
 
         Implements: rbd_resize2
         """
-        self._check()
-        async with self._turn:
-            size = self._position if size is None else size
+        async with self._in_turn():
+            size = self._position if size is None else index(size)
             await self._image.resize(size)
             return size
 

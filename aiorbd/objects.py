@@ -67,8 +67,8 @@ class Objects(Topic[IoCtxHandle]):
         Implements: rados_aio_read
         """
         on = self._object(key)
-        number(length, "length", "rados_aio_read", on, bits=31)
-        number(offset, "offset", "rados_aio_read", on)
+        length = number(length, "length", "rados_aio_read", on, bits=31)
+        offset = number(offset, "offset", "rados_aio_read", on)
         if not length:  # which librados takes for "all", and writes past the end of the buffer
             await self.stat(key)
             return b""
@@ -82,7 +82,7 @@ class Objects(Topic[IoCtxHandle]):
         Implements: rados_aio_write
         """
         view = self._view(data, "rados_aio_write", key)
-        number(offset, "offset", "rados_aio_write", self._object(key))
+        offset = number(offset, "offset", "rados_aio_write", self._object(key))
         await self._submit("rados_aio_write", key, view, len(view), offset, keep=view)
 
     async def write_full(self, key: str, data: "ReadableBuffer") -> None:

@@ -84,7 +84,7 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         option = _known(option)
         target = Target("other", f"image option {option.name.lower()}")
         wanted = str if option in STRINGS else int
-        if not isinstance(value, wanted):
+        if isinstance(value, str) != (wanted is str) or not hasattr(value, "__index__" if wanted is int else "encode"):
             raise TypeError(f"{target} must be {wanted.__name__}, not {type(value).__name__}")
         if isinstance(value, str):
             operation = "rbd_image_options_set_string"

@@ -97,7 +97,7 @@ class Snapshot:
 
         Implements: rbd_snap_remove2
         """
-        number(flags, "flags", "rbd_snap_remove2", self._target, bits=32)
+        flags = number(flags, "flags", "rbd_snap_remove2", self._target, bits=32)
         await self._handle.call_with_progress(
             "rbd_snap_remove2", self._encoded, flags, progress=progress, on=self._target, first=self._require
         )
@@ -238,7 +238,7 @@ class ImageSnapshots(Resource):
         handle = self._handle
         encoded = encode_new_name(name, "snapshot name", "rbd_snap_create2")
         on = snapshot_target(handle, name)
-        number(flags, "flags", "rbd_snap_create2", on, bits=32)
+        flags = number(flags, "flags", "rbd_snap_create2", on, bits=32)
         await handle.call_with_progress("rbd_snap_create2", encoded, flags, progress=progress, on=on)
         return await self.get_snapshot(name)
 

@@ -64,7 +64,7 @@ class ImageStreams(Resource):
         """
         handle = self._handle
         _require_positive(handle, ("chunk_size", chunk_size, LARGEST_IO), ("depth", depth, 1 << 20))
-        number(op_flags, "op_flags", _FUNCTION, handle.target, bits=31)
+        op_flags = number(op_flags, "op_flags", _FUNCTION, handle.target, bits=31)
         if extents is None:
             extents = _Range(handle, offset, length)
         elif offset or length is not None:
@@ -109,9 +109,9 @@ class _Range:
     """One range; where the image ends is asked for when it matters. A cancelled wait can be repeated."""
 
     def __init__(self, handle: ImageHandle, offset: int, length: int | None) -> None:
-        number(offset, "offset", _FUNCTION, handle.target)
+        offset = number(offset, "offset", _FUNCTION, handle.target)
         self._handle = handle
-        self._range = offset, length
+        self._range = offset, None if length is None else index(length)
         self._over = False
 
     def __aiter__(self) -> Self:

@@ -1,5 +1,6 @@
 """Writing much of an image: a bounded number of writes on their way, whose end somebody waits for."""
 
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -8,7 +9,7 @@ import anyio
 
 from aiorbd._bridge.lane import Lane
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
-from aiorbd._marshal import invalid, readable
+from aiorbd._marshal import number, readable
 from aiorbd._native import bridge_ffi
 from aiorbd.enums import OpFlag
 from aiorbd.errors import ClosedError, RbdError
@@ -22,9 +23,10 @@ _WRITE: Final = "rbd_aio_write2"
 class Writer:
     """Writes of which a bounded number is on its way. Made by `Image.writer`; use it as an async context manager.
 
-    `write` returns when there was room for the write, not when it is done: the first error of any of them is raised
-    by the next call, or at the end of the block. That end waits for all of them and flushes; so does `flush`.
-    Where writes overlap, nobody knows which of them wins.
+    `write` returns when there was room for the write, not when it is done. The first error of any write is raised by
+    the next call, or at the end of the block. The end waits for what was written, takes no more writes, waits for
+    what other tasks wrote meanwhile, and flushes. Each write that returned is durable then. Overlapping writes are in
+    no order.
 
     When the block is left with an exception, or is cancelled, what librbd has begun goes on, as `Image.in_flight`,
     and the rest is given up: which writes happened is unknown.
@@ -43,10 +45,12 @@ class Writer:
         #: What was given to `write`, by the numbers of the requests, until it is given back.
         self._lent: dict[int, ReadableBuffer] = {}
         self._handing_over = anyio.Lock()
+        self._queue: deque[object] = deque()  # writes that wait for room, in their order
         self._bytes = 0
         self._end = 0  # of what was written
         self._blocked = 0
         self._error: BaseException | None = None
+        self._ending = False  # no more writes are taken
         self._closed = False
 
     @property
@@ -92,12 +96,11 @@ class Writer:
         Implements: rbd_aio_flush
         """
         self._check()
-        handle, lane = self._handle, self._lane
-        now = {*lane.running, *lane.late}  # not what other tasks write meanwhile
-        await self._wait(lambda: now.isdisjoint(lane.running) and now.isdisjoint(lane.late))
+        handle = self._handle
+        await self._wait_for_writes()
         end, self._end = self._end, 0
         try:
-            await handle.submit("rbd_aio_flush", handle.lib.aiorbd_flush, handle.native)
+            await handle.flush()
             if end:
                 await handle.require_still(_WRITE, 0, end)
         except BaseException:
@@ -113,11 +116,32 @@ class Writer:
     ) -> None:
         try:
             if error is None:
-                await self.flush()
+                await self._finish()
         finally:
-            self._closed = True
+            self._ending = self._closed = True
             self._lane.abandon()
             self._lent.clear()
+
+    async def _finish(self) -> None:
+        """Wait for what was written, take no more writes, wait for what other tasks wrote meanwhile, and flush."""
+        lane = self._lane
+        self._check()
+        await self._wait_for_writes()
+        self._ending = True
+        self._handle.wake_waiters()
+        await self._wait(lambda: not (lane.running or lane.late))
+        await self.flush()
+
+    async def _wait_for_writes(self) -> None:
+        """Wait for the writes that were taken before, not for those that other tasks hand over meanwhile."""
+        lane = self._lane
+        now = {*lane.running, *lane.late}
+        await self._wait(lambda: now.isdisjoint(lane.running) and now.isdisjoint(lane.late))
+
+    def _check_open(self) -> None:
+        if self._ending:
+            raise ClosedError(f"the writer of {self._handle.target} takes no more writes: its block is being left")
+        self._check()
 
     def _check(self) -> None:
         if self._closed:
@@ -143,6 +167,17 @@ class Writer:
             self._blocked -= 1
         self._check()
 
+    async def _wait_for_room(self, length: int) -> None:
+        """Wait until there is room, after the writes of other tasks that wait already."""
+        queue, place = self._queue, object()
+        queue.append(place)
+        try:
+            await self._wait(lambda: self._ending or (queue[0] is place and self._has_room(length)))
+        finally:
+            queue.remove(place)
+            if queue:
+                self._handle.wake_waiters()
+
     def _has_room(self, length: int) -> bool:
         """Whether one more is within the bounds; what is larger than all of them goes alone."""
         running = len(self._lane.running)
@@ -150,35 +185,37 @@ class Writer:
 
     async def _submit(self, kind: int, offset: int, length: int, buffer: Any, flags: int, lent: Any = None) -> None:
         """Submit one request as soon as there is room."""
-        self._check()
+        self._check_open()
         lane, handle = self._lane, self._handle
+        offset, length = handle.range_of(offset, length)
+        flags = number(flags, "op_flags", lane.functions[kind], handle.target, bits=31)
         await handle.bridge.loop.checkpoint_if_cancelled()
         data = kind == lane.kind_write
         size = length if data else 0
-        if lane.late or not self._has_room(size):
-            await self._wait(lambda: self._has_room(size))
-        if not await handle.check_range(lane.functions[kind], offset, length, largest=LARGEST_IO if data else None):
+        if lane.late or self._queue or not self._has_room(size):
+            await self._wait_for_room(size)
+        if not await handle.check_change(lane.functions[kind], offset, length, largest=LARGEST_IO if data else None):
             if data:  # nothing to write
                 self._give_back(lent)
             return
-        self._check()  # the block may have been left while the size was asked for
-        number, request = next(lane.numbers), (kind, offset, length, buffer, flags)
+        self._check_open()  # the block may have been left while this waited
+        token, request = next(lane.numbers), (kind, offset, length, buffer, flags)
         try:
-            if lane.submit(number, request):
-                await lane.submit_refused(number, request, self._check)
-        except OverflowError as error:  # of flags: offset and length are known to fit
-            raise invalid(str(error), lane.functions[kind], handle.describe(offset, length)) from None
+            if lane.is_large(request):
+                lane.submit_on_thread(token, request)
+            elif lane.submit(token, request):
+                await lane.submit_refused(token, request, self._check_open)
         finally:
-            if number in lane.running:  # also when an interrupt came after C had taken it
+            if token in lane.running:  # also when an interrupt came after C had taken it
                 self._bytes += size
                 if data:
-                    self._lent[number] = lent
+                    self._lent[token] = lent
                 self._end = max(self._end, offset + length)
 
     def _told(self) -> None:
         """On the loop: something is over, or waits to be submitted anew."""
         lane = self._lane
-        for number, ((kind, offset, length, _, _), value) in tuple(lane.over.items()):
+        for token, ((kind, offset, length, _, _), value) in tuple(lane.over.items()):
             if isinstance(value, Exception):
                 self._error = self._error or value
             elif value < 0 and self._error is None:
@@ -188,9 +225,9 @@ class Writer:
                     self._error = error
             if kind == lane.kind_write:
                 self._bytes -= length
-            del lane.over[number]
-            if number in self._lent:
-                self._give_back(self._lent.pop(number))
+            del lane.over[token]
+            if token in self._lent:
+                self._give_back(self._lent.pop(token))
         if self._blocked:
             self._handle.wake_waiters()
 

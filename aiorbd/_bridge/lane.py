@@ -1,11 +1,13 @@
 """Reads and writes of one image that are handed to C in number, and come back in bulk: see ``lane.c``."""
 
+import errno
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from aiorbd import _native
 from aiorbd._bridge.observation import Note
-from aiorbd._bridge.operation import Operation
+from aiorbd._bridge.operation import CopyJob, Operation
 from aiorbd._table import Requests
 from aiorbd.errors import RbdError
 
@@ -18,6 +20,9 @@ _BULK: Final = 0.5
 
 #: No longer than so many seconds, though: others may take very long.
 _PATIENCE: Final = 0.005
+
+#: Bytes that are copied on the event loop's thread: librbd copies a mebibyte in a millisecond.
+LARGEST_COPY: Final = 1 << 20
 
 #: What is asked of C: the kind, where in the image and how much, the buffer, and flags. A tuple: there are many.
 Request: TypeAlias = tuple[int, int, int, Any, int]
@@ -74,12 +79,7 @@ class Lane(Operation, Requests):
 
     def submit(self, number: int, request: Request) -> int:
         """Hand a request to C; return 0 when it has it, like `Bridge.submit`."""
-        running = self.running
-        if not running:
-            self.bridge.enter(self)
-        running[number] = request
-        self.counted += 1
-        self.owner.in_flight += 1
+        self._enter(number, request)
         taken = False
         try:
             code = self._submit(self.pointer, number, *request)
@@ -89,15 +89,75 @@ class Lane(Operation, Requests):
             raise
         finally:
             if not taken:
-                del running[number]
-                self.counted -= 1
-                self.owner.in_flight -= 1
-                if not (running or self.counted):  # else what is over has yet to be counted
-                    self.bridge.leave(self)
-        if taken and self.bridge.observers:
+                self._leave(number)
+        if taken:
+            self._note(number, request)
+        return code
+
+    def submit_on_thread(self, number: int, request: Request) -> None:
+        """Hand a large write to C on a worker thread, which copies its data. A refusal comes like a late one."""
+        generation = self.owner.generation
+
+        def submit() -> int:
+            if self.abandoned:
+                return -errno.ECANCELED
+            if self.owner.generation != generation:  # the range was checked against another size
+                return int(self._lib.AIORBD_STALE)
+            return int(self._submit(self.pointer, number, *request))
+
+        self._enter(number, request)
+        self._note(number, request)
+        try:
+            self.bridge.start(CopyJob(self.owner, self.functions[request[0]], submit, partial(self._submitted, number)))
+        except BaseException:
+            self._leave(number)
+            self.notes.pop(number, None)
+            raise
+
+    def _submitted(self, number: int, code: int) -> None:
+        """On the loop: the worker thread has handed a request to C, which took it if `code` is 0."""
+        if not code or number not in self.running:
+            return
+        request = self.running.pop(number)
+        self.notes.pop(number, None)
+        if self.abandoned:
+            pass
+        elif code > 0:
+            self.late[number] = request
+        else:
+            self.over[number] = request, code
+        try:
+            self._told()
+        finally:
+            self._count()
+
+    def _enter(self, number: int, request: Request) -> None:
+        """Register a request: C may be done with it before the submit returns."""
+        if not self.running:
+            self.bridge.enter(self)
+        self.running[number] = request
+        self.counted += 1
+        self.owner.in_flight += 1
+
+    def _leave(self, number: int) -> None:
+        """Undo the registration of a request that C has not taken."""
+        del self.running[number]
+        self.counted -= 1
+        self.owner.in_flight -= 1
+        if not (self.running or self.counted):  # else what is over has yet to be counted
+            self.bridge.leave(self)
+
+    def _note(self, number: int, request: Request) -> None:
+        if self.bridge.observers:
             kind, offset, length, _, _ = request
             self.notes[number] = Note(self.functions[kind], self.owner.describe(offset, length), length)
-        return code
+
+    def _is_over(self, number: int) -> bool:
+        return number not in self.running
+
+    def is_large(self, request: Request) -> bool:
+        """Tell whether the event loop would be late by the copy of the data."""
+        return request[0] == self.kind_write and request[2] > LARGEST_COPY
 
     async def submit_refused(self, number: int, request: Request, check: Callable[[], object]) -> None:
         """Submit what was refused once, because of the image's size: `check` whether it is still wanted by then."""
@@ -113,6 +173,13 @@ class Lane(Operation, Requests):
             kind, offset, length, _, _ = request
             try:
                 await self.owner.check_range(self.functions[kind], offset, length, largest=None)
+                if self.is_large(request):
+                    if self._lib.aiorbd_image_is_stale(self.owner.native):
+                        await self.owner.refused(self._lib.AIORBD_STALE, self.functions[kind], offset, length)
+                    if number in self.late:
+                        self.submit_on_thread(number, request)
+                        self.late.pop(number, None)
+                    continue
                 while number in self.late and (code := self._submit_late(number, request)):
                     await self.owner.refused(code, self.functions[kind], offset, length)
             except RbdError as error:
@@ -196,4 +263,7 @@ class Lane(Operation, Requests):
         super().abandon()
         self.over.clear()
         self.late.clear()
+        for number, (kind, offset, length, _, _) in self.running.items():
+            if kind != self.kind_read:
+                self.owner.add_stray(offset, length, partial(self._is_over, number))
         self.cancel()

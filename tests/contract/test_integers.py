@@ -1,0 +1,140 @@
+"""Integers of other types, numpy's for example, whose sums wrap around: every entry makes them Python's."""
+
+import pytest
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+BITS = 32
+
+
+class Wrapping:
+    """An unsigned integer of 32 bits like numpy's `uint32`."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __index__(self):
+        return self.value
+
+    __int__ = __index__
+
+    def __add__(self, other):
+        return Wrapping((self.value + int(other)) % (1 << BITS))
+
+    __radd__ = __add__
+
+    def __sub__(self, other):
+        return Wrapping((self.value - int(other)) % (1 << BITS))
+
+    def __mod__(self, other):
+        return Wrapping(self.value % int(other))
+
+    def __eq__(self, other):
+        return self.value == int(other)
+
+    def __lt__(self, other):
+        return self.value < int(other)
+
+    def __le__(self, other):
+        return self.value <= int(other)
+
+    def __gt__(self, other):
+        return self.value > int(other)
+
+    def __ge__(self, other):
+        return self.value >= int(other)
+
+    def __hash__(self):
+        return hash(self.value)
+
+
+#: Twenty bytes from here wrap around to ten.
+END = Wrapping((1 << BITS) - 10)
+N = Wrapping(20)
+
+
+async def stream(image, offset, length):
+    return [chunk async for chunk in image.read_extents([(offset, length)])]
+
+
+async def write_stream(image, offset, length):
+    async with image.writer() as writer:
+        await writer.write(bytes(length), offset)
+
+
+async def zero_stream(image, offset, length):
+    async with image.writer() as writer:
+        await writer.write_zeroes(offset, length)
+
+
+async def file_write(image, offset, length):
+    file = image.file()
+    await file.seek(offset)
+    await file.write(bytes(length))
+
+
+async def diff(image, offset, length):
+    return [extent async for extent in image.diff(offset, length)]
+
+
+async def stream_of_a_range(image, offset, length):
+    return [chunk async for chunk in image.read_extents(offset=offset, length=length)]
+
+
+CALLS = {
+    "read": lambda image, offset, length: image.read(offset, length),
+    "read_into": lambda image, offset, length: image.read_into(bytearray(length), offset),
+    "readv": lambda image, offset, length: image.readv([bytearray(length)], offset),
+    "write": lambda image, offset, length: image.write(bytes(length), offset),
+    "write of a bytearray": lambda image, offset, length: image.write(bytearray(length), offset),
+    "writev": lambda image, offset, length: image.writev([bytes(length)], offset),
+    "write_same": lambda image, offset, length: image.write_same(b"x", offset, length),
+    "compare_and_write": lambda image, offset, length: image.compare_and_write(bytes(length), bytes(length), offset),
+    "discard": lambda image, offset, length: image.discard(offset, length),
+    "write_zeroes": lambda image, offset, length: image.write_zeroes(offset, length),
+    "write_zeroes, thick": lambda image, offset, length: image.write_zeroes(offset, length, thick=True),
+    "read_extents": stream,
+    "read_extents of a range": stream_of_a_range,
+    "writer.write": write_stream,
+    "writer.write_zeroes": zero_stream,
+    "file.write": file_write,
+    "diff": diff,
+}
+
+
+@pytest.fixture
+async def image_of_four_gigabytes(ioctx, make_image):
+    """An image that ends where 32 bits do."""
+    async with ioctx.open_image(await make_image(1 << BITS)) as image:
+        yield image
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_a_range_past_the_end_is_refused_although_its_sum_wraps_around(image_of_four_gigabytes, call):
+    with pytest.raises(aiorbd.PastEndOfImage):
+        await call(image_of_four_gigabytes, END, N)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_a_range_within_the_image_is_accepted(image_of_four_gigabytes, call):
+    await call(image_of_four_gigabytes, Wrapping(512), N)
+
+
+async def test_other_numbers_are_accepted(ioctx, make_image, image):
+    await ioctx.create_image(f"{image.name}-other", Wrapping(1 << 22), order=Wrapping(20))
+    async with ioctx.open_image(f"{image.name}-other") as other:
+        await other.resize(Wrapping(1 << 23))
+        assert await other.size() == 1 << 23
+        await other.sparsify(Wrapping(4096))
+        await other.set_snapshot_limit(Wrapping(5))
+        assert await other.get_snapshot_limit() == 5
+        assert await other.file().read(Wrapping(3)) == bytes(3)
+
+
+@pytest.mark.parametrize("value", ["0", 1.0, None, b"0"])
+async def test_what_is_no_integer_is_a_type_error(image, value):
+    for call in CALLS.values():
+        with pytest.raises((TypeError, aiorbd.InvalidArgument)):
+            await call(image, value, 20)

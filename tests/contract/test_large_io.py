@@ -1,0 +1,166 @@
+"""Large reads and writes: no call holds up the event loop while librbd copies."""
+
+import hashlib
+import os
+
+import anyio
+import pytest
+from conftest import new_name
+from fix_lag import measured_hold
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+SIZE = 256 * MIB
+
+#: Seconds of the loop's thread that one call may take in one go.
+LIMIT = 0.005
+
+
+@pytest.fixture
+async def large(ioctx):
+    """An image of 256 MiB, removed at the end."""
+    name = new_name()
+    await ioctx.create_image(name, SIZE)
+    async with ioctx.open_image(name) as image:
+        yield image
+    await ioctx.remove_image(name)
+
+
+@pytest.fixture(scope="module")
+def content():
+    return os.urandom(MIB) * 64
+
+
+WRITES = {
+    "write": lambda image, data: image.write(data, 0),
+    "write of a bytearray": lambda image, data: image.write(memoryview(data), 0),
+    "writev": lambda image, data: image.writev([data[: 32 * MIB], data[32 * MIB :]], 0),
+    "write_same": lambda image, data: image.write_same(data[: 2 * MIB], 0, 64 * MIB),
+    "file.write": lambda image, data: image.file().write(data),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_a_large_write_holds_up_the_loop_for_less_than_five_milliseconds(large, content, write):
+    sliced = [content[: 32 * MIB], content[32 * MIB :]]  # what slicing costs is not the library's
+    del sliced
+    held = await holding(write(large, content))
+    assert held < LIMIT
+    await large.flush()
+    digest = hashlib.sha256()
+    async for _, _, data in large.read_extents(length=64 * MIB):
+        digest.update(data)
+    assert digest.digest() == hashlib.sha256(content).digest()
+
+
+async def holding(call):
+    """Return the longest time for which a call held up the loop."""
+    async with measured_hold() as held:
+        await call
+        return held.worst
+
+
+async def test_a_writer_of_large_chunks_holds_up_the_loop_for_less_than_five_milliseconds(large, content):
+    chunks = [memoryview(content)[start : start + 16 * MIB] for start in range(0, 64 * MIB, 16 * MIB)]
+    async with measured_hold() as held:
+        async with large.writer(depth=2) as writer:
+            for number, chunk in enumerate(chunks):
+                await writer.write(chunk, number * 16 * MIB)
+        worst = held.worst
+    assert worst < LIMIT
+    digest = hashlib.sha256()
+    async for _, _, data in large.read_extents(length=64 * MIB):
+        digest.update(data)
+    assert digest.digest() == hashlib.sha256(content).digest()
+
+
+READS = {
+    "read": lambda image: image.read(0, SIZE),
+    "file.read": lambda image: image.file().read(SIZE),
+    "file.read of all": lambda image: image.file().read(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+async def test_a_large_read_holds_up_the_loop_for_less_than_five_milliseconds(large, content, read):
+    await large.write(content, 128 * MIB)
+    async with measured_hold() as held:
+        data = await read(large)
+        worst = held.worst
+    assert worst < LIMIT
+    assert len(data) == SIZE
+    assert data[128 * MIB : 192 * MIB] == content
+    assert not any(data[: 8 * MIB])
+
+
+async def test_a_large_write_that_is_cancelled_before_it_begins_never_happens(large, content):
+    """Sixteen worker threads for the copies are busy: the last writes wait for them."""
+    writes = 40
+    async with anyio.create_task_group() as tasks:
+        for _ in range(writes):
+            tasks.start_soon(large.write, content, 0)
+        await anyio.sleep(0)
+        tasks.cancel_scope.cancel()
+    await large.drain()
+    assert large.in_flight == 0
+    await large.write(b"later" * MIB, 0)
+    await large.flush()
+    await anyio.sleep(0.1)
+    assert await large.read(0, 5 * MIB) == b"later" * MIB
+
+
+async def test_a_large_write_past_the_end_is_refused_whole(large, content):
+    with pytest.raises(aiorbd.PastEndOfImage):
+        await large.write(content, SIZE - 32 * MIB)
+    assert not any(await large.read(SIZE - 32 * MIB, MIB))
+
+
+async def test_a_large_write_is_counted_and_observed_once(cluster, large, content):
+    seen = []
+    cluster.add_observer(seen.append)
+    await large.write(content, 0)
+    async with large.writer() as writer:
+        await writer.write(content, 64 * MIB)
+    cluster.remove_observer(seen.append)
+    figures = cluster.stats().operations["rbd_aio_write2"]
+    assert (figures.count, figures.failed, figures.bytes) == (2, 0, 128 * MIB)
+    written = [call for call in seen if call.operation == "rbd_aio_write2"]
+    assert [(call.length, call.error, call.abandoned) for call in written] == [(64 * MIB, None, False)] * 2
+
+
+async def test_large_writes_beside_resizes_are_whole_or_refused(large, content):
+    """A write that was checked against another size is checked again before it is submitted."""
+    outcomes = []
+
+    async def write():
+        try:
+            await large.write(content, SIZE - 64 * MIB)
+        except aiorbd.PastEndOfImage:
+            outcomes.append("refused")
+        else:
+            outcomes.append("written")
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(write)
+        tasks.start_soon(large.resize, SIZE - MIB)
+    assert len(outcomes) == 4
+    await large.resize(SIZE)
+    assert not any(await large.read(SIZE - MIB, MIB))
+
+
+async def test_large_writes_of_a_writer_beside_changes_of_the_image(ioctx, large, content):
+    """Each write is refused while the size is not known, and comes back when it is."""
+    async with ioctx.open_image(large.name) as other:
+        with anyio.fail_after(60):
+            async with large.writer(depth=2) as writer:
+                for number in range(8):
+                    await writer.write(memoryview(content)[: 4 * MIB], number * 4 * MIB)
+                    await large.create_snapshot(f"mine-{number}")
+                    await other.create_snapshot(f"other-{number}")
+        async for snapshot in large.snapshots():
+            await snapshot.remove()
+    assert await large.read(0, 32 * MIB) == content[: 4 * MIB] * 8
