@@ -9,12 +9,13 @@ import enum
 import errno
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from aiorbd._bridge.source import Source
+from aiorbd._endings import Endings
 from aiorbd._table import Owner
 from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Target, Timeout, WrongLoopError, error_for
 
@@ -47,6 +48,7 @@ class Lifecycle(Owner):
         awaited: How many tasks wait for some of what is in flight: they are told of each that ends.
         waiting: How many tasks wait for its state.
         usable: It is open.
+        strays: Cancelled writes may still be with librbd: see `Strays`.
         size: An image's, in bytes.
         image_address: Where C has the image, while that is open.
     """
@@ -55,6 +57,7 @@ class Lifecycle(Owner):
     awaited: int
     waiting: int
     usable: bool
+    strays: bool
     size: int
     image_address: int
 
@@ -62,6 +65,8 @@ class Lifecycle(Owner):
         if parent is not None:
             parent.check()
             parent._children.add(self)
+        else:
+            bridge.root = self
         self.bridge: Bridge = bridge
         #: What it is, for errors.
         self.target: Target = target
@@ -70,6 +75,10 @@ class Lifecycle(Owner):
         self.state: State = State.OPEN
         self.usable = True
         self._is_current = bridge.loop.is_current
+        #: The bound that it shares with all that was opened from one connection.
+        self.endings: Endings = Endings() if parent is None else parent.endings
+        #: What shares the bound on worker threads with it: a pool, or the cluster's monitors.
+        self.group: Hashable = "monitors" if parent is None else parent.group
         self._parent = parent
         self._children: set[Lifecycle] = set()
         self._waiters: list[_Waiter] = []
@@ -111,6 +120,13 @@ class Lifecycle(Owner):
         self._sources.add(source)
         return source
 
+    def end_sources(self, error: "Callable[[Lifecycle], BaseException]") -> None:
+        """End all sources, here and below, with an error."""
+        for source in tuple(self._sources):
+            source.close(error(self))
+        for child in tuple(self._children):
+            child.end_sources(error)
+
     # -- waiting -------------------------------------------------------------------------------
 
     async def wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
@@ -127,6 +143,15 @@ class Lifecycle(Owner):
                     if waiter in self._waiters:
                         self._waiters.remove(waiter)
         return reached()
+
+    async def wait_while_usable(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is so.
+
+        Raises:
+            ClosedError: This was closed meanwhile.
+        """
+        await self.wait_until(lambda: not self.usable or reached(), None)
+        self.check()
 
     def wake_waiters(self) -> None:
         """On the loop: what somebody waits for may be so now."""
@@ -168,6 +193,7 @@ class Lifecycle(Owner):
                 source.close(None if source.endless else ClosedError(f"{self.target} was closed meanwhile"))
             for child in tuple(self._children):
                 child.begin_close()
+            self.wake_waiters()
             self._advance()
 
     def _advance(self) -> None:
@@ -209,6 +235,11 @@ class Lifecycle(Owner):
             self._parent._children.discard(self)
             self._parent._advance()
 
+    @property
+    def is_open_or_closing(self) -> bool:
+        """Whether the native object may still be there."""
+        return self.state is not State.CLOSED
+
     def _is_stuck(self) -> bool:
         return any(child._overdue or child._is_stuck() for child in self._children)
 
@@ -228,7 +259,7 @@ class Lifecycle(Owner):
             self._overdue = True
             raise CloseTimeout(
                 errno.ETIMEDOUT,
-                f"not closed after {timeout} s: {self._held_up_by()}; it closes in the background when they end",
+                f"not closed after {timeout:.3g} s: {self._held_up_by()}; it closes in the background when they end",
                 "close",
                 str(self.target),
             )
@@ -239,17 +270,51 @@ class Lifecycle(Owner):
         operations = self.in_flight + sum(child.in_flight for child in self._children)
         return f"{operations} operations in flight, {len(self._children)} handles still open"
 
-    async def leave(self, error: BaseException | None, timeout: float | None) -> None:
+    async def make_durable(self) -> None:
+        """Make durable what was written through this handle."""
+
+    async def leave(self, error: BaseException | None, timeout: float) -> None:
         """Close at the end of ``async with``: within its bound, even when the task is cancelled.
 
-        What used up its time in an inner block is not waited for once more. An error that is on its
-        way out is not replaced by one of closing, but noted.
+        Without an error, what was written is made durable before. `Endings` has the bound. An error that leaves
+        the block is not replaced by one of closing, which becomes a note.
         """
+        endings = self.endings
+        bound = 0.0 if self._is_stuck() else endings.allowance(timeout)
+        begin = anyio.current_time()
         try:
             with anyio.CancelScope(shield=True):
-                await self.close(0 if self._is_stuck() else timeout)
+                await self._flush_and_close(bound, flush=error is None)
         except RbdError as closing:
             if error is None:
                 raise
             error.add_note(f"then closing failed: {closing}")
             logger.warning("closing after %s: %s", type(error).__name__, closing)
+        finally:
+            if self._overdue:
+                endings.overdue(self, timeout)
+            if bound < timeout:
+                endings.took(anyio.current_time() - begin)
+
+    async def _flush_and_close(self, bound: float, *, flush: bool) -> None:
+        deadline = anyio.current_time() + bound
+        failed: RbdError | None = None
+        if flush and self.usable:
+            with anyio.move_on_after(bound) as scope:
+                try:
+                    await self.make_durable()
+                except ClosedError:  # by another task, whose close flushes
+                    pass
+                except RbdError as error:
+                    failed = error
+            if scope.cancelled_caught:
+                message = f"not flushed after {bound:.3g} s: whether the last writes are durable is unknown"
+                failed = CloseTimeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(self.target))
+        try:
+            await self.close(max(0.0, deadline - anyio.current_time()))
+        except RbdError as closing:
+            if failed is None:
+                raise
+            failed.add_note(f"then closing failed: {closing}")
+        if failed is not None:
+            raise failed

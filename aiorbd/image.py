@@ -2,6 +2,8 @@
 
 import errno
 
+import anyio
+
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_data import ImageData
 from aiorbd._image_handle import ImageHandle
@@ -11,7 +13,7 @@ from aiorbd._marshal import decode, invalid, number
 from aiorbd._native import ffi, rbd
 from aiorbd.copying import ImageCopies
 from aiorbd.diff import ImageDiff
-from aiorbd.errors import SnapshotNotFound
+from aiorbd.errors import SnapshotNotFound, Timeout
 from aiorbd.facts import ImageFacts
 from aiorbd.file import BlockingImageFile, ImageFile
 from aiorbd.locks import Locks
@@ -48,7 +50,8 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
     another, and librbd keeps no order among those that overlap. There is no back-pressure: bound
     what you keep in flight.
 
-    A write is durable once a later `flush` has returned. Cancelling an operation returns at once and
+    A write is durable once a later `flush` has returned. Leaving ``async with`` without an exception flushes what was
+    written, and raises when that fails. Cancelling an operation returns at once and
     leaves it running in librbd: what was to be read is dropped; what was to be changed may or may not
     be. Buffers stay exported, which means that they can be neither resized nor freed, until librbd
     is done with them; `in_flight` counts and `drain` awaits what is still running.
@@ -59,6 +62,18 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         super().__init__(handle, close_timeout)
         self._name = name
         self._read_only = read_only
+
+    async def _make_durable(self) -> None:
+        """Flush, within the time that closing may take, if the image was written to since the last flush."""
+        handle = self._handle
+        try:
+            with anyio.fail_after(self._close_timeout):
+                await handle.make_durable()
+        except TimeoutError as error:
+            if isinstance(error, Timeout):
+                raise
+            message = f"not flushed after {self._close_timeout} s: whether what was written is durable is unknown"
+            raise Timeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(handle.target)) from None
 
     async def close(self, timeout: float | None = None) -> None:
         """Close the image, waiting for what is in flight: at most `timeout` seconds.
@@ -164,5 +179,5 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         """
         handle = self._handle
         handle.check()
-        number(size, "size", "rbd_resize2", handle.target)
+        size = number(size, "size", "rbd_resize2", handle.target)
         await handle.call_that_shrinks("rbd_resize2", size, size, allow_shrink, progress=progress)

@@ -5,7 +5,7 @@ A pool here is one of connections; Ceph's pools of objects are named by their na
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -38,13 +38,19 @@ class _Shared(Generic[R]):
         """Not cut off by the cluster, and nobody closed it."""
         return self.resource is None or not (self.resource.blocklisted or self.resource.closed)
 
-    async def close(self) -> None:
+    async def make_durable(self) -> None:
+        """Flush an image that was written to, within the time that its close may take."""
+        if isinstance(self.resource, Image):
+            with suppress(ClosedError):  # the pool is closed, which flushes
+                await self.resource._make_durable()
+
+    async def close(self, timeout: float | None = None) -> None:
         """Close it; what goes wrong then is nobody's to hear."""
         resource, self.resource = self.resource, None
         with anyio.CancelScope(shield=True):
             try:
                 if resource is not None:
-                    await resource.close()
+                    await resource.close(timeout)
             except Error as error:
                 _logger.warning("closing what was idle: %s", error)
             await self.stack.aclose()
@@ -61,7 +67,8 @@ class ConnectionPool:
 
     Who shares an image shares its exclusive lock and its cache: a change of one is seen by all at once, and
     `Image.set_snapshot` or `close` would be everybody's, so leave these alone. A connection that the cluster has cut
-    off is replaced for those who ask next. At the end of the block all is closed.
+    off is replaced for those who ask next. At the end of the block all is closed, within the `close_timeout` of the
+    connection. Leaving the block of an image that was written to flushes it.
     """
 
     def __init__(self, connect: Callable[[], Opening[Cluster]], *, idle_timeout: float = 60.0) -> None:
@@ -79,6 +86,8 @@ class ConnectionPool:
         #: Not to be had any more, and still in use.
         self._outdated: set[_Shared[Any]] = set()
         self._tasks: anyio.abc.TaskGroup | None = None
+        #: Seconds that closing one of them may take; None for its own `close_timeout`.
+        self._bound: float | None = None
 
     def connect(self) -> AbstractAsyncContextManager[Cluster]:
         """Use the connection, within ``async with``.
@@ -146,6 +155,7 @@ class ConnectionPool:
                         shared.resource = await make(stack)
                         shared.stack = stack.pop_all()
             yield cast("R", shared.resource)
+            await shared.make_durable()
         finally:
             shared.users -= 1
             shared.idle_since = anyio.current_time()
@@ -157,7 +167,7 @@ class ConnectionPool:
         if self._shared.get(key) is shared:
             del self._shared[key]
         self._outdated.discard(shared)
-        await shared.close()
+        await shared.close(self._bound)
 
     async def _close_what_is_idle(self) -> None:
         while True:
@@ -170,6 +180,7 @@ class ConnectionPool:
         if self._tasks is not None:
             raise ClosedError("the connection pool is open already")
         self._tasks = await anyio.create_task_group().__aenter__()
+        self._bound = None
         if self._idle_timeout:
             self._tasks.start_soon(self._close_what_is_idle)
         return self
@@ -182,6 +193,13 @@ class ConnectionPool:
         try:
             await tasks.__aexit__(None, None, None)
         finally:
+            everything = {*self._shared.values(), *self._outdated}
+            # The images and I/O contexts of a connection close with it, all at once and within one bound.
+            async with anyio.create_task_group() as closing:
+                for shared in everything:
+                    if isinstance(shared.resource, Cluster):
+                        closing.start_soon(shared.close)
+            self._bound = 0.0
             # The last that were opened first: what others were opened from comes after them.
             for key, shared in reversed(list(self._shared.items())):
                 await self._drop(key, shared)

@@ -81,7 +81,7 @@ async def test_an_opening_is_entered_once(ioctx, make_image):
 async def test_closing_goes_on_when_no_thread_could_be_started(ioctx, make_image, monkeypatch):
     image = await ioctx.open_image(await make_image())
 
-    def submit(_job, *, urgent):
+    def submit(_job):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(image._handle.bridge._workers, "submit", submit)

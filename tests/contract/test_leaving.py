@@ -1,0 +1,172 @@
+"""Leaving ``async with``: what was written is durable, or the block raises."""
+
+import itertools
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+def flushes(cluster):
+    figures = cluster.stats().operations.get("rbd_aio_flush")
+    return 0 if figures is None else figures.count
+
+
+WRITES = {
+    "write": lambda image: image.write(b"x", 0),
+    "write of a bytearray": lambda image: image.write(bytearray(b"x"), 0),
+    "large write": lambda image: image.write(bytes(2 * MIB), 0),
+    "writev": lambda image: image.writev([b"x", b"y"], 0),
+    "write_same": lambda image: image.write_same(b"x", 0, 512),
+    "write_zeroes": lambda image: image.write_zeroes(0, 4096),
+    "discard": lambda image: image.discard(0, 65536),
+    "compare_and_write": lambda image: image.compare_and_write(bytes(512), b"x" * 512, 0),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_leaving_an_image_that_was_written_to_flushes_it(cluster, ioctx, make_image, write):
+    async with ioctx.open_image(await make_image()) as image:
+        await write(image)
+        assert flushes(cluster) == 0
+    assert flushes(cluster) == 1
+
+
+async def test_leaving_an_image_without_new_writes_flushes_nothing(cluster, ioctx, make_image):
+    """A flush asks for the exclusive lock, which another client may want to keep."""
+    name = await make_image()
+    async with ioctx.open_image(name) as image:
+        await image.read(0, 1)
+        await image.snapshot_exists("one")
+    assert flushes(cluster) == 0
+    async with ioctx.open_image(name) as image:
+        await image.write(b"x", 0)
+        await image.flush()
+    assert flushes(cluster) == 1
+
+
+async def test_leaving_an_image_that_a_copy_wrote_to_flushes_it(cluster, ioctx, make_image):
+    async with ioctx.open_image(await make_image()) as source, ioctx.open_image(await make_image()) as target:
+        await source.write(b"x", 0)
+        await source.flush()
+        before = flushes(cluster)
+        await source.copy_to(target)
+    assert flushes(cluster) == before + 1
+
+
+async def test_leaving_an_image_with_an_exception_raises_that(cluster, ioctx, make_image):
+    with pytest.raises(ZeroDivisionError):
+        async with ioctx.open_image(await make_image()) as image:
+            await image.write(b"x", 0)
+            raise ZeroDivisionError
+    assert flushes(cluster) == 0
+
+
+async def test_leaving_a_shared_image_flushes_it(aiorbd_cluster, make_image):
+    name = await make_image()
+    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as connections:
+        async with connections.connect() as cluster:
+            async with connections.open_image("rbd", name) as image:
+                await image.write(b"x", 0)
+            assert flushes(cluster) == 1
+            async with connections.open_image("rbd", name) as image:
+                await image.read(0, 1)
+            assert flushes(cluster) == 1
+
+
+async def test_a_file_that_is_closed_takes_no_write_that_waited_for_its_turn(image):
+    """Each write that returned is in the image; the others raise."""
+    file = image.file()
+    written, refused = [], []
+
+    async def write(number):
+        try:
+            await file.write(bytes([number]) * 4096)
+        except ValueError:
+            refused.append(number)
+        else:
+            written.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(write, 1)
+        await anyio.lowlevel.checkpoint()
+        tasks.start_soon(file.aclose)
+        await anyio.lowlevel.checkpoint()
+        for number in range(2, 20):
+            tasks.start_soon(write, number)
+    assert sorted(written + refused) == list(range(1, 20))
+    assert refused
+    content = await image.read(0, 4096 * 19)
+    assert sorted(content[start] for start in range(0, len(content), 4096) if content[start]) == sorted(written)
+
+
+async def test_every_write_that_a_writer_took_while_its_block_ended_is_in_the_image(ioctx, cluster):
+    name = new_name()
+    await ioctx.create_image(name, 64 * MIB)
+    async with ioctx.open_image(name) as image:
+        for number in range(1, 6):
+            accepted, refused = [], []
+
+            async def other(writer, task, number=number, accepted=accepted, refused=refused):
+                try:
+                    for step in itertools.count():
+                        offset = 32 * MIB + (task * 40 + step % 40) * 16384
+                        await writer.write(bytes([number]) * 16384, offset)
+                        accepted.append(offset)
+                except aiorbd.ClosedError:
+                    refused.append(task)
+
+            async with anyio.create_task_group() as tasks:
+                async with image.writer(depth=4) as writer:
+                    for task in range(20):
+                        tasks.start_soon(other, writer, task)
+                    for step in range(10):
+                        await writer.write(bytes(65536), step * 65536)
+                        await anyio.sleep(0.001)
+                in_flight, flushed = image.in_flight, flushes(cluster)
+            assert accepted
+            assert in_flight == 0
+            assert flushed == number
+            assert len(refused) == 20
+            for offset in set(accepted):
+                assert await image.read(offset, 1) == bytes([number])
+
+
+async def test_a_cancelled_write_lands_on_top_of_no_later_one(image):
+    """What librbd has not received when its task is cancelled never happens."""
+    stop = False
+
+    async def load(number):
+        while not stop:
+            await image.write(b"z" * 4096, (number + 100) * 65536)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(48):
+            tasks.start_soon(load, number)
+        for _ in range(30):
+            async with anyio.create_task_group() as one:
+                one.start_soon(image.write, b"A" * 4096, 0)
+                await anyio.sleep(0)
+                one.cancel_scope.cancel()
+            await image.write(bytearray(b"B" * 4096), 0)
+            await image.flush()
+            await anyio.sleep(0.01)
+            assert await image.read(0, 1) == b"B"
+        stop = True
+
+
+async def test_releasing_the_managed_lock_makes_writes_durable(cluster, ioctx, make_image):
+    """Leaving flushes nothing after it: a flush would ask for the lock once more."""
+    async with ioctx.open_image(await make_image()) as image:
+        await image.locks.lock_acquire()
+        await image.write(b"x", 0)
+        await image.locks.lock_release()
+    assert flushes(cluster) == 0
+    async with ioctx.open_image(image.name, read_only=True) as image:
+        assert await image.read(0, 1) == b"x"
