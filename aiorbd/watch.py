@@ -1,13 +1,17 @@
 """Hearing of changes of an open image."""
 
 import errno
-from typing import Self
+from typing import Final, Self
 
+import anyio
 from anyio.lowlevel import checkpoint
 
 from aiorbd._image_handle import ImageHandle
 from aiorbd._resource import Resource
 from aiorbd.errors import ClosedError, OperationNotSupported
+
+#: Seconds after which a task that waits for changes asks the cluster whether it still knows this client.
+_PROBE: Final = 2.0
 
 
 class Updates:
@@ -30,9 +34,10 @@ class Updates:
 
         Raises:
             ClosedError: The image or this was closed.
+            ConnectionShutdown: The cluster has blocklisted this client, which is told of no change any more.
         """
         try:
-            await self.__anext__()
+            await anext(self)
         except StopAsyncIteration:
             raise ClosedError(f"updates of {self._handle.target} have ended: it was closed") from None
 
@@ -40,11 +45,19 @@ class Updates:
         return self
 
     async def __anext__(self) -> None:
-        self._handle.check_loop()
+        handle, source = self._handle, self._source
+        handle.check_loop()
         await checkpoint()
-        if not self._source.ended:
-            await self._source.wait()
-        if self._source.ended:
+        told = source.ended
+        while not told:
+            with anyio.move_on_after(_PROBE):
+                await source.wait()
+                told = True
+            if not told:
+                handle.prober.ask()
+        if source.error is not None:
+            raise source.error
+        if source.ended:
             raise StopAsyncIteration
 
     async def aclose(self) -> None:

@@ -162,3 +162,98 @@ async def test_a_copy_to_a_cluster_that_cut_us_off(osd, subject, aiorbd_cluster)
             assert not cluster.blocklisted
             assert await image.read(0, 1) == b"x"
     assert not other_cluster.blocklisted  # it has not been asked itself yet
+
+
+WAITS = {
+    "updates.wait": lambda cluster, ioctx, image: wait_for_updates(image.watch()),
+    "async for over updates": lambda cluster, ioctx, image: all_of(image.watch()),
+    "async for over a watch of an object": lambda cluster, ioctx, image: watch_object(ioctx, image),
+}
+
+
+async def all_of(iterator):
+    async for _ in iterator:
+        pass
+
+
+async def wait_for_updates(updates):
+    while True:  # librbd 20.2 calls it an update
+        await updates.wait()
+
+
+async def watch_object(ioctx, image):
+    watched = f"watched-{image.name}"
+    await ioctx.objects.write_full(watched, b"x")
+    async with ioctx.objects.watch(watched) as watch:
+        await all_of(watch)
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+async def test_a_task_that_only_waits_hears_that_its_client_is_blocklisted(osd, subject, wait):
+    """No other task makes a call."""
+    cluster, ioctx, image = subject
+    raised = []
+
+    async def waiting():
+        try:
+            await wait(cluster, ioctx, image)
+        except aiorbd.ConnectionShutdown as error:
+            raised.append(error)
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(waiting)
+            await anyio.sleep(0.1)
+            await cut_off(osd, image)
+    assert raised[0].errno in (errno.ESHUTDOWN, errno.ENOTCONN)  # the latter of a watch that broke
+
+
+async def test_one_call_that_fails_ends_every_stream_watch_and_log(osd, subject):
+    cluster, _ioctx, image = subject
+    raised = []
+
+    async def waiting(iterator):
+        try:
+            await all_of(iterator)
+        except aiorbd.ConnectionShutdown as error:
+            raised.append(error)
+
+    async def endless():
+        while True:
+            yield 0, 512
+            await anyio.sleep(0.01)
+
+    log = await cluster.monitor_log("error")
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for iterator in (image.watch(), image.watch(), image.read_extents(endless()), log):
+                tasks.start_soon(waiting, iterator)
+            await anyio.sleep(0.1)
+            await cut_off(osd, image)
+            with pytest.raises(aiorbd.ConnectionShutdown):
+                await image.flush()
+    assert len(raised) == 4
+
+
+async def test_leaving_an_image_that_was_written_to_raises_what_its_flush_raises(osd):
+    name = new_name()
+    with pytest.raises(aiorbd.ConnectionShutdown):
+        async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image(name, 1 << 22)
+            async with ioctx.open_image(name) as image:
+                await image.write(b"x" * 512, 0)
+                await image.flush()
+                await cut_off(osd, image)
+                await image.write(b"y" * 512, 0)  # librbd's cache takes it
+    assert image.closed
+
+
+async def test_a_probe_is_no_operation_that_drain_waits_for(osd, subject):
+    _cluster, _ioctx, image = subject
+    osd.pause()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(image.watch().wait)
+        await anyio.sleep(2.5)
+        await image.drain(timeout=5)
+        tasks.cancel_scope.cancel()
+    osd.resume()
