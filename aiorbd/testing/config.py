@@ -35,6 +35,7 @@ class ClusterConfig:
         objectstore: Where OSDs keep data: in memory, or in a file under the cluster's directory.
         osd_bytes: How much each OSD can hold.
         pool: A pool to create and initialise for images; empty for none.
+        delay: Mean seconds by which each request of a client reaches an OSD late, as over a network.
         options: More lines for the ``[global]`` section of the configuration.
     """
 
@@ -44,6 +45,7 @@ class ClusterConfig:
     objectstore: Literal["memstore", "bluestore"] = "memstore"
     osd_bytes: int = 4 << 30
     pool: str = "rbd"
+    delay: float = 0.0
     options: Mapping[str, str] = field(default_factory=dict)
 
     def require_programs(self) -> None:
@@ -96,7 +98,14 @@ class ClusterConfig:
         client = {"keyring": f"{directory}/keyring", "admin socket": "", "log file": ""}
         text = ""
         daemon = {"public addr": "127.0.0.1", "cluster addr": "127.0.0.1"}  # or they would listen everywhere
-        for section, options in (("global", lines), ("osd", daemon), ("mgr", daemon), ("client", client)):
+        osd = dict(daemon)
+        if self.delay:  # Ceph draws each delay evenly between 0 and the maximum
+            osd |= {
+                "ms inject delay type": "client",
+                "ms inject delay probability": "1",
+                "ms inject delay max": str(2 * self.delay),
+            }
+        for section, options in (("global", lines), ("osd", osd), ("mgr", daemon), ("client", client)):
             text += f"[{section}]\n" + "".join(f"{name} = {value}\n" for name, value in options.items())
         (directory / "ceph.conf").write_text(text)
         return address

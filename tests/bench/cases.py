@@ -36,14 +36,15 @@ CLIENTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """What all of them do: the pattern by fio's name, bytes, and how many at once."""
+    """The work: the pattern by fio's name, bytes, operations in flight, and the mean delay to the OSD in ms."""
 
     pattern: str
     block: int
     depth: int
+    delay: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.pattern}, {self.block // 1024} KiB, depth {self.depth}"
+        return f"{self.pattern}, {self.block // 1024} KiB, depth {self.depth}, delay {self.delay:g} ms"
 
     def clients(self, only: list[str] | None = None) -> list[str]:
         """Who takes part: blocking calls have no depth, streams do not mix. fio always does."""

@@ -1,4 +1,4 @@
-"""A picture of the cases: IOPS and CPU of each client over the depth, one row for each pattern and block."""
+"""A picture of the cases: IOPS and CPU of each client over the depth, one row for each pattern, block and delay."""
 
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,10 @@ def draw(cases: list[dict[str, Any]], path: Path) -> Path:
     from matplotlib import pyplot as plt
 
     mpl.rcParams |= {"svg.hashsalt": "aiorbd", "svg.fonttype": "none", "font.size": 9}
-    groups = list(dict.fromkeys((case["pattern"], case["block"]) for case in cases))
+    groups = list(dict.fromkeys((case["pattern"], case["block"], case["delay"]) for case in cases))
     figure, axes = plt.subplots(len(groups), 2, figsize=(9, 3.2 * len(groups)), squeeze=False, layout="constrained")
-    for (pattern, block), (rates, costs) in zip(groups, axes, strict=True):
-        chosen = [case for case in cases if (case["pattern"], case["block"]) == (pattern, block)]
+    for (pattern, block, delay), (rates, costs) in zip(groups, axes, strict=True):
+        chosen = [case for case in cases if (case["pattern"], case["block"], case["delay"]) == (pattern, block, delay)]
         for client, colour in COLOURS.items():
             points = [(c["depth"], row) for c in chosen for row in c["table"] if row["client"] == client]
             if not points:
@@ -46,7 +46,8 @@ def draw(cases: list[dict[str, Any]], path: Path) -> Path:
             style["linestyle"] = "--" if "stream" in client else "-"
             rates.plot(depths, [row["iops"] / 1000 for _, row in points], **style)
             costs.plot(depths, [row["cpu_us"] for _, row in points], **style)
-        rates.set_title(f"{pattern}, {block // 1024} KiB: thousands of operations a second")
+        network = f", {delay:g} ms away" if delay else ""
+        rates.set_title(f"{pattern}, {block // 1024} KiB{network}: thousands of operations a second")
         costs.set_title("client CPU of one, microseconds")
         for axis in (rates, costs):
             axis.set_xlabel("operations at once")

@@ -2,6 +2,7 @@
 
     tests/bench/run.sh                                   4 KiB random reads, depths 1, 16, 64 and 256
     tests/bench/run.sh --patterns randread,randwrite,randrw,read,write --blocks 4096,65536,4194304 --depths 16,64
+    tests/bench/run.sh --delay 0,1                       without and with 1 ms between client and OSD
     tests/bench/run.sh --where                           and whose threads have the cores' time
     tests/bench/run.sh --transfers                       `rbd export` and `rbd import` beside ours as well
 
@@ -10,6 +11,7 @@ are medians, the ratios medians of the ratios within a round, with the smallest 
 the exclusive lock, and librbd's cache is in the same state for all, write-back from the start; otherwise all have
 librbd's default settings, but for the clients called "own", which have what aiorbd chooses by itself. The OSD keeps its
 objects in pages: in one piece, small writes break them up, and whoever comes later finds it slower.
+With a delay each request reaches the OSD late by up to twice as much, as over a network: Ceph's own fault injection.
 CPU is user and system time of the whole client process, less that of one that starts, opens and ends.
 """
 
@@ -32,6 +34,9 @@ from plot import draw
 from aiorbd.testing import DevCluster
 
 PEERS = ("fio", "rbd.aio_*", "rbd threads")
+
+#: The same state for all clients: see above.
+SETTINGS = {"rbd_cache_writethrough_until_flush": "false", "memstore_page_set": "true"}
 
 
 def measure(
@@ -124,6 +129,11 @@ def order(clients: list[str], rounds: int) -> Iterator[str]:
         yield from clients[first:] + clients[:first]
 
 
+def delays(text: str) -> list[float]:
+    """Parse a list."""
+    return [float(part) for part in text.split(",")]
+
+
 def numbers(text: str) -> list[int]:
     """Parse a list."""
     return [int(part) for part in text.split(",")]
@@ -134,6 +144,23 @@ def words(text: str) -> list[str]:
     return text.split(",")
 
 
+def compare(case: Case, cluster: DevCluster, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one case with all of its clients, and print it."""
+    watch = where.Watch(cluster, options.seconds - where.START) if options.where else None
+    rounds: dict[str, list[dict[str, Any]]] = {client: [] for client in case.clients(options.clients)}
+    idle: dict[str, Any] = {}
+    operations = 0  # that the first client did, as the latest round has it
+    for client in order(list(rounds), options.rounds):
+        one = measure(case, client, cluster.conffile, options.seconds, operations, idle, watch)
+        operations = one["operations"] if client == next(iter(rounds)) else operations
+        rounds[client].append(one)
+    rows = table(rounds)
+    show(case, rows, options.rounds, options.seconds)
+    if watch:
+        where.show(rounds)
+    return asdict(case) | {"seconds": options.seconds, "rounds": rounds, "table": rows}
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -142,6 +169,7 @@ def main() -> None:
     parser.add_argument("--patterns", type=words, default=["randread"])
     parser.add_argument("--blocks", type=numbers, default=[4096])
     parser.add_argument("--depths", type=numbers, default=[1, 16, 64, 256])
+    parser.add_argument("--delay", type=delays, default=[0.0], metavar="MS", help="mean delay to the OSD, in ms")
     parser.add_argument("--clients", type=words, help=f"of {', '.join(CLIENTS)}")
     parser.add_argument("--megabytes", type=int, default=512)
     parser.add_argument("--transfers", action="store_true", help="also move whole images, full and nearly empty")
@@ -154,27 +182,17 @@ def main() -> None:
 
     results: dict[str, Any] = {"cases": [], "transfers": {}}
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"rbd_cache_writethrough_until_flush": "false", "memstore_page_set": "true"}
-    with DevCluster(options=settings, osd_bytes=16 << 30) as cluster:
-        fill(cluster, options.megabytes << 20)
-        watch = where.Watch(cluster, options.seconds - where.START) if options.where else None
-        for case in (Case(p, b, d) for p in options.patterns for b in options.blocks for d in options.depths):
-            rounds: dict[str, list[dict[str, Any]]] = {client: [] for client in case.clients(options.clients)}
-            idle: dict[str, Any] = {}
-            operations = 0  # that the first client did, as the latest round has it
-            for client in order(list(rounds), options.rounds):
-                one = measure(case, client, cluster.conffile, options.seconds, operations, idle, watch)
-                operations = one["operations"] if client == next(iter(rounds)) else operations
-                rounds[client].append(one)
-            rows = table(rounds)
-            show(case, rows, options.rounds, options.seconds)
-            if watch:
-                where.show(rounds)
-            results["cases"].append(asdict(case) | {"seconds": options.seconds, "rounds": rounds, "table": rows})
-            options.json.write_text(json.dumps(results, indent=1))
-        if options.transfers:
-            results["transfers"] = transfers.measure(cluster, options.megabytes << 20, options.rounds)
-            options.json.write_text(json.dumps(results, indent=1))
+    for delay in options.delay:
+        with DevCluster(options=SETTINGS, osd_bytes=16 << 30, delay=delay / 1000) as cluster:
+            fill(cluster, options.megabytes << 20)
+            for case in (
+                Case(p, b, d, delay) for p in options.patterns for b in options.blocks for d in options.depths
+            ):
+                results["cases"].append(compare(case, cluster, options))
+                options.json.write_text(json.dumps(results, indent=1))
+            if options.transfers:
+                results["transfers"] = transfers.measure(cluster, options.megabytes << 20, options.rounds)
+                options.json.write_text(json.dumps(results, indent=1))
     print(f"\nwritten to {options.json}")
     if options.check:
         check(results["cases"])

@@ -271,3 +271,18 @@ async def test_a_quota(managed_cluster):
                     await image.drain()
                     await write_and_flush()
                 assert await image.read(32 << 20, 1) == b"y"
+
+
+@pytest.mark.anyio
+async def test_a_delay_makes_each_request_late(anyio_backend):
+    async with DevCluster(delay=0.02) as ceph, aiorbd.connect(ceph.conffile) as cluster:
+        async with cluster.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image("image", 1 << 20)
+            async with ioctx.open_image("image") as image:
+                await image.write(b"x" * 4096, 0)
+                await image.flush()
+                begin = time.perf_counter()
+                for _ in range(20):
+                    await image.read(0, 512)
+                # Twenty delays between 0 and 40 ms.
+                assert time.perf_counter() - begin > 0.2

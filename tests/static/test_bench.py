@@ -20,16 +20,18 @@ def cases(ratio):
     clients = ("aiorbd asyncio", "aiorbd uvloop", "aiorbd trio", "stream asyncio")
     peers = ("fio", "rbd.aio_*", "rbd threads")
     rows = [{"client": client} | {f"iops/{peer}": [0.1, ratio, 3.0] for peer in peers} for client in clients]
-    return [{"pattern": "randread", "block": 4096, "depth": 64, "table": rows}]
+    return [{"pattern": "randread", "block": 4096, "depth": 64, "delay": delay, "table": rows} for delay in (0.0, 1.0)]
 
 
 def test_what_is_fast_enough(check, capsys):
     check(cases(2.0))
-    assert "7 ratios are where they should be" in capsys.readouterr().out
+    assert "10 ratios are where they should be" in capsys.readouterr().out
 
 
 def test_what_is_too_slow(check):
-    with pytest.raises(SystemExit, match=r"randread, depth 64: aiorbd asyncio / rbd\.aio_\* is 0\.90, not 1\.0"):
+    with pytest.raises(
+        SystemExit, match=r"randread, depth 64, delay 1 ms: aiorbd asyncio / rbd\.aio_\* is 0\.90, not 1\.0"
+    ):
         check(cases(0.9))
 
 
