@@ -77,3 +77,24 @@ async def test_a_quota_without_it(managed_cluster, pool):
             await managed_cluster.set_quota(pool, 0)
             await image.drain(timeout=60)
             assert await image.read(1 << 25, 4) == b"late"
+
+
+async def test_making_an_image_in_a_full_pool_fails_at_once_with_full_try(managed_cluster, pool):
+    """Without it the call waits for room, as long as its caller does."""
+    async with (
+        aiorbd.connect(managed_cluster.conffile) as cluster,
+        cluster.open_ioctx(pool, full_try=True) as eager,
+        cluster.open_ioctx(pool) as patient,
+    ):
+        await eager.create_image("image", 1 << 26)
+        async with eager.open_image("image") as image:
+            await fill(managed_cluster, cluster, pool, image)
+            with anyio.fail_after(20), pytest.raises((aiorbd.DiskQuotaExceeded, aiorbd.NoSpace)):
+                while True:  # until this client has heard of it, images may still be made
+                    await eager.create_image(new_name(), 1 << 20)
+            with anyio.move_on_after(1) as scope:
+                await patient.create_image("late", 1 << 20)
+            assert scope.cancelled_caught
+            await managed_cluster.set_quota(pool, 0)
+            await patient.drain(timeout=60)
+            assert "late" in await patient.list_images()

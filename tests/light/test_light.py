@@ -72,7 +72,7 @@ async def test_a_thousand_opens(ioctx, make_image):
     memory, files, running = await cycle(200)
     after = await cycle(1000)
     assert after[1] == files
-    assert after[2] <= running
+    assert after[2] <= running + 2  # a worker thread that is not idle yet when the next job comes gets company
     # A KiB each would be too much.
     assert after[0] - memory < MIB
 
