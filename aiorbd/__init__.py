@@ -8,7 +8,8 @@ lies in ``ffi/``), and ``_table`` the operation table's busy half, which is C as
 ``_marshal`` and ``options`` put values into C's shape. ``_bridge``
 turns completions into tasks that go on: the operation table, the event loops' adapters, the worker threads,
 the streams, counting and observing. ``_lifecycle`` is how everything opens and closes, ``_handle`` how every
-call of C is made, ``_image_upkeep`` what may not meet on one image. What users see comes last: ``image`` with
+call of C is made, ``_image_gate`` which calls may not meet on one image, ``_image_strays`` which writes wait for
+cancelled ones, ``_endings`` how long closing may take. What users see comes last: ``image`` with
 a module for each topic (``snapshots``, ``diff``, ``copying``, ``facts``, ``watch``, ``file``, ``locks``,
 ``metadata``), ``ioctx`` with its own (``trash``, ``namespaces``, ``objects``), ``cluster`` with ``insight``.
 ``testing`` starts a real cluster for tests. Imports go in this order only.

@@ -147,7 +147,7 @@ class Cluster(ClusterCommands, ClusterInsight):
         Implements: rados_pool_reverse_lookup
         """
         on = Target("pool", f"pool id {pool_id}")
-        number(pool_id, "pool id", "rados_pool_reverse_lookup", on)
+        pool_id = number(pool_id, "pool id", "rados_pool_reverse_lookup", on)
         return await self._handle.get_string("rados_pool_reverse_lookup", pool_id, on=on)
 
     async def pool_exists(self, name: str) -> bool:
@@ -169,9 +169,9 @@ class Cluster(ClusterCommands, ClusterInsight):
         Args:
             pool: Its name or its id.
             namespace: A namespace in it; empty for the default one.
-            full_try: When the pool is full or its quota is reached, let writes fail with `NoSpace` or
-                `DiskQuotaExceeded`. Without it Ceph makes them wait until there is room. It holds for the images
-                opened from here.
+            full_try: When the pool is full or its quota is reached, let writes, `IoCtx.create_image` and other
+                changes fail with `NoSpace` or `DiskQuotaExceeded`. Without it Ceph makes them wait until there is
+                room. It holds for the images opened from here.
 
         Raises:
             PoolNotFound: There is no such pool.

@@ -17,8 +17,8 @@ class OperationStats:
         count: How many calls are over.
         failed: How many of them with an error.
         bytes: What those without one read, wrote, or gave up.
-        seconds: How long all of them took together: from the submit to librbd's callback, with what a small read
-            or write waited for its submit, or, of calls that need a thread, from the call to its end.
+        seconds: How long all of them took together: from the submit to librbd's callback, or, of calls that
+            need a thread, from the call to its end.
         buckets: How many took how long, by the bounds in `LATENCY_BOUNDS`; each in one bucket only.
     """
 
