@@ -59,8 +59,8 @@ async def test_no_request_waits_for_the_completion_of_another_one(osd, tmp_path)
                 tasks.start_soon(read, image, number)
             await anyio.sleep(0.3)
             osd.pause()
+            await anyio.sleep(0.5)  # what the OSD has answered comes, and its tasks read once more
             stopped = True
-            await anyio.sleep(0.5)
             waiting = image.in_flight
             requests = json.loads(await osd.run("ceph", "--admin-daemon", str(socket), "objecter_requests"))
             osd.resume()

@@ -200,6 +200,7 @@ async def test_a_healthy_block_is_closed_after_an_overdue_one(left_can_die, both
     assert healthy.closed
     assert healthy.in_flight == 0
     left_can_die.resume("osd.0")
+    await dead.close(timeout=20)
     async with right.open_image(name, read_only=True) as image:
         assert await image.read(0, 7) == b"durable"
 
