@@ -24,12 +24,16 @@ class Strays:
 
     def add(self, offset: int, length: int, is_over: Callable[[], bool]) -> None:
         """Note a write that was cancelled; `is_over` tells whether librbd is done with it."""
+        self._prune()  # what is over holds its buffer no longer
         self._strays.append(_Stray(offset, offset + length, is_over))
 
     def __bool__(self) -> bool:
         """Whether librbd still has any."""
-        self._strays = [stray for stray in self._strays if not stray.is_over()]
+        self._prune()
         return bool(self._strays)
+
+    def _prune(self) -> None:
+        self._strays = [stray for stray in self._strays if not stray.is_over()]
 
     def overlap(self, offset: int, length: int) -> bool:
         """Tell whether librbd still has one that overlaps a range."""
