@@ -17,6 +17,12 @@ struct aiorbd_bridge {
     struct aiorbd_tally tallies[AIORBD_KINDS];
 };
 
+/* What this thread submitted last, and to which bridge: worker threads submit as well as the loop's. */
+static _Thread_local struct {
+    const aiorbd_bridge *bridge;
+    int64_t token;
+} submitted;
+
 /* Any thread. */
 aiorbd_bridge *aiorbd_bridge_new(void)
 {
@@ -30,6 +36,8 @@ aiorbd_bridge *aiorbd_bridge_new(void)
     }
     atomic_init(&bridge->references, 1);
     atomic_init(&bridge->armed, true);
+    if (submitted.bridge == bridge) /* an earlier one, in the same memory */
+        submitted.token = 0;
     return bridge;
 }
 
@@ -175,12 +183,6 @@ void aiorbd_bridge_counts(const aiorbd_bridge *bridge, int kind, aiorbd_counts *
 {
     aiorbd_tally_read(&bridge->tallies[kind], counts);
 }
-
-/* What this thread submitted last, and to which bridge: worker threads submit as well as the loop's. */
-static _Thread_local struct {
-    const aiorbd_bridge *bridge;
-    int64_t token;
-} submitted;
 
 /* The submitter's thread. */
 void aiorbd_bridge_set_submitted(const aiorbd_bridge *bridge, int64_t token)
