@@ -67,7 +67,7 @@ class ImageHandle(SizeHandle):
         self._token = 0
         self._strays = Strays()
         #: Asks the cluster for tasks that wait for changes.
-        self.prober = Prober(self)
+        self.prober: Prober = Prober(self)
         self._flushed = 0  # of the writes that the bridge has counted
         #: Who wants to hear of changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
