@@ -3,6 +3,8 @@
 import ctypes
 import errno
 import os
+import sys
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from operator import index
@@ -143,8 +145,24 @@ def writable(buffer: Any, what: str, operation: str, target: object) -> Any:
 
 def _view(buffer: Any, what: str, operation: str, target: object, *, writable: bool) -> Any:
     try:
-        return bridge_ffi.from_buffer("char[]", buffer, require_writable=writable)
+        view = bridge_ffi.from_buffer("char[]", buffer, require_writable=writable)
     except (BufferError, ValueError) as error:
         raise invalid(f"{what}: {error}", operation, target) from None
     except TypeError:
         raise TypeError(f"{what} must be a bytes-like object, not {type(buffer).__name__}") from None
+    if _FRAGILE and isinstance(buffer, memoryview):
+        _keep(buffer, view)
+    return view
+
+
+#: Python before 3.12.4 crashes when its garbage collector meets a memoryview that is exported.
+_FRAGILE: Final = sys.version_info < (3, 12, 4)
+
+#: Memoryviews by the ids of C's views of them.
+_exported: Final[dict[int, tuple["memoryview[Any]", "weakref.ref[Any]"]]] = {}
+
+
+def _keep(buffer: "memoryview[Any]", view: Any) -> None:
+    """Keep a memoryview out of the collector's sight as long as C's view of it lives."""
+    key = id(view)
+    _exported[key] = buffer, weakref.ref(view, lambda _: _exported.pop(key, None))
