@@ -120,11 +120,13 @@ async def test_one_that_was_cut_off_is_replaced(osd, name):
                 await old.write(b"x" * 512, 0)
                 await old.flush()
                 (watcher,) = [one async for one in old.watchers()]
+                await old.write(b"y" * 512, 0)
                 await osd.run("ceph", "osd", "blocklist", "add", watcher.address)
                 with pytest.raises(aiorbd.ConnectionShutdown):
                     while True:
-                        await old.write(b"y" * 512, 0)
-                        await old.flush()
+                        await old.flags()
+                        async with connections.open_ioctx("rbd") as ioctx:
+                            await ioctx.list_images()
                 async with connections.open_image("rbd", name, read_only=True) as new:
                     assert await new.read(0, 1) in (b"x", b"y")
                 assert not old.closed  # its task may still look at it
