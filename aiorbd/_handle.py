@@ -6,8 +6,8 @@ exceptions, and treats cancellation alike.
 """
 
 import errno
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 
 from anyio.lowlevel import checkpoint
 
@@ -22,6 +22,9 @@ from aiorbd._native import ffi
 from aiorbd.errors import Subject, Target, error_for
 
 T = TypeVar("T")
+
+#: Called on a worker thread with what a C function returned: raises when it knows the reason, or returns.
+Why: TypeAlias = Callable[[int], object]
 
 #: Items of a list that are converted in one pass of the loop.
 PAGE: Final = 256
@@ -45,8 +48,27 @@ class Handle(Lifecycle):
     def raise_only(self, code: int, operation: str, on: Target | None = None) -> int:
         """Like `raise_for`, but draw no conclusions for the connection. Any thread."""
         if code < 0:
+            self.require_place(operation)
             raise error_for(code, operation, on or self.target)
         return code
+
+    def explain(self, code: int, operation: str, why: Why | None) -> None:
+        """On a worker thread: raise if a C function failed, and `why` knows the reason."""
+        if code < 0 and code != -errno.ESHUTDOWN and why is not None:
+            self.require_place(operation)
+            why(code)
+
+    def raise_on_thread(self, code: int, operation: str, on: Target | None = None, why: Why | None = None) -> int:
+        """On a worker thread: like `raise_for`, but ask Ceph for the reason."""
+        self.explain(code, operation, why)
+        return self.raise_for(code, operation, on)
+
+    def require_place(self, operation: str) -> None:
+        """Any thread: raise when that is gone in which the object was, as a pool. It asks nobody else."""
+
+    def require_all(self) -> None:
+        """On a worker thread: like `require_place`, and ask Ceph where librados does not know."""
+        self.require_place("")
 
     def thread_group(self, function: str, also: Iterable[Lifecycle], *, long: bool) -> Hashable:
         """Return the group of calls that share a bound on threads with this one; None for the pool's own."""
@@ -83,9 +105,15 @@ class Handle(Lifecycle):
         and the observers. Handles that it uses beside this one go into `also`. `group` shares a bound on threads.
         """
         group = group or self.thread_group(operation, also, long=False)
+
+        def call() -> T:
+            result = function()
+            self.require_place(operation)  # without a pool, much looks like success
+            return result
+
         return await self.bridge.call(
             await self.start_with(
-                operation, lambda leave: Job(self, operation, function, on=on, also=also, ended=leave, group=group)
+                operation, lambda leave: Job(self, operation, call, on=on, also=also, ended=leave, group=group)
             )
         )
 
@@ -96,17 +124,20 @@ class Handle(Lifecycle):
         on: Target | None = None,
         also: Iterable[Lifecycle] = (),
         first: Callable[[], object] | None = None,
+        why: Why | None = None,
     ) -> int:
         """Call one C function, which blocks and takes this handle first, on a worker thread.
 
-        `first` is called there just before it, and may raise.
+        `first` is called there just before it, and may raise. `why` is called there when the C function failed, with
+        what it returned; it raises when it knows the reason.
         """
         c_function = getattr(_native.library_of(function), function)
 
         def call() -> int:
             if first is not None:
                 first()
-            return self.raise_for(c_function(self.pointer, *arguments), function, on)
+            code = c_function(self.pointer, *arguments)
+            return self.raise_on_thread(code, function, on, why)
 
         return await self.run(function, call, on=on, also=also)
 
@@ -121,7 +152,7 @@ class Handle(Lifecycle):
         after: tuple[Any, ...] = (),
         also: Iterable[Lifecycle] = (),
         first: Callable[[], object] | None = None,
-        failed: Callable[[], object] | None = None,
+        why: Why | None = None,
         stoppable: bool = True,
     ) -> int:
         """Call one C function like `call`; a progress callback and its argument go last, but for `after`.
@@ -129,7 +160,7 @@ class Handle(Lifecycle):
         `progress` is called on the loop. When the awaiting task is cancelled, librbd is asked to stop,
         if that is `stoppable`.
         `begin` and `ended` are called on the loop: before the call, and when it is over, whoever still waits;
-        `first` and `failed` on the thread: before the C function, and when it returned an error.
+        `first` and `why` on the thread, like those of `call`.
         """
         c_function = getattr(_native.library_of(function), function)
         also = tuple(also)
@@ -141,9 +172,10 @@ class Handle(Lifecycle):
             if first is not None:
                 first()
             code = c_function(self.pointer, *arguments, callback, argument, *after)
-            if code < 0 and failed is not None:
-                failed()
-            return check(code, function, on)
+            self.explain(code, function, why)
+            check(code, function, on)
+            self.require_place(function)
+            return int(code)
 
         def make(leave: Callable[[], None] | None) -> ProgressJob[int]:
             def over() -> None:
@@ -191,7 +223,7 @@ class Handle(Lifecycle):
             return code
 
         return await self.run(
-            function, lambda: grow_string(call, lambda code: self.raise_for(code, function, on)), on=on
+            function, lambda: grow_string(call, lambda code: self.raise_on_thread(code, function, on)), on=on
         )
 
     def listing(
@@ -199,11 +231,12 @@ class Handle(Lifecycle):
         function: str,
         item_type: str,
         cleanup: str,
-        convert: Callable[[Any], T],
+        convert: Callable[..., T],
         *,
         returns_count: bool = False,
         on: Target | None = None,
         when_empty: Callable[[], object] | None = None,
+        examine: Callable[[Any, int], Sequence[Any]] | None = None,
     ) -> Listing[T]:
         """Iterate over what one C function puts into an array; the array and its count go last.
 
@@ -211,10 +244,12 @@ class Handle(Lifecycle):
         is the C function that frees what is in the array; it takes the count, too, except with
         `returns_count`. C gives it all at once, on a worker thread. It is converted here page by page, since
         a thread that runs Python holds up the loop, and freed with the iterator. `when_empty` is called
-        on the worker thread when there is nothing.
+        on the worker thread when there is nothing. `examine` is called there with the array and the count, and returns
+        one thing for each item, which `convert` gets as well; None leaves the item out.
         """
         items: Any = None
         owner: Any = None
+        notes: Sequence[Any] | None = None
         count = at = 0
 
         def read(size: int) -> tuple[int, Any]:
@@ -223,22 +258,28 @@ class Handle(Lifecycle):
             code = getattr(library, function)(self.pointer, array, out)
             if code == -errno.ERANGE:
                 return code, None
-            self.raise_for(code, function, on)
+            self.raise_on_thread(code, function, on)
             number = code if returns_count else out[0]
             if when_empty is not None and not number:
                 when_empty()
             free, rest = getattr(library, cleanup), () if returns_count else (number,)
             # The pointer frees what C put into the items, when it goes: however the iteration ends.
-            return code, (array, number, ffi.gc(array + 0, lambda _: free(array, *rest)) if number else None)
+            kept = ffi.gc(array + 0, lambda _: free(array, *rest)) if number else None
+            return code, (array, number, kept, None if examine is None else examine(array, number))
 
         async def next_page() -> list[T]:
-            nonlocal items, owner, count, at
+            nonlocal items, owner, notes, count, at
             if items is None:
-                items, count, owner = await self.run(function, lambda: grow(read, PAGE), on=on)
+                items, count, owner, notes = await self.run(function, lambda: grow(read, PAGE), on=on)
             else:
                 await checkpoint()
-            page = [convert(item) for item in items[at : min(at + PAGE, count)]] if at < count else []
-            at += len(page)
+            page: list[T] = []
+            while not page and at < count:  # an empty page is the end
+                first, at = at, min(at + PAGE, count)
+                if notes is None:
+                    page = [convert(items[index]) for index in range(first, at)]
+                else:
+                    page = [convert(items[i], notes[i]) for i in range(first, at) if notes[i] is not None]
             return page
 
         return Listing(next_page)

@@ -212,7 +212,8 @@ class ImageData(Resource):
 
         Raises:
             CompareMismatch: Something else is there; its `offset` says where. Nothing was written.
-            InvalidArgument: The lengths differ, or the bytes do not all lie in one sector, 512 bytes of an object.
+            InvalidArgument: The lengths differ, the bytes do not all lie in one sector, 512 bytes of an object (Ceph
+                16.2), or they are more than half of the stripe unit.
             OperationNotSupported: ``rbd_cache_policy`` is ``writeback`` or ``writethrough``: librbd would go on to
                 read the old data from its cache. Its default, ``writearound``, is fine.
             PastEndOfImage: They do not lie within the image.
@@ -233,6 +234,12 @@ class ImageData(Resource):
             handle.check()
         if not await handle.check_change(operation, offset, length):
             return 0
+        unit = handle.layout.stripe_unit
+        if (
+            2 * length - 1 > unit
+        ):  # when they differ, librbd adds the place of that to the length, and aborts past a unit
+            message = f"{length} bytes are more than half of the stripe unit, {unit} bytes"
+            raise invalid(message, operation, handle.describe(offset, length))
         mismatch = bridge_ffi.new("uint64_t *")
         arguments = offset, length, expected, view, mismatch, op_flags
         try:

@@ -106,7 +106,7 @@ class Gate:
         self._shared = 0  # running calls that are
         self._closed = False  # for `SHARED` calls: an `ALONE` call runs, or waits only for running `SHARED` calls
         self._waiting: list[_Ticket] = []
-        self._handles: WeakSet[UpkeepHandle] = WeakSet()
+        self.handles: WeakSet[UpkeepHandle] = WeakSet()
 
     async def enter(self, handle: "UpkeepHandle", mode: Mode, *, nested: bool = False) -> Callable[[], None]:
         """Wait until a call may run in `mode`; return the function to be called once when the call is over.
@@ -143,7 +143,7 @@ class Gate:
 
     def add(self, handle: "UpkeepHandle") -> None:
         """Let an open handle of the image take part."""
-        self._handles.add(handle)
+        self.handles.add(handle)
         self._changed()
 
     async def _wait_for_turn(self, handle: "UpkeepHandle", mode: Mode, *, nested: bool) -> "tuple[UpkeepHandle, Mode]":
@@ -165,7 +165,7 @@ class Gate:
 
     async def _drain(self, handle: "UpkeepHandle", mode: Mode) -> None:
         """Wait for what runs and must not run beside the call; none of it begins any more."""
-        for other in list(self._handles):
+        for other in list(self.handles):
             if _bars(handle, mode, other):
                 await other.wait_for_data(handle)
         # After the writes: a write may wait for a lock that a `SHARED` call breaks.
@@ -186,7 +186,7 @@ class Gate:
 
     def _changed(self) -> None:
         """Bar the handles whose reads and writes must wait, let the others go on, and wake the waiting calls."""
-        for handle in tuple(self._handles):
+        for handle in tuple(self.handles):
             handle.bar(barred=any(_bars(holder, mode, handle) for holder, mode in self._held))
             handle.wake_waiters()
 
@@ -198,6 +198,13 @@ def _bars(holder: "UpkeepHandle", mode: Mode, other: "UpkeepHandle") -> bool:
     (``AsyncOpTracker``), since it frees an object map that is in use.
     """
     return mode is Mode.ALONE or (Mode.HEADER in mode and holder is not other)
+
+
+def open_handles(connection: object, image: Hashable) -> "tuple[UpkeepHandle, ...]":
+    """Return the handles of an image that are open on one connection: see `gate_of`."""
+    gates = _gates.get(connection)
+    gate = None if gates is None else gates.get(image)
+    return () if gate is None else tuple(handle for handle in gate.handles if handle.usable)
 
 
 _gates: WeakKeyDictionary[object, WeakValueDictionary[Hashable, Gate]] = WeakKeyDictionary()

@@ -4,8 +4,7 @@ import errno
 import logging
 import os
 import weakref
-from collections.abc import Awaitable, Callable
-from operator import index
+from collections.abc import Awaitable, Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
@@ -21,8 +20,8 @@ from aiorbd._image_gate import Gate, gate_of
 from aiorbd._image_probe import Prober
 from aiorbd._image_size import SizeHandle
 from aiorbd._image_strays import Strays
-from aiorbd._marshal import grow_string, invalid
-from aiorbd._native import bridge_ffi, ffi, rbd
+from aiorbd._marshal import as_integer, invalid
+from aiorbd._native import bridge_ffi
 from aiorbd.errors import (
     ClosedError,
     ImageShrank,
@@ -30,6 +29,7 @@ from aiorbd.errors import (
     InvalidArgument,
     PastEndOfImage,
     RbdError,
+    SnapshotNotFound,
     Target,
     error_for,
 )
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from aiorbd._ioctx_handle import IoCtxHandle
 
 logger = logging.getLogger("aiorbd")
+
+#: What succeeds without a pool.
+_NEEDS_NO_POOL: Final = {"rbd_aio_discard", "rbd_aio_write_zeroes"}
 
 #: Bytes that one read or write may move: librbd counts some of them in 32 bits.
 LARGEST_IO: Final = (1 << 31) - 1
@@ -87,26 +90,32 @@ class ImageHandle(SizeHandle):
 
     # -- opening -------------------------------------------------------------------------------
 
-    async def open(self, ioctx: "IoCtxHandle", name: bytes, snapshot: bytes, *, by_id: bool, read_only: bool) -> str:
-        """Open, start to listen for header changes, and ask for the size; return the name."""
+    async def open(self, ioctx: "IoCtxHandle", name: bytes, snapshot: bytes, *, by_id: bool, read_only: bool) -> None:
+        """Have librbd open the image."""
         self.may_refuse_writes = read_only
         function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
         arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
         self.check()
         await self.bridge.loop.checkpoint_if_cancelled()
         queue = self.bridge.queue
-        opens = ("opens", self.group)  # hung calls of the pool do not hold them up
         job = SlowSubmission(
-            self, function, lambda token: self.lib.aiorbd_open(queue, token, *arguments), self.opened, group=opens
+            self, function, lambda token: self.lib.aiorbd_open(queue, token, *arguments), self.opened, group=self.opens
         )
         self.raise_for(await self.bridge.call(job), function)
         self.check()  # closing may have begun: then it is `shut` that has the image
         self.take(self.opened[0])
         self._make_native()
-        found = await self.run("rbd_stat", lambda: self._look(snapshot), group=opens)
-        self.gate = gate_of(self.bridge, (ioctx.pool_id, ioctx.namespace, self.image_id))
+
+    @property
+    def opens(self) -> Hashable:
+        """The group of calls that open an image: hung calls of the pool do not hold them up."""
+        return "opens", self.group
+
+    def take_part(self) -> None:
+        """The image is open: its calls pass the gate."""
+        place = self.ioctx.pool_id, self.ioctx.namespace, self.image_id or ("format 1", str(self.target))
+        self.gate = gate_of(self.bridge, place)
         self.gate.add(self)
-        return found
 
     def _make_native(self) -> None:
         if self.native is None:
@@ -123,36 +132,28 @@ class ImageHandle(SizeHandle):
         for source in tuple(self.watchers):
             source.tell()
 
-    def _look(self, snapshot: bytes) -> str:
-        """On a worker thread: what must be known before the first read."""
-        self.raise_for(self.lib.aiorbd_image_watch(self.native), "rbd_update_watch")
-        if snapshot:
-            self._learn_view(snapshot)
-        self.raise_for(self._ask_size(), "rbd_get_size")
-        self._learn_size()
-        info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
-        self.raise_for(rbd().rbd_stat(self.pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
-        self.raise_for(rbd().rbd_get_stripe_unit(self.pointer, unit), "rbd_get_stripe_unit")
-        self.raise_for(rbd().rbd_get_stripe_count(self.pointer, count), "rbd_get_stripe_count")
-        prefix = grow_string(
-            lambda buffer, size: rbd().rbd_get_block_name_prefix(self.pointer, buffer, size),
-            lambda code: self.raise_for(code, "rbd_get_block_name_prefix"),
-        )
-        self.layout = Layout(info.obj_size, unit[0], count[0], prefix, rbd().rbd_get_data_pool_id(self.pointer))
-        self.image_id = grow_string(
-            lambda buffer, size: rbd().rbd_get_id(self.pointer, buffer, size),
-            lambda code: self.raise_for(code, "rbd_get_id"),
-        )
-        return grow_string(
-            lambda buffer, size: rbd().rbd_get_name(self.pointer, buffer, ffi.new("size_t *", size)),
-            lambda code: self.raise_for(code, "rbd_get_name"),
-        )
+    async def require_snapshot(self, operation: str) -> None:
+        """Ask the cluster, and raise when the snapshot that is read is gone: what was read may not be its data.
+
+        An image that is open for reading only does not hear of that.
+        """
+        if self.snapshot_id is None or not self.image_id:
+            return
+        if await self.ioctx.snapshot_name(self.image_id, self.snapshot_id) is None:
+            message = "the snapshot was removed: what was read of it may not be its data"
+            raise SnapshotNotFound(errno.ENOENT, message, operation, str(self.view))
+
+    def require_place(self, operation: str) -> None:
+        """Any thread: raise when the pool, or the one that has the data, was deleted."""
+        self.ioctx.require_place(operation)
+        if self.layout.data_pool_id not in (-1, self.ioctx.pool_id):
+            self.ioctx.require_pool(self.layout.data_pool_id, operation)
 
     # -- ranges --------------------------------------------------------------------------------
 
     def range_of(self, offset: int, length: int) -> tuple[int, int]:
         """Return offset and length as Python's integers: sums of numpy's would wrap around."""
-        return index(offset), index(length)
+        return as_integer(offset, "offset"), as_integer(length, "length")
 
     async def check_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
         """Tell whether there is anything to do; raise when the range is no range of the image."""
@@ -288,6 +289,7 @@ class ImageHandle(SizeHandle):
             await self.bridge.wait(operation)
             code = operation.value or 0
         self.raise_for(code, function)
+        self.require_place(function)  # without it, there was nothing to do
         self.note_flushed(covered)
 
     def covered_by_a_flush(self) -> int:
@@ -341,6 +343,8 @@ class ImageHandle(SizeHandle):
             raise
         if generation != self.generation:
             await self.require_still(operation, offset, length)
+        if operation in _NEEDS_NO_POOL:
+            self.require_place(operation)
         return value
 
     async def require_still(self, operation: str, offset: int, length: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from aiorbd._image_upkeep import UpkeepHandle
+from aiorbd._marshal import decode
 from aiorbd._native import ffi, rbd
 from aiorbd.errors import RbdError, Target
 
@@ -29,12 +30,26 @@ class SizeHandle(UpkeepHandle):
         self._refreshing = anyio.Lock()
         self._asking = False
 
-    def _learn_view(self, snapshot: bytes) -> None:
+    def learn_view(self, snapshot: bytes) -> None:
         """On a worker thread: the image was opened at a snapshot."""
         out = ffi.new("uint64_t *")
         self.snapshot = os.fsdecode(snapshot)
         self.raise_for(rbd().rbd_snap_get_id(self.pointer, snapshot, out), "rbd_snap_get_id", self.view)
         self.snapshot_id = out[0]
+
+    def view_by_id(self, snapshot_id: int) -> None:
+        """On a worker thread, before anybody reads: read a snapshot, of whatever kind it is."""
+        on = self.about("snapshot", f"snapshot id {snapshot_id}")
+        buffer, size = ffi.new("char[]", 4096), ffi.new("size_t *", 4096)
+        code = rbd().rbd_snap_get_name(self.pointer, snapshot_id, buffer, size)
+        self.raise_for(code, "rbd_snap_get_name", on)
+        self.raise_for(rbd().rbd_snap_set_by_id(self.pointer, snapshot_id), "rbd_snap_set_by_id", on)
+        self.snapshot, self.snapshot_id = decode(buffer), snapshot_id
+
+    def learn_first_size(self) -> None:
+        """On a worker thread, before anybody reads or writes."""
+        self.raise_for(self._ask_size(), "rbd_get_size")
+        self._learn_size()
 
     def require_view(self) -> None:
         """On a worker thread: raise when the snapshot that is read is gone. librbd would say that its size is 0."""
@@ -98,6 +113,7 @@ class SizeHandle(UpkeepHandle):
                 return
             on = self.view if self.snapshot_id is not None else None
             self.raise_for(await self._ask(self._ask_size, leave), "rbd_get_size", on)
+            self.require_place("rbd_get_size")
 
     async def known_size(self) -> int:
         """Return the size; ask only when somebody changed the image since."""
@@ -152,3 +168,4 @@ class SizeHandle(UpkeepHandle):
         self.lib.aiorbd_image_changed(self.native)
         code = await self._ask(call, leave)
         self.raise_for(code, function if failed else "rbd_get_size", on if failed else None)
+        self.require_place(function)

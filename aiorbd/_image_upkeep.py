@@ -1,7 +1,7 @@
 """An open image's place at its gate, and calls that may shrink it: nothing shrinks under a write."""
 
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +38,8 @@ class UpkeepHandle(Handle):
         self._asked = (0, 0)
         #: The gate of the image; None before it is open.
         self.gate: Gate | None = None
+        #: How to close it, while it is only kept open for whoever asks next.
+        self.evict: Callable[[], Awaitable[None]] | None = None
 
     # -- the gate ------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class UpkeepHandle(Handle):
                 begin=begin,
                 ended=ended,
                 first=first,
-                failed=partial(self._wait_for_old_size, size) if shrinks else None,
+                why=partial(self._wait_for_old_size, size) if shrinks else None,
                 stoppable=stoppable,
             )
         except BaseException:
@@ -129,7 +131,7 @@ class UpkeepHandle(Handle):
                 ended()
             raise
 
-    def _wait_for_old_size(self, size: int) -> None:
+    def _wait_for_old_size(self, size: int, _code: int) -> None:
         """On the worker thread: librbd tells the new size of a shrink that failed until it has put it aside.
 
         It returns from the call a moment before that. If the size is the new one after all, nothing tells.

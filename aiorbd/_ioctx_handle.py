@@ -2,15 +2,12 @@
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+import struct
+from typing import TYPE_CHECKING, Any
 
-import anyio
-
-from aiorbd._handle import Handle
-from aiorbd._marshal import decode, encode_name, encode_new_name
+from aiorbd._handle import Handle, Why
 from aiorbd._native import ffi, rados, rbd
-from aiorbd.errors import ImageBusy, Target, UsageError, error_for
+from aiorbd.errors import NamespaceNotFound, ObjectNotFound, PoolNotFound, Target
 
 if TYPE_CHECKING:
     from aiorbd._lifecycle import Lifecycle
@@ -38,22 +35,76 @@ class IoCtxHandle(Handle):
         """Name an image in errors."""
         return Target("image", f"image {self.name + '/' + name!r}")
 
-    def require_pool(self) -> None:
-        """On a worker thread: raise when the pool is gone. To librbd it would just have no images."""
-        buffer = ffi.new("char[]", 4096)
-        pool_id = rados().rados_ioctx_get_id(self.pointer)
-        code = rados().rados_pool_reverse_lookup(self.cluster.pointer, pool_id, buffer, len(buffer))
-        self.raise_for(code, "rados_pool_reverse_lookup")
+    # -- what may be missing -------------------------------------------------------------------
 
-    def raise_for_new(self, code: int, function: str, on: Target) -> None:
-        """On a worker thread: like `raise_for`, for what makes an image here. What is missing decides the class."""
-        if code == -errno.ENOENT and self.namespace:
-            exists = ffi.new("bool *")
-            found = rbd().rbd_namespace_exists(self.pointer, os.fsencode(self.namespace), exists)
-            if found >= 0 and not exists[0]:
-                missing = self.about("namespace", f"namespace {self.namespace!r}")
-                raise error_for(code, function, missing, "no such namespace")
-        self.raise_for(code, function, on)
+    def require_place(self, operation: str) -> None:
+        """Any thread: raise when the pool was deleted. To librbd it would just have no images."""
+        if self.pool_id >= 0:
+            self.require_pool(self.pool_id, operation)
+
+    def require_pool(self, pool_id: int, operation: str) -> None:
+        """Any thread: raise when the map of pools, which librados has, says that there is no such pool."""
+        buffer = ffi.new("char[]", 4096)
+        if rados().rados_pool_reverse_lookup(self.cluster.pointer, pool_id, buffer, len(buffer)) == -errno.ENOENT:
+            which = str(self.target) if pool_id == self.pool_id else f"data pool, id {pool_id}"
+            raise PoolNotFound(errno.ENOENT, "the pool was deleted", operation, which)
+
+    def require_namespace(self, operation: str = "rbd_namespace_exists") -> None:
+        """On a worker thread: raise when there is no such namespace, as far as this client may know."""
+        exists = ffi.new("bool *")
+        name = os.fsencode(self.namespace)
+        if self.namespace and rbd().rbd_namespace_exists(self.pointer, name, exists) >= 0 and not exists[0]:
+            pool = self.name.removesuffix(f"/{self.namespace}")
+            target = f"namespace {self.namespace!r} of pool {pool!r}"
+            raise NamespaceNotFound(errno.ENOENT, "no such namespace", operation, target)
+
+    def require_all(self) -> None:
+        """On a worker thread: raise when pool or namespace are not there, and so nothing in them."""
+        self.require_place("rados_pool_reverse_lookup")
+        self.require_namespace()
+
+    def explain(self, code: int, operation: str, why: Why | None) -> None:
+        """Like any handle's; but what is not found may be missing with its namespace."""
+        if code == -errno.ENOENT:
+            self.require_place(operation)
+            self.require_namespace(operation)
+        super().explain(code, operation, why)
+
+    # -- what has a name now -------------------------------------------------------------------
+
+    async def image_id(self, name: bytes) -> str | None:
+        """Return the id of the image that has a name now; None when there is none, or one of format 1."""
+        found = await self._ask("rbd_id." + os.fsdecode(name), b"get_id", b"")
+        return None if found is None else found[4:].decode()  # after its length, in 32 bits
+
+    async def snapshot_name(self, image_id: str, snapshot_id: int) -> str | None:
+        """Return the name that a snapshot of an image has now; None when it is gone."""
+        found = await self._ask("rbd_header." + image_id, b"snapshot_get", struct.pack("<Q", snapshot_id))
+        if found is None:
+            return None
+        length = struct.unpack_from("<I", found, 14)[0]  # after version, length and id of the encoded snapshot
+        return os.fsdecode(found[18 : 18 + length])
+
+    async def _ask(self, key: str, method: bytes, data: bytes) -> bytes | None:
+        """Call a method of the OSDs' class ``rbd``; None when there is no such object, or it knows nothing of that."""
+        out = ffi.new("char[]", 4096)
+        given = ffi.from_buffer(data)
+        try:
+            length = await self.submit_rados(
+                "rados_aio_exec",
+                lambda completion: rados().rados_aio_exec(
+                    self.pointer, os.fsencode(key), completion, b"rbd", method, given, len(data), out, len(out)
+                ),
+                keep=(out, given),
+                on=Target("object", f"object {self.name + '/' + key!r}"),
+            )
+        except ObjectNotFound as error:
+            if isinstance(error, PoolNotFound):
+                raise
+            return None
+        return bytes(ffi.buffer(out, length))
+
+    # -- closing -------------------------------------------------------------------------------
 
     def shut(self) -> None:
         """Destroy it: librados only drops a reference."""
@@ -61,82 +112,3 @@ class IoCtxHandle(Handle):
             if pointer:
                 rados().rados_ioctx_destroy(pointer)
         self.closed()
-
-
-#: Seconds between two tries to remove what is open somewhere.
-_PAUSE: Final = 0.5
-
-
-async def remove_when_free(
-    ioctx: IoCtxHandle, remove: Callable[[], Awaitable[object]], opening: tuple[str, bytes], retry_for: float
-) -> None:
-    """Remove an image, for `retry_for` seconds if need be; in the end, say who has it open.
-
-    `opening` is the C function that opens it for reading only, and what that takes.
-    """
-    deadline = anyio.current_time() + retry_for
-    while True:
-        try:
-            await remove()
-        except ImageBusy as error:
-            left = deadline - anyio.current_time()
-            if left <= 0:
-                if addresses := await ioctx.run("rbd_watchers_list", lambda: _watchers(ioctx, *opening)):
-                    message = f"the image is open at {', '.join(addresses)}"
-                    raise error_for(-errno.EBUSY, error.operation, Target("image", error.target), message) from None
-                raise
-            await anyio.sleep(min(_PAUSE, left))
-        else:
-            return
-
-
-def _watchers(ioctx: IoCtxHandle, opening: str, name: bytes) -> list[str]:
-    """On a worker thread: the addresses of who has an image open for writing; none when that cannot be found out."""
-    image = ffi.new("rbd_image_t *")
-    if getattr(rbd(), opening)(ioctx.pointer, name, image, ffi.NULL) < 0:
-        return []
-    watchers, count = ffi.new("rbd_image_watcher_t[]", 64), ffi.new("size_t *", 64)
-    try:
-        if rbd().rbd_watchers_list(image[0], watchers, count) < 0:
-            return []
-        addresses = [decode(watchers[index].addr) for index in range(count[0])]
-        rbd().rbd_watchers_list_cleanup(watchers, count[0])
-        return addresses
-    finally:
-        rbd().rbd_close(image[0])
-
-
-async def clone_snapshot(
-    parent: IoCtxHandle, name: str, snapshot: str, child: IoCtxHandle, child_name: str, options: Any
-) -> None:
-    """Clone an image's snapshot into the same or another pool or namespace."""
-    parent.check()
-    child.check()
-    if str(parent.cluster.target) != str(child.cluster.target):
-        raise UsageError(f"{child.target} belongs to another cluster than {parent.target}: only a copy goes there")
-    function = "rbd_clone3"
-    encoded = encode_name(name, "image name", function), encode_name(snapshot, "snapshot name", function)
-    encoded_child = encode_new_name(child_name, "image name", function)
-    on = Target("image", f"{child.image(child_name)}, clone of {name + '@' + snapshot!r}")
-
-    def call() -> None:
-        code = rbd().rbd_clone3(parent.pointer, *encoded, child.pointer, encoded_child, options)
-        if code == -errno.ENOENT:
-            _require_snapshot(parent, name, snapshot, *encoded)
-        child.raise_for_new(code, function, on)
-
-    await parent.run(function, call, on=on, also=[child])
-
-
-def _require_snapshot(ioctx: IoCtxHandle, name: str, snapshot: str, encoded: bytes, encoded_snapshot: bytes) -> None:
-    """On a worker thread: raise when it is the image or the snapshot that is missing."""
-    image, snapshot_id = ffi.new("rbd_image_t *"), ffi.new("uint64_t *")
-    code = rbd().rbd_open_read_only(ioctx.pointer, encoded, image, ffi.NULL)
-    ioctx.raise_for(code, "rbd_open_read_only", ioctx.image(name))
-    try:
-        code = rbd().rbd_snap_get_id(image[0], encoded_snapshot, snapshot_id)
-        on = Target("snapshot", f"snapshot {snapshot!r} of {ioctx.image(name)}")
-        if code < 0:
-            raise error_for(code, "rbd_snap_get_id", on)
-    finally:
-        rbd().rbd_close(image[0])

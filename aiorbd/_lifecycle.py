@@ -10,6 +10,7 @@ import errno
 import logging
 import weakref
 from collections.abc import Callable, Hashable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -108,6 +109,11 @@ class Lifecycle(Owner):
             raise ForkedError(f"{self.target} was opened before fork(); connect again in the child process")
         if not bridge.loop.is_current():
             raise WrongLoopError(f"{self.target} belongs to the event loop that connected it, which is not this one")
+
+    def check_thread(self) -> None:
+        """Like `check_loop`, but a callback of the loop's, such as an observer, may call as well."""
+        if self.bridge.forked or get_ident() != self.bridge.loop_thread:
+            self.check_loop()
 
     @property
     def children(self) -> "frozenset[Lifecycle]":

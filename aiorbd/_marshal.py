@@ -31,22 +31,30 @@ def invalid(message: str, operation: str, target: object) -> InvalidArgument:
     return InvalidArgument(errno.EINVAL, message, operation, str(target))
 
 
+def as_integer(value: int, what: str) -> int:
+    """Return Python's own integer."""
+    try:
+        return index(value)
+    except TypeError:
+        raise TypeError(f"{what} must be an integer, not {type(value).__name__}") from None
+
+
 def number(value: int, what: str, operation: str, target: object, bits: int = 63) -> int:
     """Return an integer that C can take, or raise. What librbd counts in 64 bits, it often uses as signed.
 
     Integers of other types, numpy's for example, become Python's: theirs would wrap around in a sum.
     """
-    value = index(value)
+    value = as_integer(value, what)
     if not 0 <= value < 1 << bits:
         raise invalid(f"{what} {value} is out of range", operation, target)
     return value
 
 
-def encode_name(name: str, what: str, operation: str) -> bytes:
+def encode_name(name: str, what: str, operation: str, *, may_be_empty: bool = False) -> bytes:
     """Encode the name of something that may exist already."""
     if not isinstance(name, str):
         raise TypeError(f"{what} must be str, not {type(name).__name__}")
-    if not name:
+    if not name and not may_be_empty:
         raise invalid(f"{what} must not be empty", operation, what)
     if "\0" in name:
         raise invalid(f"{what} must not contain NUL", operation, f"{what} {name!r}")

@@ -1,20 +1,22 @@
 """Clones and copies of an open image, and what makes it independent or smaller."""
 
+import errno
 from typing import TYPE_CHECKING, Any, Unpack
 
 from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_gate import COPY_TARGET
 from aiorbd._image_handle import ImageHandle
-from aiorbd._ioctx_handle import clone_snapshot
+from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import decode, encode_new_name, number
 from aiorbd._native import ffi, rbd
+from aiorbd._new_image import clone_snapshot, explain_new, keep_data_pool
 from aiorbd._resource import Resource
 from aiorbd.enums import SnapshotNamespaceType
-from aiorbd.errors import ObjectNotFound
+from aiorbd.errors import Target, error_for
 from aiorbd.models import LinkedImage, Parent
-from aiorbd.options import ImageKeywords, ImageOptions, for_c
-from aiorbd.snapshots import Snapshot, name_of, require_name
+from aiorbd.options import ImageKeywords, ImageOptions, merged
+from aiorbd.snapshots import Snapshot, id_of, name_of, require_name
 
 if TYPE_CHECKING:
     from aiorbd.image import Image
@@ -46,16 +48,30 @@ class ImageCopies(Resource):
 
         Raises:
             SnapshotNotFound: There is no such snapshot.
+            ImageNotFound: The image is in the trash, or was renamed: librbd clones by name.
             ImageExists: There is an image `name`.
             InvalidArgument: The snapshot is not protected, or an option is not acceptable.
+            OperationNotSupported: It is not a user's snapshot, and librbd is older than 20.2.
 
-        Implements: rbd_clone3
+        Implements: rbd_clone3, rbd_clone4
         """
-        parent, wanted = self._handle.ioctx, for_c(options, keywords, "clone")
+        handle, wanted, kind = self._handle, merged(options, keywords, "clone"), SnapshotNamespaceType.USER
         if isinstance(snapshot, Snapshot):
-            await require_name(snapshot)
-        name_now = await self._handle.get_string("rbd_get_name", size_type="size_t *")
-        await clone_snapshot(parent, name_now, name_of(snapshot), ioctx._handle, name, wanted)
+            kind = snapshot.namespace_type
+            if kind is SnapshotNamespaceType.USER:
+                await require_name(snapshot)
+        name_now = await handle.get_string("rbd_get_name", size_type="size_t *")
+        await clone_snapshot(
+            handle.ioctx,
+            name_now,
+            name_of(snapshot),
+            ioctx._handle,
+            name,
+            wanted,
+            image_id=handle.image_id,
+            snapshot_id=id_of(snapshot),
+            kind=kind,
+        )
 
     async def copy(
         self,
@@ -74,12 +90,16 @@ class ImageCopies(Resource):
         Args:
             ioctx: Where the copy is made.
             name: The copy's name.
-            options: Options of the copy; what is not given is as it is here.
+            options: Options of the copy; what is not given is as it is here. In another cluster the data goes to the
+                pool of the copy, unless `data_pool` says otherwise.
             sparse_size: Zeroes of at least this many bytes become holes; 0 for librbd's own choice.
             progress: Called on the event loop with what is done and what there is to do.
             **keywords: Options too: see `ImageKeywords`.
 
         Raises:
+            SnapshotNotFound: The snapshot that is read is gone.
+            NamespaceNotFound: The namespace of `ioctx` is not there.
+            PoolNotFound: There is no such data pool or journal pool.
             ImageExists: There is an image `name`.
             InvalidArgument: The name or an option is not acceptable.
 
@@ -90,18 +110,20 @@ class ImageCopies(Resource):
         other.check()
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
         sparse_size = number(sparse_size, "sparse size", function, on)
-        wanted = for_c(options, keywords, "copy")
+        wanted = merged(options, keywords, "copy")
         await self._handle.call_with_progress(
             function,
             other.pointer,
             encoded,
-            wanted,
+            wanted._pointer,
             progress=progress,
             on=on,
             after=(sparse_size,),
             also=[other],
-            first=self._handle.require_fresh,
+            first=lambda: self._prepare_copy(other, wanted),
+            why=lambda code: self._explain_copy(other, wanted, code, function, on),
         )
+        await self._handle.require_snapshot(function)
 
     async def copy_to(self, image: "Image", *, progress: Progress | None = None) -> None:
         """Copy what this image is read at into another open one, which must be at least as large.
@@ -112,6 +134,7 @@ class ImageCopies(Resource):
         librbd cannot be stopped: when cancelled, the copy goes on.
 
         Raises:
+            SnapshotNotFound: The snapshot that is read is gone.
             InvalidArgument: The other image is smaller.
             ReadOnlyImage: The other image is open for reading only.
 
@@ -142,6 +165,7 @@ class ImageCopies(Resource):
                 ended=ended,
                 first=self._handle.require_fresh,
             )
+            await self._handle.require_snapshot("rbd_copy_with_progress2")
         except BaseException:
             if not begun:
                 ended()
@@ -161,11 +185,14 @@ class ImageCopies(Resource):
         Args:
             ioctx: Where the copy is made.
             name: The copy's name.
-            options: Options of the copy; what is not given is as it is here.
+            options: Options of the copy; what is not given is as it is here. In another cluster the data goes to the
+                pool of the copy, unless `data_pool` says otherwise.
             progress: Called on the event loop with what is done and what there is to do.
             **keywords: Options too: see `ImageKeywords`; `flatten` leaves the copy without a parent.
 
         Raises:
+            NamespaceNotFound: The namespace of `ioctx` is not there.
+            PoolNotFound: There is no such data pool or journal pool.
             ImageExists: There is an image `name`.
             InvalidArgument: The name or an option is not acceptable.
 
@@ -175,17 +202,31 @@ class ImageCopies(Resource):
         other = ioctx._handle
         other.check()
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
-        wanted = for_c(options, keywords, "deep_copy")
+        wanted = merged(options, keywords, "deep_copy")
         await self._handle.call_with_progress(
             function,
             other.pointer,
             encoded,
-            wanted,
+            wanted._pointer,
             progress=progress,
             on=on,
             also=[other],
-            first=self._handle.require_fresh,
+            first=lambda: self._prepare_copy(other, wanted),
+            why=lambda code: self._explain_copy(other, wanted, code, function, on),
         )
+        await self._handle.require_snapshot(function)
+
+    def _prepare_copy(self, other: IoCtxHandle, options: ImageOptions) -> None:
+        """On a worker thread: see to it that librbd knows the image as it is, and the copy gets what it forgets."""
+        handle = self._handle
+        handle.require_fresh()
+        keep_data_pool(handle.ioctx, handle.layout.data_pool_id, other, options)
+
+    def _explain_copy(self, other: IoCtxHandle, options: ImageOptions, code: int, function: str, on: Target) -> None:
+        """On a worker thread: raise if it is known why a copy could not be made."""
+        other.explain(code, function, None)
+        self._handle.require_view()
+        explain_new(other, options, code, function, on)
 
     async def flatten(self, *, progress: Progress | None = None) -> None:
         """Copy what a clone has of its parent, and part it from there.
@@ -202,7 +243,14 @@ class ImageCopies(Resource):
 
         Implements: rbd_flatten_with_progress
         """
-        await self._handle.call_with_progress("rbd_flatten_with_progress", progress=progress)
+        function, handle = "rbd_flatten_with_progress", self._handle
+
+        def why(code: int) -> None:
+            image, snapshot = ffi.new("rbd_linked_image_spec_t *"), ffi.new("rbd_snap_spec_t *")
+            if code == -errno.EINVAL and rbd().rbd_get_parent(handle.pointer, image, snapshot) == -errno.ENOENT:
+                raise error_for(code, function, handle.target, "the image has no parent")
+
+        await handle.call_with_progress(function, progress=progress, why=why)
 
     async def sparsify(self, sparse_size: int, *, progress: Progress | None = None) -> None:
         """Give up the space of zeroes. When cancelled, librbd is asked to stop; nothing is lost.
@@ -239,9 +287,12 @@ class ImageCopies(Resource):
         handle = self._handle
         on = handle.about("other", "parent")
 
-        def call() -> Parent:
+        def call() -> Parent | None:
             image, snapshot = ffi.new("rbd_linked_image_spec_t *"), ffi.new("rbd_snap_spec_t *")
-            handle.raise_for(rbd().rbd_get_parent(handle.pointer, image, snapshot), "rbd_get_parent", on)
+            code = rbd().rbd_get_parent(handle.pointer, image, snapshot)
+            if code == -errno.ENOENT:
+                return None
+            handle.raise_for(code, "rbd_get_parent", on)
             try:
                 kind = SnapshotNamespaceType(snapshot.namespace_type)
                 return Parent(_linked(image), snapshot.id, decode(snapshot.name), kind)
@@ -249,10 +300,7 @@ class ImageCopies(Resource):
                 rbd().rbd_linked_image_spec_cleanup(image)
                 rbd().rbd_snap_spec_cleanup(snapshot)
 
-        try:
-            return await handle.run("rbd_get_parent", call)
-        except ObjectNotFound:
-            return None
+        return await handle.run("rbd_get_parent", call)
 
     async def overlap(self) -> int:
         """Return how many bytes, from the beginning, a clone may still have of its parent; 0 without one.

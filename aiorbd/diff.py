@@ -1,7 +1,8 @@
 """What changed in an image, while librbd is still looking."""
 
 import errno
-from typing import Any, Final, NamedTuple
+import warnings
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiorbd._bridge.operation import URGENT, Job
 from aiorbd._bridge.source import Source, Stream
@@ -9,10 +10,14 @@ from aiorbd._image_handle import ImageHandle
 from aiorbd._marshal import encode_name, number
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd._resource import Resource
-from aiorbd._snapshot_ids import require_id, snapshot_target
-from aiorbd.errors import PastEndOfImage, Target, UsageError
+from aiorbd._snapshot_ids import name_by_id, require_id, require_users, snapshot_target
+from aiorbd.errors import IncompleteDiffWarning, PastEndOfImage, Target, UsageError
+from aiorbd.library import capabilities
 from aiorbd.models import Extent
-from aiorbd.snapshots import Snapshot, name_of
+from aiorbd.snapshots import Snapshot, id_of, name_of
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 #: Extents that librbd may be ahead of the loop; 24 bytes each.
 AHEAD: Final = 4096
@@ -94,27 +99,59 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
         message = f"past the end of the image, which has {out[0]} bytes"
         raise PastEndOfImage(errno.EINVAL, message, "rbd_diff_iterate2", str(handle.target))
 
-    def require_since() -> None:
-        if arguments.since_id is not None:
-            require_id(handle, arguments.since, arguments.since_id, arguments.target)
-
     if wanted <= 0:  # of an empty range, librbd 16.2 aborts the process in some cases
         return 0
-    require_since()
-    code = rbd().rbd_diff_iterate2(
-        handle.pointer,
-        arguments.since if arguments.since is not None else ffi.NULL,
-        arguments.offset,
-        wanted,
-        arguments.include_parent,
-        arguments.whole_object,
-        ffi.cast("int (*)(uint64_t, size_t, int, void *)", handle.lib.aiorbd_diff_callback()),
-        ffi.cast("void *", diff),
-    )
-    result = handle.raise_for(code, "rbd_diff_iterate2", arguments.target)
-    require_since()
+    if not arguments.include_parent and arguments.since is None:
+        _warn_of_a_parent(handle, out)
+    callback = ffi.cast("int (*)(uint64_t, size_t, int, void *)", handle.lib.aiorbd_diff_callback())
+    argument = ffi.cast("void *", diff)
+    if _goes_by_id(arguments.since_id):
+        name_by_id(handle, arguments.since_id)
+        flags = rbd().RBD_DIFF_ITERATE_FLAG_INCLUDE_PARENT * arguments.include_parent
+        flags |= rbd().RBD_DIFF_ITERATE_FLAG_WHOLE_OBJECT * arguments.whole_object
+        code = rbd().rbd_diff_iterate3(
+            handle.pointer, arguments.since_id, arguments.offset, wanted, flags, callback, argument
+        )
+        result = handle.raise_for(code, "rbd_diff_iterate3", arguments.target)
+        name_by_id(handle, arguments.since_id)
+    else:
+        _require_since(handle, arguments)
+        since = arguments.since if arguments.since is not None else ffi.NULL
+        code = rbd().rbd_diff_iterate2(
+            handle.pointer,
+            since,
+            arguments.offset,
+            wanted,
+            arguments.include_parent,
+            arguments.whole_object,
+            callback,
+            argument,
+        )
+        result = handle.raise_for(code, "rbd_diff_iterate2", arguments.target)
+        _require_since(handle, arguments)
     handle.require_view()
+    handle.require_place("rbd_diff_iterate2")
     return result
+
+
+def _warn_of_a_parent(handle: ImageHandle, out: Any) -> None:
+    """On a worker thread. What a clone has emptied it has no data of, and librbd does not tell of that."""
+    if rbd().rbd_get_overlap(handle.pointer, out) >= 0 and out[0]:
+        message = (
+            f"diff(include_parent=False) of {handle.target}, a clone, leaves out where the clone has emptied what its "
+            "parent has data of: with the feature FAST_DIFF, whole_object=True gives these objects, too"
+        )
+        warnings.warn(message, IncompleteDiffWarning, stacklevel=2)
+
+
+def _goes_by_id(since_id: int | None) -> "TypeGuard[int]":
+    """Tell whether librbd can be told the earlier state by its id: since 18.2."""
+    return since_id is not None and "rbd_diff_iterate3" in capabilities()
+
+
+def _require_since(handle: ImageHandle, arguments: _Arguments) -> None:
+    if arguments.since_id is not None:
+        require_id(handle, arguments.since, arguments.since_id, arguments.target)
 
 
 class Diff(Stream[Extent]):
@@ -177,6 +214,8 @@ class ImageDiff(Resource):
             length: How many bytes to look at; None for all to the end.
             from_snapshot: The earlier state; None for before the image was made.
             include_parent: Whether what comes from a clone's parent counts as data, if there is no `from_snapshot`.
+                Without it, librbd does not tell where the clone has emptied what its parent has data of: an
+                `IncompleteDiffWarning` says so. With the feature ``FAST_DIFF``, `whole_object` gives these objects.
             whole_object: Whether to give changed objects as a whole, which is fast with the feature ``FAST_DIFF``.
 
         Raises:
@@ -184,17 +223,19 @@ class ImageDiff(Resource):
                 that follow.
             PastEndOfImage: The range does not lie within the image.
             InvalidArgument: The snapshot is younger than the image's state.
+            OperationNotSupported: `from_snapshot` is not a user's, and librbd is older than 18.2.
             ClosedError: The image was closed before the end.
 
-        Implements: rbd_diff_iterate2
+        Implements: rbd_diff_iterate2, rbd_diff_iterate3
         """
         handle = self._handle
         on, since, since_id = handle.target, None, None
         if from_snapshot is not None:
-            name = name_of(from_snapshot)
-            since_id = from_snapshot.id if isinstance(from_snapshot, Snapshot) else None
-            since = encode_name(name, "snapshot name", "rbd_diff_iterate2")
+            name, since_id = name_of(from_snapshot), id_of(from_snapshot)
+            since = encode_name(name, "snapshot name", "rbd_diff_iterate2", may_be_empty=True)
             on = snapshot_target(handle, name)
+            if isinstance(from_snapshot, Snapshot) and not _goes_by_id(since_id):
+                require_users(from_snapshot.namespace_type, "rbd_diff_iterate2", on)
         offset = number(offset, "offset", "rbd_diff_iterate2", handle.target)
         if length is not None:
             length = number(length, "length", "rbd_diff_iterate2", handle.target)

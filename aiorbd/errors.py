@@ -74,6 +74,10 @@ class LibraryNotFoundError(Error, ImportError):
     """librbd or librados cannot be loaded on this host."""
 
 
+class IncompleteDiffWarning(UserWarning):
+    """A diff of what a clone has of its own leaves out where it hides its parent's data: see `Image.diff`."""
+
+
 class RbdError(Error, OSError):
     """Ceph refused or failed a call.
 
@@ -95,6 +99,9 @@ class RbdError(Error, OSError):
         where = " on ".join(part for part in (self.operation, self.target) if part)
         name = _errno.errorcode.get(self.errno or 0, str(self.errno))
         return f"{self.strerror} [{name}]" + (f" ({where})" if where else "")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.errno}, {self.strerror!r}, {self.operation!r}, {self.target!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.errno, self.strerror, self.operation, self.target)
@@ -170,6 +177,10 @@ class ReadOnlyImage(RbdError):
 
 class ImageBusy(RbdError):
     """The image is in use: watchers, a lock, or another operation on it."""
+
+
+class ImageMemberOfGroup(RbdError):
+    """The image is a member of a group, which it must leave first."""
 
 
 class SnapshotBusy(RbdError):
@@ -301,14 +312,18 @@ _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
     (_errno.EBUSY, "lock"): LockBusy,
     (_errno.EROFS, "lock"): LockBusy,
     (_errno.ENOTEMPTY, "image"): ImageHasSnapshots,
+    (_errno.EMLINK, "image"): ImageMemberOfGroup,
 }
 
 #: Where the kind of the target would mislead.
 _BY_OPERATION: dict[tuple[str, int], type[RbdError]] = {
-    ("rbd_create4", _errno.ENOENT): PoolNotFound,
-    ("rbd_clone3", _errno.ENOENT): PoolNotFound,  # image and snapshot were looked for before
-    ("rbd_copy_with_progress4", _errno.ENOENT): PoolNotFound,
-    ("rbd_deep_copy_with_progress", _errno.ENOENT): PoolNotFound,
+    # Of these, what is missing is not the image that they are about.
+    ("rbd_create4", _errno.ENOENT): ObjectNotFound,
+    ("rbd_clone3", _errno.ENOENT): ObjectNotFound,
+    ("rbd_clone4", _errno.ENOENT): ObjectNotFound,
+    ("rbd_copy_with_progress4", _errno.ENOENT): ObjectNotFound,
+    ("rbd_deep_copy_with_progress", _errno.ENOENT): ObjectNotFound,
+    ("rbd_update_features", _errno.ENOENT): ObjectNotFound,
     ("rbd_lock_acquire", _errno.EROFS): LockBusy,
 }
 
@@ -321,24 +336,19 @@ _MESSAGES = {
 
 #: What an errno means when it comes from one function.
 _EXPLAINED = {
-    ("rbd_create4", _errno.ENOENT): "no such data pool or journal pool",
-    ("rbd_clone3", _errno.ENOENT): "no such data pool or journal pool",
-    ("rbd_copy_with_progress4", _errno.ENOENT): "no such namespace, data pool or journal pool",
-    ("rbd_deep_copy_with_progress", _errno.ENOENT): "no such namespace, data pool or journal pool",
     ("rbd_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
     ("rbd_trash_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
-    ("rbd_trash_remove_with_progress", _errno.EPERM): "its time to stay in the trash is not over; force removes it",
-    ("rbd_snap_remove2", _errno.EBUSY): "the snapshot is protected",
-    ("rbd_snap_remove_by_id", _errno.EBUSY): "the snapshot is protected",
+    ("rbd_trash_purge_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
+    ("rbd_remove_with_progress", _errno.EMLINK): "the image is a member of a group, which it must leave first",
+    ("rbd_trash_remove_with_progress", _errno.EMLINK): "the image is a member of a group, which it must leave first",
+    ("rbd_trash_purge_with_progress", _errno.EMLINK): "the image is a member of a group, which it must leave first",
+    ("rbd_trash_move", _errno.EMLINK): "the image is a member of a group, which it must leave first",
     ("rbd_snap_protect", _errno.EBUSY): "the snapshot is protected already",
     ("rbd_snap_unprotect", _errno.EBUSY): "the snapshot has clones",
-    ("rbd_snap_unprotect", _errno.EINVAL): "the snapshot is not protected",
-    ("rbd_flatten_with_progress", _errno.EINVAL): "the image has no parent",
+    ("rbd_update_features", _errno.ENOENT): "the image lacks an object of a feature that is switched",
     ("rbd_namespace_remove", _errno.EBUSY): "the namespace has images, perhaps in its trash",
     ("rbd_lock_acquire", _errno.EROFS): "another client keeps the lock",
-    ("rbd_lock_exclusive", _errno.EBUSY): "somebody else holds a lock",
     ("rbd_lock_exclusive", _errno.EEXIST): "this client holds that lock already",
-    ("rbd_lock_shared", _errno.EBUSY): "somebody else holds an exclusive lock, or shares one with another tag",
     ("rbd_lock_shared", _errno.EEXIST): "this client holds that lock already",
 }
 

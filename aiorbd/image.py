@@ -8,18 +8,19 @@ from aiorbd._bridge.progress import Progress
 from aiorbd._image_data import ImageData
 from aiorbd._image_handle import ImageHandle
 from aiorbd._image_opening import open_handle
+from aiorbd._image_snapshots import ImageSnapshots
 from aiorbd._ioctx_handle import IoCtxHandle
-from aiorbd._marshal import decode, invalid, number
+from aiorbd._marshal import decode, encode_name, invalid, number
 from aiorbd._native import ffi, rbd
 from aiorbd.copying import ImageCopies
 from aiorbd.diff import ImageDiff
-from aiorbd.errors import SnapshotNotFound, Timeout
+from aiorbd.errors import Timeout
 from aiorbd.facts import ImageFacts
 from aiorbd.file import BlockingImageFile, ImageFile
 from aiorbd.locks import Locks
 from aiorbd.metadata import Metadata
 from aiorbd.models import ImageInfo
-from aiorbd.snapshots import ImageSnapshots, Snapshot, name_of
+from aiorbd.snapshots import Snapshot, id_of, name_of
 from aiorbd.streams import ImageStreams
 from aiorbd.watch import ImageWatch
 
@@ -34,12 +35,8 @@ async def open_image(
     read_only: bool,
 ) -> "Image":
     """Open an image: see `IoCtx.open_image`."""
-    at = None if snapshot is None else name_of(snapshot)
-    handle, found = await open_handle(ioctx, name, image_id, at, read_only=read_only)
-    if isinstance(snapshot, Snapshot) and handle.snapshot_id != snapshot.id:
-        handle.begin_close()
-        message = f"the name now belongs to another snapshot: this one's id is {snapshot.id}"
-        raise SnapshotNotFound(errno.ENOENT, message, "rbd_aio_open_read_only", str(handle.target))
+    at, at_id = (None, None) if snapshot is None else (name_of(snapshot), id_of(snapshot))
+    handle, found = await open_handle(ioctx, name, image_id, at, at_id, read_only=read_only)
     return Image(handle, close_timeout, found, read_only=read_only or snapshot is not None)
 
 
@@ -74,6 +71,17 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
                 raise
             message = f"not flushed after {self._close_timeout} s: whether what was written is durable is unknown"
             raise Timeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(handle.target)) from None
+
+    async def _is_current(self, name: str | None) -> bool:
+        """Tell whether the image has that name, and the snapshot that is read its name, at this moment."""
+        handle, ioctx = self._handle, self._handle.ioctx
+        if name is not None:
+            encoded = encode_name(name, "image name", "rados_aio_exec")
+            if (await ioctx.image_id(encoded) or "") != handle.image_id:
+                return False
+        if handle.snapshot_id is None or not handle.image_id:
+            return True
+        return await ioctx.snapshot_name(handle.image_id, handle.snapshot_id) == handle.snapshot
 
     async def close(self, timeout: float | None = None) -> None:
         """Close the image, waiting for what is in flight: at most `timeout` seconds.

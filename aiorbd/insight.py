@@ -13,12 +13,12 @@ class ClusterInsight(Resource):
         """Return figures: what is in flight, and what was done how often and how fast.
 
         It costs a few microseconds for each operation in flight. What a Prometheus collector exports can be read
-        from here at each scrape.
+        from here at each scrape, and also within an observer.
 
         Raises:
             ClosedError: The connection is closed.
         """
-        self._handle.check_loop()
+        self._handle.check_thread()
         if self._handle.state is State.CLOSED:
             raise ClosedError(f"{self._handle.target} is closed")
         return self._handle.bridge.stats()
@@ -30,7 +30,7 @@ class ClusterInsight(Resource):
         that a span's parent is found there, and also for what was abandoned, when that ends at last. It must not
         block; what it raises is logged. Each call costs some microseconds then.
         """
-        self._handle.check_loop()
+        self._handle.check_thread()
         self._handle.bridge.observers.append(observer)
 
     def remove_observer(self, observer: Observer) -> None:
@@ -39,5 +39,5 @@ class ClusterInsight(Resource):
         Raises:
             ValueError: It is none.
         """
-        self._handle.check_loop()
+        self._handle.check_thread()
         self._handle.bridge.observers.remove(observer)

@@ -1,13 +1,15 @@
 """A pool, or a namespace of it, and the images there."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._handle import Handle
-from aiorbd._ioctx_handle import IoCtxHandle, clone_snapshot, remove_when_free
+from aiorbd._image_removal import mark_removing, remove_by_id, remove_by_name
+from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import decode, encode_name, encode_new_name, grow_string, number
 from aiorbd._native import ffi, rados, rbd
+from aiorbd._new_image import clone_snapshot, explain_new
 from aiorbd._resource import Opening, Resource
 from aiorbd.enums import PoolStatOption
 from aiorbd.errors import Target
@@ -16,7 +18,7 @@ from aiorbd.metadata import Metadata
 from aiorbd.models import ImageSpec, PoolStats
 from aiorbd.namespaces import Namespaces
 from aiorbd.objects import Objects
-from aiorbd.options import ImageKeywords, ImageOptions, for_c
+from aiorbd.options import ImageKeywords, ImageOptions, merged
 from aiorbd.snapshots import Snapshot
 from aiorbd.trash import Trash
 
@@ -137,22 +139,25 @@ class IoCtx(Resource):
             ImageExists: There is an image of that name.
             NamespaceNotFound: The namespace of this I/O context is not there.
             PoolNotFound: There is no such data pool or journal pool.
-            InvalidArgument: The name or an option is not acceptable.
-            ArgumentOutOfRange: `order` is out of range.
+            InvalidArgument: The name or an option is not acceptable, or the pool does not mirror its images.
+            ArgumentOutOfRange: librbd cannot keep the value of an option: see `ImageKeywords`.
             NoSpace, DiskQuotaExceeded: The pool is full, and the I/O context was opened with `full_try`. Without
                 that the call waits until there is room.
 
         Implements: rbd_create4
         """
-        handle = self._handle
+        function, handle = "rbd_create4", self._handle
         handle.check()
-        encoded, on = encode_new_name(name, "image name", "rbd_create4"), handle.image(name)
-        size = number(size, "size", "rbd_create4", on)
-        wanted = for_c(options, keywords, "create_image")
-        await handle.run(
-            "rbd_create4",
-            lambda: handle.raise_for_new(rbd().rbd_create4(handle.pointer, encoded, size, wanted), "rbd_create4", on),
+        encoded, on = encode_new_name(name, "image name", function), handle.image(name)
+        size = number(size, "size", function, on)
+        wanted = merged(options, keywords, "create_image")
+        await handle.call(
+            function,
+            encoded,
+            size,
+            wanted._pointer,
             on=on,
+            why=lambda code: explain_new(handle, wanted, code, function, on),
         )
 
     async def clone_image(
@@ -184,39 +189,46 @@ class IoCtx(Resource):
 
         Implements: rbd_clone3
         """
-        options_for_c = for_c(options, keywords, "clone_image")
-        await clone_snapshot(self._handle, parent_name, parent_snapshot, ioctx._handle, name, options_for_c)
+        wanted = merged(options, keywords, "clone_image")
+        await clone_snapshot(self._handle, parent_name, parent_snapshot, ioctx._handle, name, wanted)
 
-    async def remove_image(self, name: str, *, progress: Progress | None = None, retry_for: float = 0.0) -> None:
-        """Remove an image.
+    async def remove_image(
+        self,
+        name: str | None = None,
+        *,
+        image_id: str | None = None,
+        progress: Progress | None = None,
+        retry_for: float = 0.0,
+    ) -> None:
+        """Remove an image, by name or by id.
 
-        When cancelled, librbd is asked to stop; how much of the image is left is unknown, and calling
-        again finishes the work.
+        When cancelled, or when `progress` raises, librbd is asked to stop. The image is half removed then: its name
+        is free for others, `images` shows it as `removing`, and a call with its `image_id` finishes the work.
 
         Args:
             name: The image's name.
-            progress: Called on the event loop with what is done and what there is to do.
+            image_id: Its id, instead of its name.
+            progress: Called on the event loop with what is done and what there is to do. What it raises is raised
+                here, if the image was not removed all the same.
             retry_for: For how many seconds to try again while it is open somewhere. A client that died is
                 watching for up to 30 s.
 
         Raises:
             ImageNotFound: There is no such image.
             ImageHasSnapshots: Its snapshots must go first.
+            ImageMemberOfGroup: It must be taken out of its group first.
             ImageBusy: It is open somewhere, or a client that had it open died less than 30 s ago; the message says
-                at which addresses.
+                at which addresses. What a `ConnectionPool` of this connection keeps open for later is closed.
+            InvalidArgument: The image of that id is in the trash: see `trash`.
 
-        Implements: rbd_remove_with_progress
+        Implements: rbd_remove_with_progress, rbd_trash_remove_with_progress
         """
-        function, handle = "rbd_remove_with_progress", self._handle
-        encoded = encode_name(name, "image name", function)
-        await remove_when_free(
-            handle,
-            lambda: handle.plain.call_with_progress(
-                function, encoded, progress=progress, on=handle.image(name), also=[handle]
-            ),
-            ("rbd_open_read_only", encoded),
-            retry_for,
-        )
+        if name is not None and image_id is None:
+            await remove_by_name(self._handle, name, progress, retry_for)
+        elif name is None and image_id is not None:
+            await remove_by_id(self._handle, image_id, progress, retry_for)
+        else:
+            raise TypeError("remove_image() takes either a name or an image_id")
 
     async def rename_image(self, name: str, new_name: str) -> None:
         """Rename an image. When cancelled, the outcome is unknown.
@@ -234,26 +246,33 @@ class IoCtx(Resource):
         await self._handle.call("rbd_rename", source, destination, on=on)
 
     async def list_images(self) -> list[str]:
-        """Return the names of all images.
+        """Return the names of all images, also of those that are half removed: see `images`.
 
         Raises:
             PoolNotFound: The pool was deleted meanwhile.
+            NamespaceNotFound: The namespace of this I/O context is not there.
 
         Implements: rbd_list2
         """
         return [spec.name async for spec in self.images()]
 
     def images(self) -> Listing[ImageSpec]:
-        """Iterate over the ids and names of all images.
+        """Iterate over the ids and names of all images. Those that are half removed come last, marked as `removing`.
 
         Raises:
             PoolNotFound: The pool was deleted meanwhile.
+            NamespaceNotFound: The namespace of this I/O context is not there.
 
-        Implements: rbd_list2
+        Implements: rbd_list2, rbd_trash_get
         """
         handle = self._handle
         return handle.listing(
-            "rbd_list2", "rbd_image_spec_t", "rbd_image_spec_list_cleanup", _spec, when_empty=handle.require_pool
+            "rbd_list2",
+            "rbd_image_spec_t",
+            "rbd_image_spec_list_cleanup",
+            lambda item, removing: ImageSpec(decode(item.id), decode(item.name), removing),
+            when_empty=handle.require_all,
+            examine=lambda items, count: mark_removing(handle, items, count),
         )
 
     def open_image(
@@ -270,11 +289,13 @@ class IoCtx(Resource):
             name: The image's name.
             image_id: Its id, instead of its name.
             snapshot: Open it as it was then; implies reading only.
-            read_only: Take no lock and refuse writes.
+            read_only: Take no lock and refuse writes. Such an image does not hear of changes by others, of its size for
+                example.
 
         Raises:
             ImageNotFound: There is no such image.
             SnapshotNotFound: It has no such snapshot.
+            NamespaceNotFound: The namespace of this I/O context is not there.
 
         Implements: rbd_aio_open, rbd_aio_open_by_id, rbd_aio_open_read_only, rbd_aio_open_by_id_read_only
         """
@@ -305,7 +326,11 @@ class IoCtx(Resource):
         await self._handle.call("rbd_pool_init", force)
 
     async def pool_stats_get(self) -> PoolStats:
-        """Return what the images of the pool come to.
+        """Return what the images of the pool, or of its namespace, come to.
+
+        Raises:
+            PoolNotFound: The pool was deleted meanwhile.
+            NamespaceNotFound: The namespace of this I/O context is not there.
 
         Implements: rbd_pool_stats_create, rbd_pool_stats_option_add_uint64, rbd_pool_stats_get,
         rbd_pool_stats_destroy
@@ -320,13 +345,11 @@ class IoCtx(Resource):
                 for option in PoolStatOption:
                     code = rbd().rbd_pool_stats_option_add_uint64(pointer[0], option, values + option)
                     handle.raise_for(code, "rbd_pool_stats_option_add_uint64")
-                handle.raise_for(rbd().rbd_pool_stats_get(handle.pointer, pointer[0]), "rbd_pool_stats_get")
+                handle.raise_on_thread(rbd().rbd_pool_stats_get(handle.pointer, pointer[0]), "rbd_pool_stats_get")
             finally:
                 rbd().rbd_pool_stats_destroy(pointer[0])
+            if not any(values):
+                handle.require_all()
             return PoolStats(*values)
 
         return await handle.run("rbd_pool_stats_get", call)
-
-
-def _spec(item: Any) -> ImageSpec:
-    return ImageSpec(decode(item.id), decode(item.name))

@@ -5,10 +5,10 @@ from typing import Any
 
 from aiorbd._image_handle import ImageHandle
 from aiorbd._marshal import decode, encode_name, grow, number, split
-from aiorbd._native import ffi, rbd
+from aiorbd._native import ffi, rados, rbd
 from aiorbd._resource import Topic
 from aiorbd.enums import LockMode
-from aiorbd.errors import Target
+from aiorbd.errors import Target, error_for
 from aiorbd.models import Locker, Lockers
 
 
@@ -31,13 +31,16 @@ class Locks(Topic[ImageHandle]):
             cookie: A name of this client's own for it.
 
         Raises:
-            LockBusy: Another client holds it, or shares it.
+            LockBusy: Another client holds it, or shares it; or this one does, under another cookie.
             LockExists: This client holds it already.
 
         Implements: rbd_lock_exclusive
         """
-        encoded = encode_name(cookie, "cookie", "rbd_lock_exclusive")
-        await self._handle.call("rbd_lock_exclusive", encoded, on=self._lock(cookie))
+        encoded = encode_name(cookie, "cookie", "rbd_lock_exclusive", may_be_empty=True)
+        on = self._lock(cookie)
+        await self._handle.call(
+            "rbd_lock_exclusive", encoded, on=on, why=lambda code: self._explain_busy(code, "rbd_lock_exclusive", on)
+        )
 
     async def lock_shared(self, cookie: str, tag: str) -> None:
         """Share the advisory lock with all clients that use the same tag. When cancelled, the outcome is unknown.
@@ -48,9 +51,16 @@ class Locks(Topic[ImageHandle]):
 
         Implements: rbd_lock_shared
         """
-        encoded = encode_name(cookie, "cookie", "rbd_lock_shared")
-        encoded_tag = encode_name(tag, "tag", "rbd_lock_shared")
-        await self._handle.call("rbd_lock_shared", encoded, encoded_tag, on=self._lock(cookie))
+        encoded = encode_name(cookie, "cookie", "rbd_lock_shared", may_be_empty=True)
+        encoded_tag = encode_name(tag, "tag", "rbd_lock_shared", may_be_empty=True)
+        on = self._lock(cookie)
+        await self._handle.call(
+            "rbd_lock_shared",
+            encoded,
+            encoded_tag,
+            on=on,
+            why=lambda code: self._explain_busy(code, "rbd_lock_shared", on),
+        )
 
     async def unlock(self, cookie: str) -> None:
         """Give up the advisory lock that this client holds. When cancelled, the outcome is unknown.
@@ -60,7 +70,8 @@ class Locks(Topic[ImageHandle]):
 
         Implements: rbd_unlock
         """
-        await self._handle.call("rbd_unlock", encode_name(cookie, "cookie", "rbd_unlock"), on=self._lock(cookie))
+        encoded = encode_name(cookie, "cookie", "rbd_unlock", may_be_empty=True)
+        await self._handle.call("rbd_unlock", encoded, on=self._lock(cookie))
 
     async def break_lock(self, client: str, cookie: str) -> None:
         """Take the advisory lock from another client, and blocklist that one unless Ceph is told not to.
@@ -77,15 +88,31 @@ class Locks(Topic[ImageHandle]):
 
         Implements: rbd_break_lock
         """
-        encoded = encode_name(client, "client", "rbd_break_lock"), encode_name(cookie, "cookie", "rbd_break_lock")
+        encoded = encode_name(client, "client", "rbd_break_lock")
+        encoded_cookie = encode_name(cookie, "cookie", "rbd_break_lock", may_be_empty=True)
         on = self._handle.about("lock", f"lock {cookie!r} held by {client}")
-        await self._handle.call("rbd_break_lock", *encoded, on=on)
+        await self._handle.call("rbd_break_lock", encoded, encoded_cookie, on=on)
+
+    def _explain_busy(self, code: int, function: str, on: Target) -> None:
+        """On a worker thread: raise with who holds the lock, which may be this very client."""
+        if code != -errno.EBUSY:
+            return
+        lockers = self._list_lockers()
+        mine = f"client.{rados().rados_get_instance_id(self._handle.ioctx.cluster.pointer)}"
+        who = [f"{'this client' if one.client == mine else one.client} as {one.cookie!r}" for one in lockers.lockers]
+        if who:
+            how = "exclusively" if lockers.exclusive else f"shared with the tag {lockers.tag!r}"
+            raise error_for(code, function, on, f"the lock is held {how} by {', '.join(who)}")
 
     async def list_lockers(self) -> Lockers:
         """Return who holds the advisory lock; when it is librbd that holds its own, the cookie begins with ``auto``.
 
         Implements: rbd_list_lockers
         """
+        return await self._handle.run("rbd_list_lockers", self._list_lockers)
+
+    def _list_lockers(self) -> Lockers:
+        """On a worker thread."""
         handle = self._handle
 
         def read(size: int) -> tuple[int, Any]:
@@ -103,7 +130,7 @@ class Locks(Topic[ImageHandle]):
             lockers = tuple(map(Locker, clients, cookies, addresses))
             return code, Lockers(bool(exclusive[0]), decode(tag[0]), lockers)
 
-        lockers: Lockers = await handle.run("rbd_list_lockers", lambda: grow(read, 1024))
+        lockers: Lockers = grow(read, 1024)
         return lockers
 
     async def is_exclusive_lock_owner(self) -> bool:

@@ -55,7 +55,8 @@ class Metadata(Topic[Handle]):
         encoded = encode_name(key, "key", function)
         if "\0" in value:
             raise invalid("value must not contain NUL", function, self._key(key))
-        await self._handle.call(function, encoded, os.fsencode(value), on=self._key(key))
+        handle = self._handle
+        await handle.call(function, encoded, os.fsencode(value), on=self._key(key), first=handle.require_all)
 
     async def remove(self, key: str) -> None:
         """Remove a key. When cancelled, the outcome is unknown.
@@ -77,8 +78,8 @@ class Metadata(Topic[Handle]):
             size = ffi.new("size_t *", 0)
             code = getattr(_native.rbd(), f"{self._prefix}_get")(handle.pointer, encoded, ffi.NULL, size)
             if code not in (0, -errno.ERANGE):
-                handle.raise_for(code, function, on)
-            handle.raise_for(c_function(handle.pointer, encoded), function, on)
+                handle.raise_on_thread(code, function, on)
+            handle.raise_on_thread(c_function(handle.pointer, encoded), function, on)
 
         await handle.run(function, call, on=on)
 
@@ -97,7 +98,9 @@ class Metadata(Topic[Handle]):
             code = c_function(handle.pointer, start, PAGE, keys, key_length, values, value_length)
             if code == -errno.ERANGE:
                 return code, None
-            handle.raise_for(code, function)
+            handle.raise_on_thread(code, function)
+            if not key_length[0]:
+                handle.require_all()
             return code, list(zip(split(keys, key_length[0]), split(values, value_length[0]), strict=True))
 
         async def next_page() -> list[tuple[str, str]]:

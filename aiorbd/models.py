@@ -27,10 +27,17 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """An image's id, which stays, and its name, which can be changed."""
+    """An image in a list.
+
+    Attributes:
+        id: Its id, which stays; empty for images of format 1.
+        name: Its name, which can be changed.
+        removing: Its removal was begun and is not over, or was broken off. The name may be another image's by now.
+    """
 
     id: str
     name: str
+    removing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

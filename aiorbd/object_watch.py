@@ -31,6 +31,10 @@ class WatchHandle(Handle):
         #: Where librados puts the cookie, whoever waits for it by then; 0 is none.
         self.cookie: Any = ffi.new("uint64_t *")
 
+    def require_place(self, operation: str) -> None:
+        """Any thread: raise when the pool was deleted."""
+        self.ioctx.require_place(operation)
+
     def shut(self) -> None:
         """Unwatch on a worker thread, and wait until no callback is on its way."""
         if self.pointer is None:

@@ -1,15 +1,32 @@
 """Options for making an image: created, cloned, copied."""
 
+import errno
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final, TypedDict
 
 from aiorbd._marshal import encode_name, grow_string, invalid, number
 from aiorbd._native import ffi, rbd
 from aiorbd.enums import Feature, ImageOption, MirrorImageMode
-from aiorbd.errors import Target, error_for
+from aiorbd.errors import ArgumentOutOfRange, Target, error_for
 
 #: The options whose values are strings; those of all others are integers.
 STRINGS: Final = frozenset({ImageOption.JOURNAL_POOL, ImageOption.DATA_POOL})
+
+#: In how many bits librbd keeps an option that it takes in 64.
+_BITS: Final = {
+    ImageOption.ORDER: 8,
+    ImageOption.STRIPE_UNIT: 32,
+    ImageOption.STRIPE_COUNT: 32,
+    ImageOption.JOURNAL_ORDER: 8,
+    ImageOption.JOURNAL_SPLAY_WIDTH: 8,
+    ImageOption.MIRROR_IMAGE_MODE: 31,
+}
+
+#: librbd takes any other format of an image for 2.
+_FORMATS: Final = {ImageOption.FORMAT, ImageOption.CLONE_FORMAT}
+
+#: The orders that librbd knows: objects of 4 KiB to 32 MiB. 0 stands for the cluster's default.
+_ORDERS: Final = range(12, 26)
 
 
 class ImageKeywords(TypedDict, total=False):
@@ -76,7 +93,8 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         """Set an option.
 
         Raises:
-            InvalidArgument: The value is out of range, or no option has that number.
+            ArgumentOutOfRange: librbd cannot keep the value.
+            InvalidArgument: The value is negative or has more than 64 bits, or no option has that number.
             TypeError: The option takes the other type.
 
         Implements: rbd_image_options_set_string, rbd_image_options_set_uint64
@@ -93,6 +111,7 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         else:
             operation = "rbd_image_options_set_uint64"
             checked = number(value, "value", operation, target, bits=64)
+            _check(option, checked, operation, target)
             code = rbd().rbd_image_options_set_uint64(self._pointer, option, checked)
         if code < 0:
             raise error_for(code, operation, target)
@@ -175,6 +194,17 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
 _NUMBERS: Final = frozenset(ImageOption)
 
 
+def _check(option: ImageOption, value: int, operation: str, target: Target) -> None:
+    if option is ImageOption.ORDER and value and value not in _ORDERS:
+        message = f"order {value} is not between {_ORDERS[0]} (objects of 4 KiB) and {_ORDERS[-1]} (32 MiB)"
+        raise ArgumentOutOfRange(errno.EDOM, message, operation, str(target))
+    if option in _FORMATS and value not in (1, 2):
+        raise ArgumentOutOfRange(errno.EDOM, f"format {value} is neither 1 nor 2", operation, str(target))
+    if value >= 1 << _BITS.get(option, 64):
+        message = f"{value} is out of range: librbd keeps {_BITS[option]} bits of it"
+        raise ArgumentOutOfRange(errno.EDOM, message, operation, str(target))
+
+
 def _known(option: int) -> ImageOption:
     try:
         return ImageOption(option)
@@ -182,14 +212,14 @@ def _known(option: int) -> ImageOption:
         raise invalid("no such image option", "rbd_image_options_set_uint64", f"image option {option!r}") from None
 
 
-def for_c(options: "ImageOptions | None", keywords: Mapping[str, Any], caller: str) -> Any:
-    """Return a fresh ``rbd_image_options_t`` of what a caller was given, freed with the last reference."""
+def merged(options: "ImageOptions | None", keywords: Mapping[str, Any], caller: str) -> ImageOptions:
+    """Return options of their own, of what a caller was given: later changes of it have no effect."""
     if options is not None and not isinstance(options, ImageOptions):
         raise TypeError(f"{caller}() takes ImageOptions, or keywords like order=22, not {options!r}")
-    merged = ImageOptions(options)
+    result = ImageOptions(options)
     for keyword, value in keywords.items():
         if keyword not in _BY_KEYWORD:
             raise TypeError(f"{caller}() got an unexpected keyword argument {keyword!r}")
         if value is not None:
-            merged[_BY_KEYWORD[keyword]] = value
-    return merged._pointer
+            result[_BY_KEYWORD[keyword]] = value
+    return result

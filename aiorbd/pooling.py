@@ -7,13 +7,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
 
 import anyio
 
 from aiorbd._resource import Opening
 from aiorbd.cluster import Cluster
-from aiorbd.errors import ClosedError, Error
+from aiorbd.errors import ClosedError, ConnectionShutdown, Error
 from aiorbd.image import Image
 from aiorbd.ioctx import IoCtx
 
@@ -38,6 +38,16 @@ class _Shared(Generic[R]):
         """Not cut off by the cluster, and nobody closed it."""
         return self.resource is None or not (self.resource.blocklisted or self.resource.closed)
 
+    async def is_current(self, name: str | None) -> bool:
+        """Tell whether what is open is what has that name now: an image, or a snapshot of it, may be another one."""
+        image = self.resource
+        return not isinstance(image, Image) or await image._is_current(name)
+
+    def keep(self, evict: "Callable[[], Awaitable[None]] | None") -> None:
+        """Let a removal of the image close this, or, with None, not any more."""
+        if isinstance(self.resource, Image):
+            self.resource._handle.evict = evict
+
     async def make_durable(self) -> None:
         """Flush an image that was written to, within the time that its close may take."""
         if isinstance(self.resource, Image):
@@ -56,6 +66,17 @@ class _Shared(Generic[R]):
             await self.stack.aclose()
 
 
+class _ImageKey(NamedTuple):
+    """Under what an image is shared."""
+
+    pool: str
+    namespace: str
+    name: str | None
+    image_id: str | None
+    snapshot: str | None
+    read_only: bool
+
+
 class ConnectionPool:
     """Opens what is asked for once, shares it among all who ask, and closes it when nobody has used it for a while.
 
@@ -64,6 +85,9 @@ class ConnectionPool:
         async with aiorbd.ConnectionPool(lambda: aiorbd.connect("/etc/ceph/ceph.conf")) as connections:
             async with connections.open_image("rbd", "vm-1") as image:
                 ...
+
+    An image by name is the one that has the name then: what is kept open is compared with that each time. Removing an
+    image over the pool's connection closes it where it is kept open for later.
 
     Who shares an image shares its exclusive lock and its cache: a change of one is seen by all at once, and
     `Image.set_snapshot` or `close` would be everybody's, so leave these alone. A connection that the cluster has cut
@@ -117,51 +141,100 @@ class ConnectionPool:
         return self._use((pool, namespace), make)
 
     def open_image(
-        self, pool: str, name: str, *, namespace: str = "", snapshot: str | None = None, read_only: bool = False
+        self,
+        pool: str,
+        name: str | None = None,
+        *,
+        image_id: str | None = None,
+        namespace: str = "",
+        snapshot: str | None = None,
+        read_only: bool = False,
     ) -> AbstractAsyncContextManager[Image]:
-        """Use an image, within ``async with``; those at a snapshot or for reading only are others.
+        """Use an image, by name or by id, within ``async with``; those at a snapshot or for reading only are others.
 
         Raises:
             ClosedError: The pool is not open.
             RbdError: What `IoCtx.open_image` raises.
 
-        Implements: rbd_aio_open, rbd_aio_open_read_only
+        Implements: rbd_aio_open, rbd_aio_open_by_id, rbd_aio_open_read_only, rbd_aio_open_by_id_read_only
         """
 
         async def make(stack: AsyncExitStack) -> Image:
             ioctx = await stack.enter_async_context(self.open_ioctx(pool, namespace))
-            return await ioctx.open_image(name, snapshot=snapshot, read_only=read_only)
+            return await ioctx.open_image(name, image_id=image_id, snapshot=snapshot, read_only=read_only)
 
-        return self._use((pool, namespace, name, snapshot, read_only), make)
+        return self._use(_ImageKey(pool, namespace, name, image_id, snapshot, read_only), make)
+
+    async def evict_image(
+        self, pool: str, name: str | None = None, *, image_id: str | None = None, namespace: str = ""
+    ) -> None:
+        """Close what was opened of an image by that name, or by that id: when nobody uses it any more.
+
+        Who asks for it next gets one that is opened anew.
+
+        Implements: rbd_aio_close
+        """
+        for key, shared in list(self._shared.items()):
+            if isinstance(key, _ImageKey) and key[:4] == (pool, namespace, name, image_id):
+                await self._retire(key, shared)
 
     @asynccontextmanager
     async def _use(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> AsyncIterator[R]:
-        if self._tasks is None:
-            raise ClosedError("the connection pool is not open: use it within 'async with'")
-        outdated = None
-        shared = self._shared.get(key)
-        if shared is None or not shared.usable:
-            outdated, shared = shared, _Shared()
-            self._shared[key] = shared
-        shared.users += 1
+        shared = await self._get(key, make)
         try:
-            if outdated is not None and outdated.users:
-                self._outdated.add(outdated)
-            elif outdated is not None:
-                await self._drop((), outdated)
-            async with shared.opening:  # whoever is first opens it; if that fails or is cancelled, the next one tries
-                if shared.resource is None:
-                    async with AsyncExitStack() as stack:
-                        shared.resource = await make(stack)
-                        shared.stack = stack.pop_all()
             yield cast("R", shared.resource)
             await shared.make_durable()
         finally:
-            shared.users -= 1
-            shared.idle_since = anyio.current_time()
-            useless = shared.resource is None or not shared.usable or not self._idle_timeout or self._tasks is None
-            if not shared.users and useless:
-                await self._drop(key, shared)
+            await self._give_back(key, shared)
+
+    async def _get(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> _Shared[R]:
+        """Return what is open, or open it; it is in use then."""
+        name = key.name if isinstance(key, _ImageKey) else None
+        while True:
+            if self._tasks is None:
+                raise ClosedError("the connection pool is not open: use it within 'async with'")
+            shared: _Shared[R] | None = self._shared.get(key)
+            if shared is not None and not shared.usable:
+                await self._retire(key, shared)
+                continue
+            if shared is None:
+                self._shared[key] = shared = _Shared()
+            shared.users += 1
+            shared.keep(None)
+            try:
+                async with shared.opening:  # who is first opens it; if that fails or is cancelled, the next one tries
+                    if shared.resource is None:
+                        async with AsyncExitStack() as stack:
+                            shared.resource = await make(stack)
+                            shared.stack = stack.pop_all()
+                        return shared
+                with suppress(ConnectionShutdown):  # then it is not usable any more
+                    if await shared.is_current(name):
+                        return shared
+            except BaseException:
+                await self._give_back(key, shared)
+                raise
+            await self._retire(key, shared)
+            await self._give_back(key, shared)
+
+    async def _give_back(self, key: Hashable, shared: _Shared[Any]) -> None:
+        """One user less."""
+        shared.users -= 1
+        shared.idle_since = anyio.current_time()
+        useless = shared.resource is None or not shared.usable or not self._idle_timeout or self._tasks is None
+        if not shared.users and (useless or shared in self._outdated):
+            await self._drop(key, shared)
+        elif not shared.users:
+            shared.keep(lambda: self._drop(key, shared))
+
+    async def _retire(self, key: Hashable, shared: _Shared[Any]) -> None:
+        """Give it to nobody any more, and close it when nobody uses it."""
+        if self._shared.get(key) is shared:
+            del self._shared[key]
+        if shared.users:
+            self._outdated.add(shared)
+        else:
+            await self._drop(key, shared)
 
     async def _drop(self, key: Hashable, shared: _Shared[Any]) -> None:
         if self._shared.get(key) is shared:

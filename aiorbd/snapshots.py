@@ -1,41 +1,53 @@
-"""Snapshots of an open image."""
+"""A snapshot of an open image."""
 
+import errno
 from datetime import datetime
 
-from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_handle import ImageHandle
-from aiorbd._marshal import decode, encode_name, encode_new_name, number, utc
+from aiorbd._marshal import encode_name, encode_new_name, number, utc
 from aiorbd._native import ffi, rbd
-from aiorbd._resource import Resource
-from aiorbd._snapshot_ids import name_by_id, require_id, size_by_id, snapshot_target
-from aiorbd.enums import SnapshotCreateFlag, SnapshotNamespaceType, SnapshotRemoveFlag
-from aiorbd.errors import Target
+from aiorbd._snapshot_ids import (
+    KINDS,
+    Facts,
+    name_by_id,
+    require_id,
+    require_users,
+    set_snapshot,
+    snapshot_target,
+)
+from aiorbd.enums import SnapshotNamespaceType, SnapshotRemoveFlag
+from aiorbd.errors import OperationNotSupported, Target, error_for
 
 
 class Snapshot:
     """A snapshot of an open image, from `Image.create_snapshot`, `Image.snapshots` or `Image.get_snapshot`.
 
     It lives as long as the image is open. What librbd does by name is refused when the name has come to belong to
-    another snapshot. Those in the trash of snapshots have no name that could be used: they are removed by id.
+    another snapshot, and for snapshots that are not a user's, which librbd does not find by name.
 
     Attributes:
         id: Its id, which stays.
         name: Its name when it was asked for.
         size: The image's size then, in bytes.
+        namespace_type: Whose it is: a user's, a group's, mirroring's, or in the trash of snapshots.
+        protected: Whether it was protected when it was asked for.
     """
 
-    __slots__ = ("_handle", "id", "name", "size")
+    __slots__ = ("_handle", "id", "name", "namespace_type", "protected", "size")
 
-    def __init__(self, handle: ImageHandle, snapshot_id: int, name: str, size: int) -> None:
+    def __init__(self, handle: ImageHandle, snapshot_id: int, name: str, size: int, facts: Facts) -> None:
         """Private."""
         self._handle = handle
         self.id: int = snapshot_id
         self.name: str = name
         self.size: int = size
+        self.namespace_type: SnapshotNamespaceType = facts.namespace_type
+        self.protected: bool = facts.protected
 
     def __repr__(self) -> str:
-        return f"<aiorbd.Snapshot: {self.name!r}, id {self.id}, {self.size} bytes>"
+        kind = "" if self.namespace_type is SnapshotNamespaceType.USER else f", {self.namespace_type.name}"
+        return f"<aiorbd.Snapshot: {self.name!r}, id {self.id}, {self.size} bytes{kind}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Snapshot) and (self._handle, self.id) == (other._handle, other.id)
@@ -45,7 +57,7 @@ class Snapshot:
 
     @property
     def _encoded(self) -> bytes:
-        return encode_name(self.name, "snapshot name", "rbd_snap_get_id")
+        return encode_name(self.name, "snapshot name", "rbd_snap_get_id", may_be_empty=True)
 
     def _require(self) -> None:
         """On a worker thread: raise when another client gave the name to another snapshot."""
@@ -60,9 +72,11 @@ class Snapshot:
 
         Raises:
             SnapshotBusy: It is protected already.
+            OperationNotSupported: It is not a user's snapshot.
 
         Implements: rbd_snap_protect
         """
+        require_users(self.namespace_type, "rbd_snap_protect", self._target)
         await self._handle.call("rbd_snap_protect", self._encoded, on=self._target, first=self._require)
 
     async def unprotect(self) -> None:
@@ -71,49 +85,103 @@ class Snapshot:
         Raises:
             SnapshotBusy: It has clones.
             InvalidArgument: It is not protected.
+            OperationNotSupported: It is not a user's snapshot.
 
         Implements: rbd_snap_unprotect
         """
-        await self._handle.call("rbd_snap_unprotect", self._encoded, on=self._target, first=self._require)
+        function = "rbd_snap_unprotect"
+        require_users(self.namespace_type, function, self._target)
+
+        def why(code: int) -> None:
+            if code == -errno.EINVAL and not self._is_protected():
+                raise error_for(code, function, self._target, "the snapshot is not protected")
+
+        await self._handle.call(function, self._encoded, on=self._target, first=self._require, why=why)
 
     async def is_protected(self) -> bool:
-        """Tell whether it is protected.
+        """Tell whether it is protected. Only a user's snapshot can be.
+
+        Raises:
+            SnapshotNotFound: It is gone.
 
         Implements: rbd_snap_is_protected
         """
         function = "rbd_snap_is_protected"
+        if self.namespace_type is not SnapshotNamespaceType.USER:
+            await self.get_namespace_type()
+            return False
         return bool(await self._handle.get(function, "int *", self._encoded, on=self._target, first=self._require))
 
-    async def remove(self, flags: SnapshotRemoveFlag | int = 0, *, progress: Progress | None = None) -> None:
+    def _is_protected(self) -> bool:
+        """On a worker thread: False also where that cannot be found out."""
+        out = ffi.new("int *")
+        return rbd().rbd_snap_is_protected(self._handle.pointer, self._encoded, out) >= 0 and bool(out[0])
+
+    async def remove(
+        self, flags: SnapshotRemoveFlag | int = 0, *, any_namespace: bool = False, progress: Progress | None = None
+    ) -> None:
         """Remove it. When cancelled, the outcome is unknown.
 
         Args:
-            flags: What to do first when it is protected or has clones.
+            flags: What to do first when it is protected or has clones: a user's snapshot only.
+            any_namespace: Although it is a group's or mirroring's, which misses it then.
             progress: Called on the event loop while clones are flattened.
 
         Raises:
             SnapshotNotFound: It is gone already.
-            SnapshotBusy: It is protected.
+            SnapshotBusy: It is protected, or has clones.
+            OperationNotSupported: It is a group's or mirroring's, and `any_namespace` is false; or there are flags, and
+                it is not a user's.
 
-        Implements: rbd_snap_remove2
+        Implements: rbd_snap_remove2, rbd_snap_remove_by_id
         """
-        flags = number(flags, "flags", "rbd_snap_remove2", self._target, bits=32)
-        await self._handle.call_with_progress(
-            "rbd_snap_remove2", self._encoded, flags, progress=progress, on=self._target, first=self._require
-        )
+        function = "rbd_snap_remove2"
+        flags = number(flags, "flags", function, self._target, bits=32)
+        if flags or self.namespace_type is SnapshotNamespaceType.USER:
+            require_users(self.namespace_type, function, self._target)
+            await self._handle.call_with_progress(
+                function,
+                self._encoded,
+                flags,
+                progress=progress,
+                on=self._target,
+                first=self._require,
+                why=lambda code: self._explain_busy(code, function, flags),
+            )
+        else:
+            await self.remove_by_id(any_namespace=any_namespace)
 
-    async def remove_by_id(self) -> None:
+    async def remove_by_id(self, *, any_namespace: bool = False) -> None:
         """Remove it by its id, which works for what is in the trash of snapshots too.
 
         When cancelled, the outcome is unknown.
 
+        Args:
+            any_namespace: Although it is a group's or mirroring's, which misses it then.
+
         Raises:
             SnapshotNotFound: It is gone already.
-            SnapshotBusy: It is protected, or still in use.
+            SnapshotBusy: It is protected, or has clones.
+            OperationNotSupported: It is a group's or mirroring's, and `any_namespace` is false.
 
         Implements: rbd_snap_remove_by_id
         """
-        await self._handle.call("rbd_snap_remove_by_id", self.id, on=self._target)
+        function, kind = "rbd_snap_remove_by_id", self.namespace_type
+        if kind in (SnapshotNamespaceType.GROUP, SnapshotNamespaceType.MIRROR) and not any_namespace:
+            message = f"the snapshot is {KINDS[kind]}, which would miss it: any_namespace=True removes it"
+            raise OperationNotSupported(errno.EOPNOTSUPP, message, function, str(self._target))
+        await self._handle.call(
+            function, self.id, on=self._target, why=lambda code: self._explain_busy(code, function, 0)
+        )
+
+    def _explain_busy(self, code: int, function: str, flags: int) -> None:
+        """On a worker thread: raise if it is known why it cannot be removed."""
+        if code != -errno.EBUSY:
+            return
+        if self.namespace_type is SnapshotNamespaceType.TRASH or flags & SnapshotRemoveFlag.UNPROTECT:
+            raise error_for(code, function, self._target, "the snapshot has clones")
+        if self.namespace_type is SnapshotNamespaceType.USER and self._is_protected():
+            raise error_for(code, function, self._target, "the snapshot is protected")
 
     async def rename(self, new_name: str) -> None:
         """Give it another name. When cancelled, the outcome is unknown.
@@ -121,9 +189,11 @@ class Snapshot:
         Raises:
             SnapshotExists: The image has another of that name.
             InvalidArgument: The name is empty or holds ``@`` or ``/``.
+            OperationNotSupported: It is not a user's snapshot.
 
         Implements: rbd_snap_rename
         """
+        require_users(self.namespace_type, "rbd_snap_rename", self._target)
         encoded = encode_new_name(new_name, "new snapshot name", "rbd_snap_rename")
         on = Target("snapshot", f"{self._target}, new name {new_name!r}")
         await self._handle.call("rbd_snap_rename", self._encoded, encoded, on=on, first=self._require)
@@ -137,15 +207,16 @@ class Snapshot:
         at the same time may be lost.
 
         Args:
-            progress: Called on the event loop with what is done and what there is to do. What it raises is raised
-                here, when it is done.
+            progress: Called on the event loop with what is done and what there is to do.
 
         Raises:
             SnapshotNotFound: It is gone.
             ReadOnlyImage: The image is open for reading only.
+            OperationNotSupported: It is not a user's snapshot.
 
         Implements: rbd_snap_rollback_with_progress
         """
+        require_users(self.namespace_type, "rbd_snap_rollback_with_progress", self._target)
         await self._handle.call_that_shrinks(
             "rbd_snap_rollback_with_progress",
             self.size,
@@ -210,151 +281,16 @@ class Snapshot:
         return await self._handle.get_string("rbd_snap_get_trash_namespace", self.id, on=self._target)
 
 
-class ImageSnapshots(Resource):
-    """The snapshots of an open image: part of `Image`."""
-
-    _handle: ImageHandle
-
-    async def create_snapshot(
-        self, name: str, flags: SnapshotCreateFlag | int = 0, *, progress: Progress | None = None
-    ) -> Snapshot:
-        """Take a snapshot. When cancelled, the outcome is unknown.
-
-        What was written before and not flushed is part of it.
-
-        Args:
-            name: Its name, without ``@`` and ``/``.
-            flags: Whether clients that watch for it are asked to quiesce first.
-            progress: Called on the event loop while they do.
-
-        Raises:
-            SnapshotExists: The image has one of that name.
-            InvalidArgument: The name is empty or holds ``@`` or ``/``.
-            ReadOnlyImage: The image is open for reading only.
-            DiskQuotaExceeded: The limit of snapshots is reached.
-
-        Implements: rbd_snap_create2
-        """
-        handle = self._handle
-        encoded = encode_new_name(name, "snapshot name", "rbd_snap_create2")
-        on = snapshot_target(handle, name)
-        flags = number(flags, "flags", "rbd_snap_create2", on, bits=32)
-        await handle.call_with_progress("rbd_snap_create2", encoded, flags, progress=progress, on=on)
-        return await self.get_snapshot(name)
-
-    def snapshots(self) -> Listing[Snapshot]:
-        """Iterate over all snapshots, of all namespaces, the oldest first.
-
-        Implements: rbd_snap_list
-        """
-        handle = self._handle
-        return handle.listing(
-            "rbd_snap_list",
-            "rbd_snap_info_t",
-            "rbd_snap_list_end",
-            lambda item: Snapshot(handle, item.id, decode(item.name), item.size),
-            returns_count=True,
-        )
-
-    async def get_snapshot(self, name: str | None = None, *, snapshot_id: int | None = None) -> Snapshot:
-        """Return a snapshot, by its name or by its id.
-
-        Raises:
-            SnapshotNotFound: There is no such snapshot.
-
-        Implements: rbd_snap_get_id, rbd_snap_get_name, rbd_snap_list
-        """
-        handle = self._handle
-        handle.check()
-        encoded, known = _which(handle, name, snapshot_id)
-        on = snapshot_target(handle, name, snapshot_id)
-
-        def call() -> Snapshot:
-            found = known
-            if encoded is not None:
-                out = ffi.new("uint64_t *")
-                handle.raise_for(rbd().rbd_snap_get_id(handle.pointer, encoded, out), "rbd_snap_get_id", on)
-                found = out[0]
-            return Snapshot(handle, found, name_by_id(handle, found), size_by_id(handle, found, on))
-
-        return await handle.run("rbd_snap_get_id", call, on=on)
-
-    async def snapshot_exists(self, name: str) -> bool:
-        """Tell whether the image has a snapshot of that name.
-
-        Implements: rbd_snap_exists
-        """
-        return bool(
-            await self._handle.get("rbd_snap_exists", "bool *", encode_name(name, "snapshot name", "rbd_snap_exists"))
-        )
-
-    async def set_snapshot(self, name: str | Snapshot | None = None, *, snapshot_id: int | None = None) -> None:
-        """Read the image as it was at a snapshot, by its name, itself, or its id; without any, as it is now.
-
-        While a snapshot is set, the image cannot be written to. When cancelled, the outcome is unknown.
-
-        Raises:
-            SnapshotNotFound: There is no such snapshot.
-
-        Implements: rbd_snap_get_id, rbd_snap_set, rbd_snap_set_by_id
-        """
-        if isinstance(name, Snapshot):
-            await name.set()
-        else:
-            await set_snapshot(self._handle, name, snapshot_id)
-
-    async def get_snapshot_limit(self) -> int | None:
-        """Return how many snapshots the image may have; None for any number.
-
-        Implements: rbd_snap_get_limit
-        """
-        limit: int = await self._handle.get("rbd_snap_get_limit", "uint64_t *")
-        return None if limit == _NO_LIMIT else limit
-
-    async def set_snapshot_limit(self, limit: int | None) -> None:
-        """Set how many snapshots the image may have; None for any number. When cancelled, the outcome is unknown.
-
-        Raises:
-            InvalidArgument: The limit is out of range, or there are more snapshots already.
-
-        Implements: rbd_snap_set_limit
-        """
-        value = _NO_LIMIT if limit is None else number(limit, "limit", "rbd_snap_set_limit", self._handle.target)
-        await self._handle.call("rbd_snap_set_limit", value)
-
-
-_NO_LIMIT = (1 << 64) - 1
-
-
 async def require_name(snapshot: Snapshot) -> None:
     """Raise when the name of a snapshot has come to belong to another one."""
     await snapshot._handle.run("rbd_snap_get_id", snapshot._require, on=snapshot._target)
 
 
+def id_of(snapshot: str | Snapshot) -> int | None:
+    """Return a snapshot's id, if it was given as a `Snapshot`."""
+    return snapshot.id if isinstance(snapshot, Snapshot) else None
+
+
 def name_of(snapshot: str | Snapshot) -> str:
     """Return a snapshot's name, however it was given."""
     return snapshot.name if isinstance(snapshot, Snapshot) else snapshot
-
-
-def _which(handle: ImageHandle, name: str | None, snapshot_id: int | None) -> tuple[bytes | None, int]:
-    if (name is None) == (snapshot_id is None):
-        raise TypeError("takes either a name or a snapshot_id")
-    if snapshot_id is not None:
-        on = snapshot_target(handle, None, snapshot_id)
-        return None, number(snapshot_id, "snapshot id", "rbd_snap_get_name", on, bits=64)
-    return encode_name(name or "", "snapshot name", "rbd_snap_get_id"), 0
-
-
-async def set_snapshot(handle: ImageHandle, name: str | None = None, snapshot_id: int | None = None) -> None:
-    """See `ImageSnapshots.set_snapshot`."""
-    if name is None and snapshot_id is None:
-        await handle.switch("rbd_snap_set", ffi.NULL, None, None)
-        return
-    encoded, known = _which(handle, name, snapshot_id)
-    on = snapshot_target(handle, name, snapshot_id)
-    if encoded is not None:
-        known = await handle.get("rbd_snap_get_id", "uint64_t *", encoded, on=on)
-    found = (
-        name if name is not None else await handle.run("rbd_snap_get_name", lambda: name_by_id(handle, known), on=on)
-    )
-    await handle.switch("rbd_snap_set_by_id", known, found, known, on)

@@ -10,6 +10,7 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from anyio.to_thread import run_sync
@@ -36,7 +37,13 @@ _ZEROES: Final = bytes(CHUNK)
 
 
 async def export_image(
-    image: "Image", path: str | os.PathLike[str], *, start: int = 0, depth: int = 8, progress: "Progress | None" = None
+    image: "Image",
+    path: str | os.PathLike[str],
+    *,
+    start: int = 0,
+    depth: int = 8,
+    use_object_map: bool = True,
+    progress: "Progress | None" = None,
 ) -> int:
     """Write what an image is read at into a file, with holes where there are only zeroes; return the bytes written.
 
@@ -48,12 +55,17 @@ async def export_image(
         path: The file. It is replaced, or, with `start`, what is before `start` is kept.
         start: Where to go on, in bytes: what `progress` was told last.
         depth: How many reads librbd has at once.
+        use_object_map: Whether to leave out what the image's object map, if it has one, says is not there. Without it
+            all is read, which is slower, and right also when the map is wrong. That holds for an image that is open
+            for reading only: who has the exclusive lock, or reads a snapshot, asks the map for each read.
         progress: Called on the event loop with how many bytes of the image are in the file and on its disk, and how
             many there are.
 
     Raises:
         OSError: The file cannot be written.
+        InvalidArgument: It is no regular file.
         EOFError: It is shorter than `start`.
+        SnapshotNotFound: The snapshot that is read is gone: what is in the file may not be its data.
         PastEndOfImage: `start` is not within the image, or the image shrank.
 
     Implements: rbd_aio_read2, rbd_diff_iterate2
@@ -61,11 +73,13 @@ async def export_image(
     size = await image.size()
     _require_start(image, start, size)
     moved = 0
-    async with _File.opened(path, os.O_WRONLY | (0 if start else os.O_CREAT)) as file:
+    flags = os.O_WRONLY | (0 if start else os.O_CREAT)
+    async with _File.opened(path, flags, (stat.S_ISREG,), "export_image") as file:
         await file.call(_cut_and_extend, start, size)
         for begin in range(start, size, SEGMENT):
             end = min(begin + SEGMENT, size)
-            async with image.read_extents(await _data(image, begin, end), chunk_size=CHUNK, depth=depth) as chunks:
+            extents = await _data(image, begin, end, use_object_map=use_object_map)
+            async with image.read_extents(extents, chunk_size=CHUNK, depth=depth) as chunks:
                 async for offset, length, data in chunks:
                     if data is not None and not _is_zero(data):
                         await file.call(_write_all, data, offset)
@@ -73,6 +87,7 @@ async def export_image(
             await file.call(os.fdatasync)
             if progress is not None:
                 progress(end, size)
+    await image._handle.require_snapshot("export_image")
     return moved
 
 
@@ -105,12 +120,13 @@ async def import_image(
         EOFError: It became shorter meanwhile.
         ImageExists: There is an image of that name, and `start` is 0.
         ImageNotFound: There is none, and `start` is not.
-        InvalidArgument: The image to go on with has another size.
+        InvalidArgument: The source is neither a regular file nor a block device, or the image to go on with has another
+            size.
 
     Implements: rbd_create4, rbd_aio_write2, rbd_aio_flush
     """
     moved = 0
-    async with _File.opened(path, os.O_RDONLY) as file:
+    async with _File.opened(path, os.O_RDONLY, (stat.S_ISREG, stat.S_ISBLK), "import_image") as file:
         size = await file.call(os.lseek, 0, os.SEEK_END)
         if not start:
             await ioctx.create_image(name, size, options, **keywords)
@@ -147,7 +163,13 @@ async def import_image(
 
 
 async def copy_image(
-    source: "Image", destination: "Image", *, start: int = 0, depth: int = 8, progress: "Progress | None" = None
+    source: "Image",
+    destination: "Image",
+    *,
+    start: int = 0,
+    depth: int = 8,
+    use_object_map: bool = True,
+    progress: "Progress | None" = None,
 ) -> int:
     """Copy what an image is read at into another one, of the same cluster or another; return the bytes written.
 
@@ -159,10 +181,12 @@ async def copy_image(
         destination: An open image, at least as large.
         start: Where to go on, in bytes: what `progress` was told last.
         depth: How many reads, and writes, librbd has at once.
+        use_object_map: Whether to leave out what the source's object map says is not there: see `export_image`.
         progress: Called on the event loop with how many bytes are in the destination, durably, and how many there are.
 
     Raises:
         PastEndOfImage: The destination is smaller, `start` is not within the source, or one of them shrank.
+        SnapshotNotFound: The snapshot that is read is gone: what was copied may not be its data.
         ReadOnlyImage: The destination is open for reading only.
 
     Implements: rbd_aio_read2, rbd_diff_iterate2, rbd_aio_write2, rbd_aio_write_zeroes, rbd_aio_flush
@@ -176,9 +200,10 @@ async def copy_image(
     for begin in range(start, size, SEGMENT):
         end = min(begin + SEGMENT, size)
         position = begin
+        extents = await _data(source, begin, end, use_object_map=use_object_map)
         async with (
             destination.writer(depth=depth, max_bytes=2 * depth * CHUNK) as writer,
-            source.read_extents(await _data(source, begin, end), chunk_size=CHUNK, depth=depth) as chunks,
+            source.read_extents(extents, chunk_size=CHUNK, depth=depth) as chunks,
         ):
             async for offset, length, data in chunks:
                 if data is not None and not _is_zero(data):
@@ -191,6 +216,7 @@ async def copy_image(
                 await writer.write_zeroes(position, end - position)
         if progress is not None:
             progress(end, size)
+    await source._handle.require_snapshot("copy_image")
     return moved
 
 
@@ -199,8 +225,10 @@ def _require_start(image: "Image", start: int, size: int) -> None:
         raise PastEndOfImage(errno.EINVAL, f"start {start} is past the end, {size}", "", f"image {image.name!r}")
 
 
-async def _data(image: "Image", begin: int, end: int) -> list[tuple[int, int]]:
+async def _data(image: "Image", begin: int, end: int, *, use_object_map: bool) -> list[tuple[int, int]]:
     """Where there may be data, in order."""
+    if not use_object_map:
+        return [(begin, end - begin)]
     extents = image.diff(begin, end - begin, whole_object=True)
     return sorted([(extent.offset, extent.length) async for extent in extents if extent.exists])
 
@@ -249,16 +277,32 @@ class _File:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, path: str | os.PathLike[str], flags: int) -> AsyncIterator[Self]:
-        """One that is closed at the end of the block, or when no thread uses it any more."""
+    async def opened(
+        cls, path: str | os.PathLike[str], flags: int, kinds: tuple[Callable[[int], bool], ...], caller: str
+    ) -> AsyncIterator[Self]:
+        """One of a kind of file, that is closed at the end of the block, or when no thread uses it any more."""
         file = cls()
         try:
+            await file.call(_require_kind, path, kinds, caller)
             await file.call(file._open, path, flags)
             yield file
         finally:
             with file._mutex:
                 file._closing = True
             file._leave()  # the block was a user, too
+
+
+def _require_kind(_: int, path: str | os.PathLike[str], kinds: tuple[Callable[[int], bool], ...], caller: str) -> None:
+    """Refuse what has no size, or no places to seek to: a pipe, or /dev/zero."""
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not any(is_kind(mode) for is_kind in kinds):
+        expected = "regular file" + (" and no block device" if len(kinds) > 1 else "")
+        raise invalid(f"{os.fspath(path)!r} is no {expected}", caller, "file")
 
 
 def _cut_and_extend(file: int, start: int, size: int) -> None:

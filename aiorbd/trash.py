@@ -2,17 +2,21 @@
 
 import time
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
-from aiorbd._ioctx_handle import IoCtxHandle, remove_when_free
+from aiorbd._image_removal import explain_purge, remove_from_trash
+from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import decode, encode_name, encode_new_name, invalid, number, utc
 from aiorbd._native import ffi, rbd
 from aiorbd._resource import Topic
 from aiorbd.enums import TrashImageSource
 from aiorbd.errors import Target
 from aiorbd.models import TrashEntry
+
+#: The last second that Ceph can note, in the year 2106.
+_LATEST: Final = (1 << 32) - 1
 
 
 class Trash(Topic[IoCtxHandle]):
@@ -32,13 +36,18 @@ class Trash(Topic[IoCtxHandle]):
 
         Raises:
             ImageNotFound: There is no such image.
+            ImageMemberOfGroup: It must be taken out of its group first.
+            InvalidArgument: The delay is negative, or ends after the year 2106.
 
         Implements: rbd_trash_move
         """
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
         encoded = encode_name(name, "image name", "rbd_trash_move")
         on = self._handle.image(name)
-        await self._handle.call("rbd_trash_move", encoded, number(int(seconds), "delay", "rbd_trash_move", on), on=on)
+        whole = number(int(seconds), "delay", "rbd_trash_move", on)
+        if whole > _LATEST - time.time():
+            raise invalid(f"delay {whole} ends after {utc(_LATEST)}, the latest time of Ceph's", "rbd_trash_move", on)
+        await self._handle.call("rbd_trash_move", encoded, whole, on=on)
 
     async def get(self, image_id: str) -> TrashEntry:
         """Return one entry.
@@ -53,7 +62,7 @@ class Trash(Topic[IoCtxHandle]):
 
         def call() -> TrashEntry:
             info = ffi.new("rbd_trash_image_info_t *")
-            handle.raise_for(rbd().rbd_trash_get(handle.pointer, encoded, info), "rbd_trash_get", on)
+            handle.raise_on_thread(rbd().rbd_trash_get(handle.pointer, encoded, info), "rbd_trash_get", on)
             try:
                 return _entry(info)
             finally:
@@ -66,12 +75,13 @@ class Trash(Topic[IoCtxHandle]):
 
         Raises:
             PoolNotFound: The pool was deleted meanwhile.
+            NamespaceNotFound: The namespace of this I/O context is not there.
 
         Implements: rbd_trash_list
         """
         handle, cleanup = self._handle, "rbd_trash_list_cleanup"
         return handle.listing(
-            "rbd_trash_list", "rbd_trash_image_info_t", cleanup, _entry, when_empty=handle.require_pool
+            "rbd_trash_list", "rbd_trash_image_info_t", cleanup, _entry, when_empty=handle.require_all
         )
 
     async def remove(
@@ -89,20 +99,15 @@ class Trash(Topic[IoCtxHandle]):
 
         Raises:
             ImageNotFound: There is no such image in the trash.
-            PermissionError: Its time in the trash is not over.
+            PermissionError: Its time in the trash is not over, or the key does not allow it.
             ImageHasSnapshots: Its snapshots must go first.
+            ImageMemberOfGroup: It must be taken out of its group first.
             ImageBusy: It is open somewhere; the message says at which addresses.
 
         Implements: rbd_trash_remove_with_progress
         """
-        function, handle, on = "rbd_trash_remove_with_progress", self._handle, self._entry(image_id)
-        encoded = encode_name(image_id, "image id", function)
-        await remove_when_free(
-            handle,
-            lambda: handle.plain.call_with_progress(function, encoded, force, progress=progress, on=on, also=[handle]),
-            ("rbd_open_by_id_read_only", encoded),
-            retry_for,
-        )
+        handle = self._handle
+        await remove_from_trash(handle, image_id, force=force, progress=progress, retry_for=retry_for)
 
     async def restore(self, image_id: str, name: str) -> None:
         """Take an image out of the trash, under a name. When cancelled, the outcome is unknown.
@@ -136,6 +141,8 @@ class Trash(Topic[IoCtxHandle]):
 
         Raises:
             InvalidArgument: The threshold is not between 0 and 1, or the time has no time zone.
+            ImageBusy, ImageHasSnapshots, ImageMemberOfGroup: An image cannot go; the message names it. What can go
+                is gone.
 
         Implements: rbd_trash_purge_with_progress
         """
@@ -144,11 +151,21 @@ class Trash(Topic[IoCtxHandle]):
             raise invalid(f"threshold {threshold} is not between 0 and 1", function, self._handle.target)
         if expired_before is not None and expired_before.tzinfo is None:
             raise invalid(f"{expired_before} has no time zone", function, self._handle.target)
-        when = int(time.time() if expired_before is None else expired_before.timestamp())
+        # Ceph keeps such times in 32 bits.
+        when = min(max(int(time.time() if expired_before is None else expired_before.timestamp()), 0), _LATEST)
         limit = -1.0 if threshold is None else threshold
         on = Target("other", f"trash of {self._handle.target}")
         handle = self._handle
-        await handle.plain.call_with_progress(function, when, limit, progress=progress, on=on, also=[handle])
+        await handle.plain.call_with_progress(
+            function,
+            when,
+            limit,
+            progress=progress,
+            on=on,
+            also=[handle],
+            first=handle.require_all,
+            why=lambda code: explain_purge(handle, when, code),
+        )
 
 
 def _entry(info: Any) -> TrashEntry:

@@ -1,6 +1,7 @@
 """One call of every public coroutine, so that what must hold for all of them is tested for all of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +163,22 @@ SAMPLES: dict[str, Sample] = {
 ENDLESS = {"ClusterLog.__anext__", "ObjectWatch.__anext__", "Updates.__anext__"}
 
 
+@asynccontextmanager
+async def open_subjects(cluster: aiorbd.Cluster, pool: str, namespace: str) -> AsyncIterator[Subjects]:
+    """All of them, open, in a namespace that is there and empty."""
+    async with cluster.open_ioctx(pool, namespace) as ioctx:
+        await ioctx.create_image("image", 1 << 24)
+        await ioctx.objects.write_full("object", b"x")
+        async with ioctx.open_image("image") as image, ioctx.objects.watch("object") as watch:
+            snapshot = await image.create_snapshot("one")
+            await ioctx.objects.notify("object", b"hello", timeout=1)
+            notification = await anext(watch)
+            async with cluster.monitor_log("error") as log:
+                yield Subjects(
+                    cluster, ioctx, image, snapshot, watch, notification, log, image.file(), image.watch(), "object"
+                )
+
+
 @pytest.fixture
 async def subjects(aiorbd_cluster: Any) -> AsyncIterator[Subjects]:
     """All of them, open, in a namespace of the test's own."""
@@ -169,14 +186,5 @@ async def subjects(aiorbd_cluster: Any) -> AsyncIterator[Subjects]:
     async with aiorbd.connect(aiorbd_cluster.conffile, timeout=30) as cluster:
         async with cluster.open_ioctx("rbd") as pool:
             await pool.namespaces.create(namespace)
-        async with cluster.open_ioctx("rbd", namespace) as ioctx:
-            await ioctx.create_image("image", 1 << 24)
-            await ioctx.objects.write_full("object", b"x")
-            async with ioctx.open_image("image") as image, ioctx.objects.watch("object") as watch:
-                snapshot = await image.create_snapshot("one")
-                await ioctx.objects.notify("object", b"hello", timeout=1)
-                notification = await anext(watch)
-                async with cluster.monitor_log("error") as log:
-                    yield Subjects(
-                        cluster, ioctx, image, snapshot, watch, notification, log, image.file(), image.watch(), "object"
-                    )
+        async with open_subjects(cluster, "rbd", namespace) as subjects:
+            yield subjects

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiorbd import _native
@@ -60,6 +61,8 @@ class Bridge(Table):
     def __init__(self, _loop: Loop) -> None:
         #: The cluster cut this client off; it is said by whichever call hears of it, on any thread.
         self.lost: bool = False
+        #: The thread of the event loop.
+        self.loop_thread: int = get_ident()
         self._tally = Tally()
         self._lib = _native.bridge()
         self._queue = self._lib.aiorbd_bridge_new()

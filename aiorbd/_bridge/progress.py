@@ -1,5 +1,6 @@
 """Long blocking calls that say how far they are, and that may be asked to stop."""
 
+import logging
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+logger = logging.getLogger("aiorbd")
+
 #: Called on the event loop with what is done and what there is to do.
 Progress: TypeAlias = Callable[[int, int], object]
 
@@ -20,8 +23,9 @@ Progress: TypeAlias = Callable[[int, int], object]
 class ProgressJob(Job[T]):
     """A function for a worker thread that hands a progress callback and its argument to C.
 
-    librbd's reports go to a slot of the bridge's, and from there to `progress` on the loop. A
-    cancellation, or an error in `progress`, makes the C callback return -ECANCELED from then on.
+    librbd's reports go to a slot of the bridge's, and from there to `progress` on the loop, until the function has
+    returned. A cancellation, or an error in `progress`, makes the C callback return -ECANCELED from then on. If the
+    work was done all the same, the error is logged: a call that is done is not reported as failed.
     """
 
     __slots__ = (
@@ -52,7 +56,7 @@ class ProgressJob(Job[T]):
         self._progress = progress
         self._seen = (-1, 1)
         self._numbers = _native.bridge_ffi.new("uint64_t[2]")
-        #: What the user's function raised: the call is stopped and this is raised in the end.
+        #: What the user's function raised: the call is stopped, and this is raised if it was not done.
         self.failure: BaseException | None = None
         self._token = bridge.listen(self._report)
         self._slot = lib.aiorbd_progress_new(bridge.queue, self._token)
@@ -77,7 +81,7 @@ class ProgressJob(Job[T]):
             return
         try:
             self._progress(done, total)
-        except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
+        except BaseException as error:  # noqa: BLE001 - raised again by the task that waits, or logged
             self.failure = error
             self._stop()
 
@@ -92,12 +96,12 @@ class ProgressJob(Job[T]):
             self._stop()
 
     def settle(self) -> None:
-        """Report the end, then give the slot back."""
-        done, total = self._seen
-        if self.error is None and done < total:
-            self._tell(total, total)
+        """Tell how it ended, and give the slot back."""
         if self.failure is not None:
-            self.error = self.failure
+            if self.error is None and isinstance(self.failure, Exception):
+                logger.error("%s on %s: progress failed, the work is done", self.name, self.on, exc_info=self.failure)
+            else:
+                self.error = self.failure
         self.let_go()
 
     def let_go(self) -> None:

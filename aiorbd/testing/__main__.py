@@ -29,6 +29,12 @@ def _up(directory: Path, arguments: argparse.Namespace) -> str:
     return _env(directory)
 
 
+def _require_own(directory: Path) -> None:
+    """Refuse what another user may have put in the place of a cluster: a configuration file can name any key."""
+    if directory.exists() and directory.stat().st_uid != os.getuid():
+        raise SystemExit(f"{directory} belongs to another user: choose another --directory")
+
+
 def _env(directory: Path) -> str:
     if not (directory / "ceph.conf").exists():
         raise SystemExit(f"no cluster runs in {directory}")
@@ -66,6 +72,7 @@ def main() -> None:
     commands.add_parser("down", help="end it and remove its directory")
     arguments = parser.parse_args()
     arguments.directory = arguments.directory.resolve()
+    _require_own(arguments.directory)
     try:
         if arguments.command == "up":
             print(_up(arguments.directory, arguments))

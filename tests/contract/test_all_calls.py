@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 def test_every_call_has_a_sample():
     """Whatever is awaited or iterated over, but for opening, closing and waiting, which have tests of their own."""
-    own = {"close", "drain", "aclose", "__aenter__", "__aexit__", "seek", "tell"}
+    own = {"close", "evict_image", "drain", "aclose", "__aenter__", "__aexit__", "seek", "tell"}
     found = set()
     for name in aiorbd.__all__:
         cls = getattr(aiorbd, name)

@@ -224,3 +224,30 @@ async def test_compare_and_write_with_a_cache_that_would_not_notice(aiorbd_clust
                 with pytest.raises(aiorbd.OperationNotSupported, match="would not notice: set rbd_cache_policy"):
                     await image.compare_and_write(b"a" * 512, b"b" * 512, 0)
                 assert await image.read(0, 512) == b"a" * 512
+
+
+@pytest.mark.parametrize(
+    ("unit", "offset", "length"),
+    [(512, 0, 512), (512, 1024, 257), (512, 1024, 300), (4096, 0, 4096), (None, 0, (2 << 20) + 1), (None, 0, 4 << 20)],
+)
+async def test_compare_and_write_of_more_than_half_a_stripe_unit_is_refused(ioctx, name, unit, offset, length):
+    """When the data differs late, librbd would abort."""
+    keywords = {} if unit is None else {"stripe_unit": unit, "stripe_count": 2}
+    await ioctx.create_image(name, 8 << 20, **keywords)
+    async with ioctx.open_image(name) as image:
+        with pytest.raises(aiorbd.InvalidArgument, match="more than half of the stripe unit"):
+            await image.compare_and_write(bytes(length), bytes(length), offset)
+
+
+@pytest.mark.parametrize("at", [0, 1, 100, 255])
+async def test_compare_and_write_tells_where_half_a_stripe_unit_differs(ioctx, name, at):
+    await ioctx.create_image(name, 8 << 20, stripe_unit=512, stripe_count=4, order=20)
+    async with ioctx.open_image(name) as image:
+        for offset in (0, 256, 512 * 5 + 128):
+            there = bytearray(256)
+            there[at] = 1
+            await image.write(there, offset)
+            with pytest.raises(aiorbd.CompareMismatch) as caught:
+                await image.compare_and_write(bytes(256), b"x" * 256, offset)
+            assert caught.value.offset == offset + at
+            assert await image.read(offset, 256) == there

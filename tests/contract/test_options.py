@@ -83,3 +83,33 @@ async def test_options_and_keywords(ioctx, name, witness):
         await ioctx.create_image("other", 1, colour="red")
     with pytest.raises(TypeError, match="keywords like order=22, not 22"):
         await ioctx.create_image("other", 1, 22)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        (ImageOption.ORDER, 11),
+        (ImageOption.ORDER, 26),
+        (ImageOption.ORDER, (1 << 8) + 22),
+        (ImageOption.ORDER, (1 << 32) + 22),
+        (ImageOption.STRIPE_UNIT, (1 << 32) + 4096),
+        (ImageOption.STRIPE_COUNT, 1 << 32),
+        (ImageOption.STRIPE_COUNT, 3 << 32),
+        (ImageOption.STRIPE_COUNT, (1 << 32) + 2),
+        (ImageOption.JOURNAL_ORDER, (1 << 8) + 22),
+        (ImageOption.JOURNAL_SPLAY_WIDTH, (1 << 8) + 4),
+        (ImageOption.MIRROR_IMAGE_MODE, 1 << 31),
+        (ImageOption.FORMAT, 0),
+        (ImageOption.FORMAT, 3),
+        (ImageOption.CLONE_FORMAT, 3),
+    ],
+)
+def test_what_librbd_would_cut_is_refused(option, value):
+    with pytest.raises(aiorbd.ArgumentOutOfRange, match=r"out of range|not between|neither 1 nor 2"):
+        ImageOptions({option: value})
+
+
+async def test_what_librbd_can_keep_it_keeps(ioctx, name):
+    await ioctx.create_image(name, 1 << 23, order=20, stripe_unit=4096, stripe_count=255)
+    async with ioctx.open_image(name) as image:
+        assert ((await image.stat()).order, image.stripe_unit, image.stripe_count) == (20, 4096, 255)

@@ -190,7 +190,7 @@ async def test_rollback(image, witness):
     await snapshot.rollback(progress=lambda done, total: reports.append((done, total)))
     assert await image.read(0, 4) == b"then"
     assert (await witness.export(image.name))[:4] == b"then"
-    assert reports[-1][0] == reports[-1][1] > 0
+    assert all(0 <= done <= total for done, total in reports)
 
 
 async def test_rollback_to_another_size(image):
@@ -284,7 +284,7 @@ async def test_the_trash_of_snapshots(ioctx, image, name, witness):
     snapshot = await image.create_snapshot("one")
     await image.clone("one", ioctx, name, clone_format=2)
     await snapshot.remove()
-    (trashed,) = [s async for s in image.snapshots()]
+    (trashed,) = [s async for s in image.snapshots(any_namespace=True)]
     assert trashed.id == snapshot.id
     assert await trashed.get_namespace_type() is SnapshotNamespaceType.TRASH
     assert await trashed.get_trash_namespace() == "one"

@@ -263,3 +263,42 @@ async def test_cancelled(sparse, tmp_path):
         await aiorbd.export_image(sparse, tmp_path / "image")
     await sparse.drain(timeout=30)
     assert not is_open(tmp_path / "image")
+
+
+async def test_an_object_map_that_is_wrong(aiorbd_cluster, ioctx, tmp_path, make_image):
+    """Of what it leaves out an export has nothing, unless it is told not to ask it."""
+    name = await make_image(SIZE)
+    async with ioctx.open_image(name) as image, ioctx.open_image(await make_image(SIZE)) as empty:
+        for offset in range(0, SIZE, 8 * MIB):
+            await image.write(b"x" * 4096, offset)
+        nothing = await ioctx.objects.read(f"rbd_object_map.{empty.id}", 1 << 20)
+    before = await exported(aiorbd_cluster, name)
+    await ioctx.objects.write_full(f"rbd_object_map.{image.id}", nothing)
+    async with ioctx.open_image(name, read_only=True) as image:
+        await aiorbd.export_image(image, tmp_path / "trusting")
+        await aiorbd.export_image(image, tmp_path / "reading", use_object_map=False)
+        async with ioctx.open_image(await make_image(SIZE)) as copy:
+            await aiorbd.copy_image(image, copy, use_object_map=False)
+            copied = copy.name
+    assert digest((tmp_path / "trusting").read_bytes()) != before
+    assert digest((tmp_path / "reading").read_bytes()) == before
+    assert await exported(aiorbd_cluster, copied) == before
+    assert (tmp_path / "reading").stat().st_blocks * 512 < SIZE
+
+
+async def test_what_is_no_file_is_refused(ioctx, image, name, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader, writer = os.pipe()
+    for path in (pipe, "/dev/zero", "/dev/null", f"/dev/fd/{reader}"):
+        with pytest.raises(aiorbd.InvalidArgument, match="is no regular file and no block device"):
+            await aiorbd.import_image(ioctx, path, name)
+    for path in (pipe, "/dev/full", "/dev/null", f"/dev/fd/{writer}"):
+        with pytest.raises(aiorbd.InvalidArgument, match="is no regular file"):
+            await aiorbd.export_image(image, path)
+    for call in (aiorbd.import_image(ioctx, tmp_path, name), aiorbd.export_image(image, tmp_path)):
+        with pytest.raises(IsADirectoryError):
+            await call
+    os.close(reader)
+    os.close(writer)
+    assert name not in await ioctx.list_images()

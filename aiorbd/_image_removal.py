@@ -1,0 +1,230 @@
+"""Removing images: those that are open somewhere, those in the trash, and those that are half removed."""
+
+import errno
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import anyio
+
+from aiorbd._bridge.progress import Progress
+from aiorbd._image_gate import open_handles
+from aiorbd._ioctx_handle import IoCtxHandle
+from aiorbd._marshal import decode, encode_name, grow, grow_string
+from aiorbd._native import ffi, rados, rbd
+from aiorbd.enums import OperationFeature, TrashImageSource
+from aiorbd.errors import ImageBusy, InvalidArgument, Target, error_for
+
+#: Seconds between two tries to remove what is open somewhere.
+_PAUSE: Final = 0.5
+
+
+async def remove_by_name(ioctx: IoCtxHandle, name: str, progress: Progress | None, retry_for: float) -> None:
+    """Remove the image that has a name now."""
+    function = "rbd_remove_with_progress"
+    encoded, on = encode_name(name, "image name", function), ioctx.image(name)
+    ioctx.check()
+    image_id = await ioctx.image_id(encoded)
+
+    async def remove() -> None:
+        await ioctx.plain.call_with_progress(function, encoded, progress=progress, on=on, also=[ioctx])
+
+    try:
+        await _remove_when_free(ioctx, remove, image_id, ("rbd_open_read_only", encoded), retry_for)
+    except Exception as error:
+        if image_id is not None and await ioctx.run("rbd_trash_get", lambda: _is_removing(ioctx, image_id)):
+            error.add_note(f"The image is half removed: remove_image(image_id={image_id!r}) finishes the work.")
+        raise
+
+
+async def remove_by_id(ioctx: IoCtxHandle, image_id: str, progress: Progress | None, retry_for: float) -> None:
+    """Remove an image whatever its name is, or what an earlier removal has left of it."""
+    encoded = encode_name(image_id, "image id", "rbd_remove_with_progress")
+    ioctx.check()
+    if await ioctx.run("rbd_trash_get", lambda: _is_removing(ioctx, image_id)):
+        await remove_from_trash(ioctx, image_id, force=True, progress=progress, retry_for=retry_for)
+        return
+    name = await ioctx.run("rbd_open_by_id_read_only", lambda: _name(ioctx, image_id, encoded))
+    if await ioctx.image_id(encode_name(name, "image name", "rbd_remove_with_progress")) != image_id:
+        message = f"the image is in the trash, where it was named {name!r}: see IoCtx.trash"
+        raise InvalidArgument(errno.EINVAL, message, "rbd_remove_with_progress", str(_by_id(ioctx, image_id)))
+    await remove_by_name(ioctx, name, progress, retry_for)
+
+
+async def remove_from_trash(
+    ioctx: IoCtxHandle, image_id: str, *, force: bool, progress: Progress | None, retry_for: float
+) -> None:
+    """Remove an image that is in the trash."""
+    function = "rbd_trash_remove_with_progress"
+    encoded = encode_name(image_id, "image id", function)
+    on = Target("image", f"image id {image_id!r} in the trash of {ioctx.target}")
+
+    def why(code: int) -> None:
+        if code == -errno.EPERM and not force and _is_deferred(ioctx, encoded):
+            raise error_for(code, function, on, "its time to stay in the trash is not over; force removes it")
+
+    async def remove() -> None:
+        await ioctx.plain.call_with_progress(function, encoded, force, progress=progress, on=on, also=[ioctx], why=why)
+
+    await _remove_when_free(ioctx, remove, image_id, ("rbd_open_by_id_read_only", encoded), retry_for)
+
+
+async def _remove_when_free(
+    ioctx: IoCtxHandle,
+    remove: Callable[[], Awaitable[object]],
+    image_id: str | None,
+    opening: tuple[str, bytes],
+    retry_for: float,
+) -> None:
+    """Remove an image, for `retry_for` seconds if need be; in the end, say who has it open.
+
+    What a connection pool only keeps open for whoever asks next is closed. `opening` is the C function that opens the
+    image for reading only, and what that takes.
+    """
+    deadline = anyio.current_time() + retry_for
+    while True:
+        try:
+            await remove()
+        except ImageBusy as error:
+            if await _evict(ioctx, image_id):
+                continue
+            left = deadline - anyio.current_time()
+            if left <= 0:
+                if openers := await ioctx.run("rbd_watchers_list", lambda: _watchers(ioctx, *opening)):
+                    message = f"the image is open at {openers}"
+                    raise error_for(-errno.EBUSY, error.operation, Target("image", error.target), message) from None
+                raise
+            await anyio.sleep(min(_PAUSE, left))
+        else:
+            return
+
+
+async def _evict(ioctx: IoCtxHandle, image_id: str | None) -> bool:
+    """Close the handles of an image that nobody uses; tell whether there was one."""
+    idle = [
+        handle.evict
+        for handle in open_handles(ioctx.bridge, (ioctx.pool_id, ioctx.namespace, image_id))
+        if handle.evict is not None
+    ]
+    for evict in idle:
+        await evict()
+    return bool(idle)
+
+
+# -- on a worker thread ----------------------------------------------------------------------------
+
+
+def _by_id(ioctx: IoCtxHandle, image_id: str) -> Target:
+    return Target("image", f"image id {image_id!r} of {ioctx.target}")
+
+
+def _trash_info(ioctx: IoCtxHandle, encoded: bytes) -> tuple[int, int] | None:
+    """Return who moved an image to the trash, and until when it stays; None when it is not there."""
+    info = ffi.new("rbd_trash_image_info_t *")
+    if rbd().rbd_trash_get(ioctx.pointer, encoded, info) < 0:
+        return None
+    try:
+        return int(info.source), int(info.deferment_end_time)
+    finally:
+        rbd().rbd_trash_get_cleanup(info)
+
+
+def _is_removing(ioctx: IoCtxHandle, image_id: str) -> bool:
+    info = _trash_info(ioctx, encode_name(image_id, "image id", "rbd_trash_get"))
+    return info is not None and info[0] == TrashImageSource.REMOVING
+
+
+def mark_removing(ioctx: IoCtxHandle, specs: Any, count: int) -> list[bool]:
+    """Tell of each image in a list whether it is half removed: librbd puts those at the end."""
+    marks = [False] * count
+    for index in range(count - 1, -1, -1):
+        marks[index] = _is_removing(ioctx, decode(specs[index].id)) if specs[index].id[0] != b"\0" else False
+        if not marks[index]:
+            break
+    return marks
+
+
+def _is_deferred(ioctx: IoCtxHandle, encoded: bytes) -> bool:
+    """Tell whether the time of an image in the trash is not over, by this host's clock."""
+    info = _trash_info(ioctx, encoded)
+    return info is not None and info[1] > time.time()
+
+
+def _name(ioctx: IoCtxHandle, image_id: str, encoded: bytes) -> str:
+    image, on = ffi.new("rbd_image_t *"), _by_id(ioctx, image_id)
+    code = rbd().rbd_open_by_id_read_only(ioctx.pointer, encoded, image, ffi.NULL)
+    ioctx.raise_on_thread(code, "rbd_open_by_id_read_only", on)
+    try:
+        return grow_string(
+            lambda buffer, size: rbd().rbd_get_name(image[0], buffer, ffi.new("size_t *", size)),
+            lambda code: ioctx.raise_for(code, "rbd_get_name", on),
+        )
+    finally:
+        rbd().rbd_close(image[0])
+
+
+def _watchers(ioctx: IoCtxHandle, opening: str, name: bytes) -> str:
+    """Say who has an image open for writing; empty when that cannot be found out."""
+    image = ffi.new("rbd_image_t *")
+    if getattr(rbd(), opening)(ioctx.pointer, name, image, ffi.NULL) < 0:
+        return ""
+    own = rados().rados_get_instance_id(ioctx.cluster.pointer)
+
+    def read(size: int) -> tuple[int, list[tuple[str, bool]]]:
+        watchers, count = ffi.new("rbd_image_watcher_t[]", size), ffi.new("size_t *", size)
+        code = rbd().rbd_watchers_list(image[0], watchers, count)
+        if code < 0:
+            return code, []
+        found = [(decode(watchers[index].addr), watchers[index].id == own) for index in range(count[0])]
+        rbd().rbd_watchers_list_cleanup(watchers, count[0])
+        return code, found
+
+    try:
+        openers = Counter(grow(read, 64))
+    finally:
+        rbd().rbd_close(image[0])
+    # Our own come first: the caller can close them.
+    return ", ".join(
+        address + (" (this connection)" if mine else "") + (f", {times} times" if times > 1 else "")
+        for (address, mine), times in sorted(openers.items(), key=lambda item: not item[0][1])
+    )
+
+
+def explain_purge(ioctx: IoCtxHandle, when: int, code: int) -> None:
+    """Raise with the name of an image that keeps the trash from being purged."""
+    items, count = ffi.new("rbd_trash_image_info_t[]", 4096), ffi.new("size_t *", 4096)
+    if code not in _KEPT or rbd().rbd_trash_list(ioctx.pointer, items, count) < 0:
+        return
+    try:
+        # Of those that could go, the first that cannot, for this reason.
+        for index in range(count[0]):
+            item = items[index]
+            if item.deferment_end_time <= when and _keeps(ioctx, item.id, code):
+                name = f"image {decode(item.name)!r}, id {decode(item.id)!r}"
+                on = Target("image", f"{name}, in the trash of {ioctx.target}")
+                raise error_for(code, "rbd_trash_purge_with_progress", on)
+    finally:
+        rbd().rbd_trash_list_cleanup(items, count[0])
+
+
+#: Why an image cannot be removed: it is open, has snapshots, or is a member of a group.
+_KEPT: Final = {-errno.EBUSY, -errno.ENOTEMPTY, -errno.EMLINK}
+
+
+def _keeps(ioctx: IoCtxHandle, image_id: Any, code: int) -> bool:
+    """Tell whether an image cannot be removed for the reason that an error number stands for."""
+    image = ffi.new("rbd_image_t *")
+    if rbd().rbd_open_by_id_read_only(ioctx.pointer, image_id, image, ffi.NULL) < 0:
+        return False
+    try:
+        if code == -errno.EMLINK:
+            features = ffi.new("uint64_t *")
+            return rbd().rbd_get_op_features(image[0], features) >= 0 and bool(features[0] & OperationFeature.GROUP)
+        if code == -errno.ENOTEMPTY:
+            found: int = rbd().rbd_snap_list(image[0], ffi.new("rbd_snap_info_t[]", 1), ffi.new("int *", 1))
+        else:
+            found = rbd().rbd_watchers_list(image[0], ffi.new("rbd_image_watcher_t[]", 0), ffi.new("size_t *", 0))
+        return found == -errno.ERANGE  # there are some
+    finally:
+        rbd().rbd_close(image[0])

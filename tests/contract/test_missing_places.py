@@ -1,0 +1,148 @@
+"""A pool that is deleted under a client, and a namespace that is not there: each call says so."""
+
+import anyio
+import pytest
+from conftest import new_name
+from fix_samples import SAMPLES, open_subjects
+
+import aiorbd
+
+pytestmark = pytest.mark.anyio
+
+#: What is not about the pool, what only waits, and what was told before.
+ELSEWHERE = ("Cluster", "Updates.", "ObjectWatch.__anext__", "Notification.ack")
+
+#: librbd's cache takes writes without asking the cluster, and reads of what was never written need no cluster. A flush
+#: tells that the writes are lost.
+CACHED = (
+    "Image.read",
+    "Image.read_into",
+    "Image.readv",
+    "Image.write",
+    "Image.write_same",
+    "Image.writev",
+    "ImageFile.",
+    "ReadStream.",
+    "Writer.write",
+)
+
+
+async def outcome(call):
+    """What a call comes to, within a time in which it must come to something."""
+    with anyio.move_on_after(20) as scope:
+        try:
+            return await call
+        except aiorbd.Error as error:
+            return error
+    return f"hangs: {scope.cancelled_caught}"
+
+
+async def test_every_call_says_that_the_pool_was_deleted(cluster):
+    pool = new_name("gone")
+    await cluster.create_pool(pool)
+    async with cluster.open_ioctx(pool) as ioctx:
+        await ioctx.pool_init()
+    with pytest.raises(aiorbd.PoolNotFound):  # of the flush on leaving, since the image was written to
+        async with open_subjects(cluster, pool, "") as subjects:
+            await cluster.delete_pool(pool)
+            with anyio.fail_after(30):
+                while not isinstance(await outcome(subjects.image.size()), aiorbd.PoolNotFound):
+                    await anyio.sleep(0.1)  # until the client has heard of it
+            wrong = {}
+            for name, call in SAMPLES.items():
+                if not name.startswith(ELSEWHERE + CACHED):
+                    found = await outcome(call(subjects))
+                    if not isinstance(found, aiorbd.PoolNotFound):
+                        wrong[name] = found
+            assert not wrong, "\n".join(f"{name}: {found!r}" for name, found in wrong.items())
+
+
+async def test_reads_of_data_fail_and_a_flush_tells_that_writes_are_lost(cluster):
+    pool = new_name("gone")
+    await cluster.create_pool(pool)
+    async with cluster.open_ioctx(pool) as ioctx:
+        await ioctx.pool_init()
+        await ioctx.create_image("image", 1 << 24)
+        image = await ioctx.open_image("image")
+        await image.write(b"x" * 4096, 0)
+        await image.flush()
+        await cluster.delete_pool(pool)
+        with anyio.fail_after(30):
+            while not isinstance(await outcome(image.size()), aiorbd.PoolNotFound):
+                await anyio.sleep(0.1)
+        for call in (
+            lambda: image.read(0, 4096),
+            lambda: image.readv([bytearray(512)], 0),
+            lambda: image.read_into(bytearray(512), 0),
+            lambda: anext(image.read_extents()),
+            lambda: image.file().read(10),
+        ):
+            found = await outcome(call())
+            assert isinstance(found, aiorbd.PoolNotFound), found
+        await outcome(image.write(b"y" * 4096, 0))
+        for call in (image.flush, image.file().flush):
+            found = await outcome(call())
+            assert isinstance(found, aiorbd.PoolNotFound), found
+        assert isinstance(await outcome(through_a_writer(image)), aiorbd.PoolNotFound)
+        await outcome(image.close(timeout=10))
+
+
+async def through_a_writer(image):
+    """A block that ends with a flush."""
+    async with image.writer() as writer:
+        await writer.write(b"z" * 4096, 0)
+
+
+async def test_the_pool_of_the_data_alone_was_deleted(cluster, ioctx, name):
+    pool = new_name("data")
+    await cluster.create_pool(pool)
+    await ioctx.create_image(name, 1 << 24, data_pool=pool)
+    image = await ioctx.open_image(name)
+    await image.write(b"x", 0)
+    await image.flush()
+    await cluster.delete_pool(pool)
+    with anyio.fail_after(30):
+        while not isinstance(await outcome(image.size()), aiorbd.PoolNotFound):
+            await anyio.sleep(0.1)
+    for call in (lambda: image.read(0, 1), lambda: image.discard(0, 1 << 20), image.flush, image.stat):
+        found = await outcome(call())
+        assert isinstance(found, aiorbd.PoolNotFound), found
+        assert "data pool" in found.target
+    await outcome(image.close(timeout=10))
+
+
+async def test_a_namespace_that_is_not_there(cluster):
+    async with cluster.open_ioctx("rbd", "no-such-namespace") as ioctx:
+        calls = {
+            "list_images": ioctx.list_images,
+            "pool_stats_get": ioctx.pool_stats_get,
+            "entries": lambda: anext(ioctx.trash.entries()),
+            "purge": ioctx.trash.purge,
+            "create_image": lambda: ioctx.create_image("x", 1 << 20),
+            "open_image": lambda: ioctx.open_image("x"),
+            "remove_image": lambda: ioctx.remove_image("x"),
+            "rename_image": lambda: ioctx.rename_image("x", "y"),
+            "move": lambda: ioctx.trash.move("x"),
+            "get": lambda: ioctx.trash.get("x"),
+            "restore": lambda: ioctx.trash.restore("x", "y"),
+            "metadata.get": lambda: ioctx.metadata.get("x"),
+            "metadata.set": lambda: ioctx.metadata.set("x", "y"),
+            "metadata.remove": lambda: ioctx.metadata.remove("x"),
+            "metadata.items": lambda: anext(ioctx.metadata.items()),
+        }
+        for name, call in calls.items():
+            with pytest.raises(aiorbd.NamespaceNotFound, match="no such namespace"):
+                await call()
+                pytest.fail(name)
+
+
+async def test_a_copy_into_a_namespace_that_is_not_there(cluster, image):
+    await image.create_snapshot("one")
+    async with cluster.open_ioctx("rbd", "no-such-namespace") as ioctx:
+        for call in (
+            lambda: image.copy(ioctx, "copy"),
+            lambda: image.deep_copy(ioctx, "copy"),
+            lambda: image.clone("one", ioctx, "clone", clone_format=2),
+        ):
+            with pytest.raises(aiorbd.NamespaceNotFound, match="no such namespace"):
+                await call()

@@ -1,0 +1,250 @@
+"""What errors say: the reason that Ceph had, and no other."""
+
+import copy
+import logging
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from conftest import new_name
+from fix_faults import make_client
+
+import aiorbd
+from aiorbd import Feature, SnapshotRemoveFlag
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+# -- the trash -------------------------------------------------------------------------------------
+
+
+async def test_why_an_image_stays_in_the_trash(cephx_cluster):
+    reader = await make_client(cephx_cluster, new_name("reader"), mon="profile rbd", osd="profile rbd-read-only")
+    name = new_name()
+    async with aiorbd.connect(cephx_cluster.conffile) as admin, admin.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(name, MIB)
+        async with ioctx.open_image(name) as image:
+            image_id = image.id
+        await ioctx.trash.move(name, delay=timedelta(hours=1))
+        with pytest.raises(aiorbd.PermissionError, match="its time to stay in the trash is not over"):
+            await ioctx.trash.remove(image_id)
+        async with (
+            aiorbd.connect(cephx_cluster.conffile, **reader) as other,
+            other.open_ioctx("rbd") as restricted,
+        ):
+            for force in (False, True):
+                with pytest.raises(aiorbd.PermissionError) as caught:
+                    await restricted.trash.remove(image_id, force=force)
+                assert ("its time" in str(caught.value)) == (not force)
+            await ioctx.trash.restore(image_id, name)
+            await ioctx.trash.move(name)
+            for force in (False, True):
+                with pytest.raises(aiorbd.PermissionError, match="Operation not permitted"):
+                    await restricted.trash.remove(image_id, force=force)
+        await ioctx.trash.remove(image_id)
+
+
+async def test_a_purge_names_the_image_that_keeps_it_from_its_end(cluster, witness):
+    pool = new_name("pool")
+    await cluster.create_pool(pool)
+    async with cluster.open_ioctx(pool) as ioctx:
+        await ioctx.pool_init()
+        for name in ("snap", "other"):
+            await ioctx.create_image(name, MIB)
+        async with ioctx.open_image("snap") as image:
+            await image.create_snapshot("one")
+        await ioctx.trash.move("snap")
+        await ioctx.trash.move("other")
+        with pytest.raises(aiorbd.ImageHasSnapshots, match=f"image 'snap', id '{image.id}', in the trash of pool"):
+            await ioctx.trash.purge()
+        assert [entry.name async for entry in ioctx.trash.entries()] == ["snap"]
+        async with ioctx.open_image(image_id=image.id) as image:
+            await (await image.get_snapshot("one")).remove()
+            with pytest.raises(aiorbd.ImageBusy, match="image 'snap'"):
+                await ioctx.trash.purge()
+        await witness.rbd("group", "create", f"{pool}/group")
+        await ioctx.trash.restore(image.id, "snap")
+        await witness.rbd("group", "image", "add", f"{pool}/group", f"{pool}/snap")
+        await ioctx.trash.move("snap")
+        with pytest.raises(aiorbd.ImageMemberOfGroup, match="image 'snap'"):
+            await ioctx.trash.purge()
+        with pytest.raises(aiorbd.ImageMemberOfGroup, match="a member of a group"):
+            await ioctx.trash.remove(image.id)
+        await witness.rbd("group", "rm", f"{pool}/group")
+        await ioctx.trash.purge()
+
+
+async def test_a_member_of_a_group_is_not_removed(image, ioctx, witness):
+    group = new_name("group")
+    await witness.rbd("group", "create", f"rbd/{group}")
+    await witness.rbd("group", "image", "add", f"rbd/{group}", f"rbd/{image.name}")
+    await image.close()
+    with pytest.raises(aiorbd.ImageMemberOfGroup, match="the image is a member of a group, which it must leave first"):
+        await ioctx.remove_image(image.name)
+    await witness.rbd("group", "rm", f"rbd/{group}")
+
+
+# -- snapshots and clones ----------------------------------------------------------------------------
+
+
+async def test_why_a_snapshot_stays(image, ioctx, name):
+    snapshot = await image.create_snapshot("one")
+    await snapshot.protect()
+    for call in (snapshot.remove, snapshot.remove_by_id):
+        with pytest.raises(aiorbd.SnapshotBusy, match="the snapshot is protected"):
+            await call()
+    await image.clone("one", ioctx, name, clone_format=1)
+    with pytest.raises(aiorbd.SnapshotBusy, match="the snapshot has clones"):
+        await snapshot.remove(SnapshotRemoveFlag.UNPROTECT)
+    with pytest.raises(aiorbd.SnapshotBusy, match="the snapshot has clones"):
+        await snapshot.unprotect()
+    await ioctx.remove_image(name)
+    await snapshot.unprotect()
+    with pytest.raises(aiorbd.InvalidArgument, match="the snapshot is not protected"):
+        await snapshot.unprotect()
+
+
+async def test_why_there_is_no_clone(image, ioctx, name):
+    await image.create_snapshot("one")
+    with pytest.raises(aiorbd.InvalidArgument, match="the snapshot is not protected, which a clone of format 1 needs"):
+        await image.clone("one", ioctx, name, clone_format=1)
+    with pytest.raises(aiorbd.SnapshotNotFound):
+        await image.clone("none", ioctx, name, clone_format=2)
+    with pytest.raises(aiorbd.ImageNotFound):
+        await ioctx.clone_image("no-such-image", "one", ioctx, name)
+    with pytest.raises(aiorbd.PoolNotFound, match="no such data pool: 'none'"):
+        await image.clone("one", ioctx, name, clone_format=2, data_pool="none")
+    with pytest.raises(aiorbd.ImageExists):
+        await image.clone("one", ioctx, image.name, clone_format=2)
+
+
+async def test_a_snapshot_that_vanished_is_no_missing_pool(image, ioctx, tmp_path, make_image):
+    """Nor is it copied as nothing, though an image that is open for reading only does not hear of it."""
+    snapshot = await image.create_snapshot("one")
+    async with (
+        ioctx.open_image(image.name, snapshot="one") as view,
+        ioctx.open_image(image.name) as switched,
+        ioctx.open_image(await make_image()) as target,
+    ):
+        await switched.set_snapshot("one")
+        await snapshot.remove()
+        for source in (view, switched):
+            for call in (
+                lambda source=source: source.copy(ioctx, new_name()),
+                lambda source=source: source.deep_copy(ioctx, new_name()),
+                lambda source=source: source.copy_to(target),
+                lambda source=source: aiorbd.copy_image(source, target),
+                lambda source=source: aiorbd.export_image(source, tmp_path / "export"),
+            ):
+                with pytest.raises(aiorbd.SnapshotNotFound):
+                    await call()
+
+
+async def test_flatten_without_a_parent(image):
+    with pytest.raises(aiorbd.InvalidArgument, match="the image has no parent"):
+        await image.flatten()
+
+
+# -- images ------------------------------------------------------------------------------------------
+
+
+async def test_a_pool_that_does_not_mirror_is_no_missing_pool(ioctx, name):
+    for mode in aiorbd.MirrorImageMode:
+        with pytest.raises(aiorbd.InvalidArgument, match="the pool does not mirror its images"):
+            await ioctx.create_image(name, MIB, mirror_image_mode=mode)
+    for what in ("data", "journal"):
+        features = {"features": Feature.EXCLUSIVE_LOCK | Feature.JOURNALING} if what == "journal" else {}
+        with pytest.raises(aiorbd.PoolNotFound, match=f"no such {what} pool: 'none'"):
+            await ioctx.create_image(name, MIB, **{f"{what}_pool": "none"}, **features)
+
+
+async def test_features_of_an_image_that_lacks_an_object(image, ioctx):
+    await image.write(b"x", 0)
+    await image.locks.lock_acquire()
+    await image.update_features(Feature.JOURNALING, True)
+    await ioctx.objects.remove(f"journal.{image.id}")
+    with pytest.raises(aiorbd.ObjectNotFound, match="the image lacks an object of a feature") as caught:
+        await image.update_features(Feature.JOURNALING, False)
+    assert not isinstance(caught.value, aiorbd.ImageNotFound)
+
+
+async def test_who_holds_an_advisory_lock(aiorbd_cluster, image):
+    locks = image.locks
+    await locks.lock_exclusive("a")
+    with pytest.raises(aiorbd.LockBusy, match="the lock is held exclusively by this client as 'a'"):
+        await locks.lock_exclusive("b")
+    with pytest.raises(aiorbd.LockExists, match="this client holds that lock already"):
+        await locks.lock_exclusive("a")
+    async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as ioctx:
+        async with ioctx.open_image(image.name, read_only=False) as elsewhere:
+            (held,) = (await elsewhere.locks.list_lockers()).lockers
+            with pytest.raises(aiorbd.LockBusy, match=f"held exclusively by {held.client} as 'a'"):
+                await elsewhere.locks.lock_shared("a", "tag")
+    await locks.unlock("a")
+    await locks.lock_shared("a", "tag")
+    with pytest.raises(aiorbd.LockBusy, match="shared with the tag 'tag' by this client as 'a'"):
+        await locks.lock_shared("b", "other")
+    await locks.unlock("a")
+
+
+async def test_arguments_are_named(image, ioctx, name):
+    with pytest.raises(aiorbd.ArgumentOutOfRange, match=r"order 99 is not between 12 .* and 25"):
+        await ioctx.create_image(name, MIB, order=99)
+    with pytest.raises(TypeError, match="size must be an integer, not str"):
+        await ioctx.create_image(name, "1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="offset must be an integer, not str"):
+        await image.read("0", 5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="length must be an integer, not str"):
+        await image.discard(0, "5")  # type: ignore[arg-type]
+    with pytest.raises(aiorbd.ImageNotFound, match=r"open_image\('a', snapshot=...\) opens a snapshot"):
+        await ioctx.open_image("a@b")
+    with pytest.raises(aiorbd.ImageNotFound, match="No such file or directory"):
+        await ioctx.open_image("a")
+
+
+async def test_repr_shows_operation_and_target(ioctx):
+    with pytest.raises(aiorbd.ImageNotFound) as caught:
+        await ioctx.open_image("none")
+    text = repr(caught.value)
+    assert text == "ImageNotFound(2, 'No such file or directory', 'rbd_aio_open', \"image 'rbd/none'\")"
+    assert repr(copy.copy(caught.value)) == text
+
+
+# -- elsewhere ---------------------------------------------------------------------------------------
+
+
+async def test_stats_within_an_observer(cluster, image, caplog):
+    seen = []
+
+    def observe(_completed):
+        seen.append(cluster.stats())
+        cluster.remove_observer(observe)
+
+    cluster.add_observer(observe)
+    with caplog.at_level(logging.ERROR):
+        await image.read(0, 4096)
+    assert len(seen) == 1
+    assert seen[0].operations
+    assert not caplog.records
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory to another user")
+def test_a_development_cluster_of_another_user_is_refused(tmp_path):
+    directory = tmp_path / "cluster"
+    directory.mkdir()
+    (directory / "ceph.conf").write_text("[global]\n")
+    os.chown(directory, 12345, 12345)
+    for command in ("env", "down", "up"):
+        done = subprocess.run(
+            [sys.executable, "-m", "aiorbd.testing", "--directory", str(directory), command],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "belongs to another user" in done.stderr
+    assert (directory / "ceph.conf").exists()

@@ -1,0 +1,218 @@
+"""Names that come to belong to others, and removals that were broken off: each call meets the object it was given."""
+
+import json
+
+import anyio
+import pytest
+from conftest import new_name
+
+import aiorbd
+from aiorbd import Feature
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+async def replace(ioctx, name, how):
+    """Give the name of an image to a new, empty one; return the old one's id."""
+    async with ioctx.open_image(name, read_only=True) as image:
+        old = image.id
+    if how == "renamed":
+        await ioctx.rename_image(name, new_name("old"))
+    else:
+        await ioctx.trash.move(name)
+    await ioctx.create_image(name, 8 * MIB)
+    return old
+
+
+# -- clones ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["renamed", "trashed"])
+async def test_a_clone_is_never_one_of_another_image_that_took_the_name(ioctx, image, name, how, witness):
+    snapshot = await image.create_snapshot("s")
+    if how == "renamed":
+        await ioctx.rename_image(image.name, new_name("old"))
+    else:
+        await ioctx.trash.move(image.name)
+    await ioctx.create_image(image.name, 8 * MIB)
+    async with ioctx.open_image(image.name) as other:
+        await other.create_snapshot("s")
+    for asked in ("s", snapshot):
+        try:
+            await image.clone(asked, ioctx, name, clone_format=2)
+        except aiorbd.ImageNotFound as error:
+            assert "librbd clones by name" in str(error)  # noqa: PT017
+            assert name not in await witness.names()
+        else:  # librbd knows the new name of its open image
+            async with ioctx.open_image(name, read_only=True) as clone:
+                assert (await clone.get_parent()).image.image_id == image.id
+            await ioctx.remove_image(name)
+
+
+# -- the connection pool -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["renamed", "trashed"])
+async def test_a_pool_gives_the_image_that_has_the_name_now(aiorbd_cluster, ioctx, make_image, how):
+    name = await make_image()
+    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+        async with pool.open_image("rbd", name) as image:
+            await image.write(b"old", 0)
+        async with pool.open_image("rbd", image_id=image.id) as first:
+            assert await first.read(0, 3) == b"old"
+        old = await replace(ioctx, name, how)
+        async with pool.open_image("rbd", name) as image, pool.open_image("rbd", image_id=old) as former:
+            assert (image.id != old, await image.read(0, 3)) == (True, bytes(3))
+            assert (former.id, await former.read(0, 3)) == (old, b"old")
+            await image.write(b"new", 0)
+        async with pool.open_image("rbd", name) as again:
+            assert await again.read(0, 3) == b"new"
+
+
+async def test_a_pool_gives_the_snapshot_that_has_the_name_now(aiorbd_cluster, image):
+    await image.write(b"one", 0)
+    await image.create_snapshot("nightly")
+    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+        async with pool.open_image("rbd", image.name, snapshot="nightly") as view:
+            assert await view.read(0, 3) == b"one"
+        await (await image.get_snapshot("nightly")).remove()
+        await image.write(b"two", 0)
+        await image.create_snapshot("nightly")
+        async with pool.open_image("rbd", image.name, snapshot="nightly") as view:
+            assert await view.read(0, 3) == b"two"
+        await (await image.get_snapshot("nightly")).rename("yesterday")
+        with pytest.raises(aiorbd.SnapshotNotFound):
+            async with pool.open_image("rbd", image.name, snapshot="nightly"):
+                pytest.fail("nothing has that name")
+
+
+async def test_an_image_that_a_pool_keeps_open_does_not_hold_up_its_removal(aiorbd_cluster, make_image, witness):
+    names = [await make_image() for _ in range(3)]
+    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+        for name in names:
+            async with pool.open_image("rbd", name) as image:
+                await image.write(b"x", 0)
+        async with pool.open_ioctx("rbd") as ioctx:
+            await ioctx.remove_image(names[0])
+            await ioctx.remove_image(image_id=image.id)  # the last one
+            async with pool.open_image("rbd", names[1]) as used:
+                with pytest.raises(aiorbd.ImageBusy, match=r"the image is open at \S+ \(this connection\)"):
+                    await ioctx.remove_image(names[1])
+                assert await used.read(0, 1) == b"x"
+            assert (names[1] in await witness.names(), names[0] in await witness.names()) == (True, False)
+
+
+async def test_evict_image(aiorbd_cluster, make_image, witness):
+    name = await make_image()
+
+    async def openers():
+        return len(json.loads(await witness.rbd("status", name, "--format", "json"))["watchers"])
+
+    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+        async with pool.open_image("rbd", name) as used:
+            await pool.evict_image("rbd", name)  # when it is used no more
+            assert await used.read(0, 1) == b"\0"
+            async with pool.open_image("rbd", name) as other:
+                assert other is not used
+        assert (used.closed, other.closed, await openers()) == (True, False, 1)
+        await pool.evict_image("rbd", name)
+        assert (other.closed, await openers()) == (True, 0)
+        await pool.evict_image("rbd", "no-such-image")
+
+
+async def test_who_has_an_image_open_is_named_also_beyond_64(aiorbd_cluster, ioctx, make_image):
+    name = await make_image()
+    async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as elsewhere:
+        async with elsewhere.open_image(name):
+            images = [await ioctx.open_image(name) for _ in range(70)]
+            with pytest.raises(aiorbd.ImageBusy, match=r"open at \S+ \(this connection\), 70 times, \S+ \[EBUSY\]"):
+                await ioctx.remove_image(name)
+            for image in images:
+                await image.close()
+
+
+# -- removals that were broken off -------------------------------------------------------------------
+
+
+@pytest.fixture
+async def half_removed(ioctx, make_image):
+    """The name and id of an image of which something is left."""
+    name = await make_image(2048 * MIB, order=20, features=Feature.LAYERING)
+    async with ioctx.open_image(name) as image:
+        for offset in range(0, 2048 * MIB, 16 * MIB):
+            await image.write(b"x", offset)
+
+    def stop(done, total):
+        if 10 * done > total:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough") as caught:
+        await ioctx.remove_image(name, progress=stop)
+    assert caught.value.__notes__ == [
+        f"The image is half removed: remove_image(image_id={image.id!r}) finishes the work."
+    ]
+    return name, image.id
+
+
+async def test_a_half_removed_image_is_finished_by_id_though_its_name_was_taken(ioctx, half_removed, witness):
+    name, image_id = half_removed
+    assert aiorbd.ImageSpec(image_id, name, removing=True) in [spec async for spec in ioctx.images()]
+    await ioctx.create_image(name, MIB)
+    await ioctx.remove_image(image_id=image_id)
+    (left,) = [spec async for spec in ioctx.images() if spec.name == name]
+    assert (left.id != image_id, left.removing) == (True, False)
+    assert name in await witness.names()
+    objects = await witness._cluster.run("rados", "-p", "rbd", "ls")
+    assert image_id.encode() not in objects
+    with pytest.raises(aiorbd.ImageNotFound):
+        await ioctx.remove_image(image_id=image_id)
+
+
+async def test_a_half_removed_image_is_finished_by_name_while_nobody_took_it(ioctx, half_removed, witness):
+    name, image_id = half_removed
+    await ioctx.remove_image(name)
+    assert image_id not in [spec.id async for spec in ioctx.images()]
+    assert name not in await witness.names()
+
+
+async def test_remove_by_id(ioctx, make_image, image, witness):
+    name = await make_image()
+    async with ioctx.open_image(name) as other:
+        image_id = other.id
+    await ioctx.remove_image(image_id=image_id)
+    assert name not in await witness.names()
+    await ioctx.trash.move(image.name)
+    with pytest.raises(aiorbd.InvalidArgument, match="the image is in the trash"):
+        await ioctx.remove_image(image_id=image.id)
+    for arguments in ({}, {"name": "a", "image_id": "b"}):
+        with pytest.raises(TypeError, match="either a name or an image_id"):
+            await ioctx.remove_image(**arguments)
+
+
+async def test_what_is_done_is_not_reported_as_failed(ioctx, make_image, witness, caplog):
+    """Of an empty image, librbd has nothing to stop."""
+
+    def stop(_done, _total):
+        raise RuntimeError("stop")
+
+    for _ in range(5):
+        name = await make_image()
+        try:
+            await ioctx.remove_image(name, progress=stop)
+        except RuntimeError:
+            assert name in await witness.names()
+        else:
+            assert name not in await witness.names()
+    assert all("progress failed, the work is done" in record.message for record in caplog.records)
+
+
+async def test_progress_is_not_called_after_the_end(ioctx, image):
+    told = []
+    await image.write(b"x" * MIB, 0)
+    await image.copy(ioctx, new_name(), progress=lambda *numbers: told.append(numbers))
+    count = len(told)
+    await anyio.sleep(0.1)
+    assert len(told) == count
+    assert all(done <= total for done, total in told)

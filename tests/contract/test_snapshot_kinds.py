@@ -1,0 +1,161 @@
+"""Snapshots that are not a user's: a group's, mirroring's, and those in the trash of snapshots."""
+
+import pytest
+from conftest import new_name
+
+import aiorbd
+from aiorbd import SnapshotNamespaceType as Kind
+from aiorbd import SnapshotRemoveFlag
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+OTHERS = [Kind.GROUP, Kind.TRASH, Kind.MIRROR]
+BY_ID = "rbd_diff_iterate3" in aiorbd.capabilities()
+
+
+async def of_a_group(image, ioctx, witness):
+    group = new_name("group")
+    await witness.rbd("group", "create", f"rbd/{group}")
+    await witness.rbd("group", "image", "add", f"rbd/{group}", f"{ioctx.pool}/{image.name}")
+    await witness.rbd("group", "snap", "create", f"rbd/{group}@one")
+
+
+async def in_the_trash(image, ioctx, witness):
+    snapshot = await image.create_snapshot("one")
+    await image.clone(snapshot, ioctx, new_name("clone"), clone_format=2)
+    await snapshot.remove()
+    assert witness
+
+
+async def of_mirroring(image, ioctx, witness):
+    await witness.rbd("mirror", "pool", "enable", ioctx.pool, "image")
+    await witness.rbd("mirror", "image", "enable", f"{ioctx.pool}/{image.name}", "snapshot")
+
+
+MAKERS = {Kind.GROUP: of_a_group, Kind.TRASH: in_the_trash, Kind.MIRROR: of_mirroring}
+
+
+@pytest.fixture
+async def make(cluster, witness):
+    """A function that makes an image, open for writing, with a snapshot "users" and one of another kind."""
+    images = []
+
+    async def make(kind):
+        pool = new_name("pool") if kind is Kind.MIRROR else "rbd"
+        if kind is Kind.MIRROR:
+            await cluster.create_pool(pool)
+        ioctx = await cluster.open_ioctx(pool)
+        await ioctx.pool_init()
+        name = new_name()
+        await ioctx.create_image(name, 16 * MIB)
+        image = await ioctx.open_image(name)
+        images.append((ioctx, image))
+        await image.write(b"old", 0)
+        await image.create_snapshot("users")
+        await MAKERS[kind](image, ioctx, witness)
+        await image.write(b"new", 0)
+        await image.write(b"more", 8 * MIB)
+        await image.flush()
+        return ioctx, image
+
+    yield make
+    for ioctx, image in images:
+        await image.close()
+        await ioctx.close()
+
+
+async def other(image, kind):
+    """The snapshot that is not the user's."""
+    (found,) = [s async for s in image.snapshots(any_namespace=True) if s.namespace_type is kind]
+    return found
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+async def test_lists_have_users_snapshots_and_others_on_request(make, kind):
+    _, image = await make(kind)
+    (users,) = [s async for s in image.snapshots()]
+    assert (users.name, users.namespace_type, users.protected) == ("users", Kind.USER, False)
+    await users.protect()
+    listed = {s.namespace_type: s async for s in image.snapshots(any_namespace=True)}
+    assert set(listed) == {Kind.USER, kind}
+    assert (listed[Kind.USER].protected, listed[kind].protected) == (True, False)
+    assert (await image.get_snapshot("users")).protected
+    assert repr(listed[kind]).endswith(f", {kind.name}>")
+    again = await image.get_snapshot(snapshot_id=listed[kind].id)
+    assert (again, again.namespace_type, again.size) == (listed[kind], kind, 16 * MIB)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+async def test_what_goes_by_id_works_for_all_kinds(make, kind):
+    ioctx, image = await make(kind)
+    snapshot = await other(image, kind)
+    assert await snapshot.get_namespace_type() is kind
+    assert (await snapshot.get_timestamp()).year > 2000
+    assert not await snapshot.is_protected()
+    await snapshot.set()
+    assert await image.read(0, 3) == b"old"
+    await image.set_snapshot()
+    assert await image.read(0, 3) == b"new"
+    async with ioctx.open_image(image.name, snapshot=snapshot) as view:
+        assert (await view.read(0, 3), view.snapshot, await view.size()) == (b"old", snapshot.name, 16 * MIB)
+        await view.copy(ioctx, new_name("copy"))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+async def test_what_goes_by_name_says_what_kind_it_is(make, kind, name):
+    ioctx, image = await make(kind)
+    snapshot = await other(image, kind)
+    said = {Kind.GROUP: "is a group's", Kind.TRASH: "is in the trash", Kind.MIRROR: "is mirroring's"}[kind]
+    for call in (
+        snapshot.protect,
+        snapshot.unprotect,
+        snapshot.rollback,
+        lambda: snapshot.rename("x"),
+        lambda: snapshot.remove(SnapshotRemoveFlag.FORCE),
+    ):
+        with pytest.raises(aiorbd.OperationNotSupported, match=said):
+            await call()
+    if not BY_ID:
+        with pytest.raises(aiorbd.OperationNotSupported, match=said):
+            image.diff(from_snapshot=snapshot)
+    if "rbd_clone4" not in aiorbd.capabilities():
+        with pytest.raises(aiorbd.OperationNotSupported, match=f"of the kind {kind.name}"):
+            await image.clone(snapshot, ioctx, name, clone_format=2)
+
+
+@pytest.mark.skipif(not BY_ID, reason="this librbd knows no diff since a snapshot's id")
+@pytest.mark.parametrize("kind", [Kind.USER, *OTHERS])
+async def test_a_diff_since_a_snapshot_of_any_kind(make, kind):
+    _, image = await make(Kind.GROUP if kind is Kind.USER else kind)
+    extents = [e async for e in image.diff(from_snapshot=await other(image, kind))]
+    assert {e.offset // MIB for e in extents} == {0, 8}
+    assert all(e.exists for e in extents)
+
+
+@pytest.mark.parametrize("kind", [Kind.GROUP, Kind.MIRROR])
+async def test_the_snapshots_of_groups_and_of_mirroring_are_removed_by_keyword_only(make, kind):
+    _, image = await make(kind)
+    snapshot = await other(image, kind)
+    for call in (snapshot.remove, snapshot.remove_by_id):
+        with pytest.raises(aiorbd.OperationNotSupported, match="any_namespace=True removes it"):
+            await call()
+    async for users in image.snapshots():  # how a service cleans up
+        await users.remove()
+    assert [s async for s in image.snapshots(any_namespace=True)] == [snapshot]
+    await snapshot.remove(any_namespace=True)
+    assert [s async for s in image.snapshots(any_namespace=True)] == []
+
+
+async def test_a_snapshot_in_the_trash_goes_when_its_clones_are_gone(make):
+    ioctx, image = await make(Kind.TRASH)
+    snapshot = await other(image, Kind.TRASH)
+    for call in (snapshot.remove, snapshot.remove_by_id):
+        with pytest.raises(aiorbd.SnapshotBusy, match="the snapshot has clones"):
+            await call()
+    (child,) = [child async for child in image.descendants()]
+    async with ioctx.open_image(child.image_name) as clone:
+        await clone.flatten()  # which lets go of the snapshot
+    assert [s async for s in image.snapshots(any_namespace=True) if s.namespace_type is Kind.TRASH] == []
+    with pytest.raises(aiorbd.SnapshotNotFound):
+        await snapshot.remove()

@@ -1,0 +1,98 @@
+"""Images of format 1, and names that only other clients use: they can be opened, broken and removed."""
+
+import hashlib
+
+import pytest
+from conftest import new_name
+
+import aiorbd
+from aiorbd._marshal import decode
+from aiorbd._native import ffi, rbd
+
+pytestmark = pytest.mark.anyio
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+async def old(ioctx, name, monkeypatch):
+    """The name of an image of format 1."""
+    monkeypatch.setenv("RBD_FORCE_ALLOW_V1", "1")  # librbd makes none without it; it opens them always
+    await ioctx.create_image(name, 16 * MIB, image_format=1)
+    return name
+
+
+async def test_an_image_of_format_1(ioctx, old, witness):
+    async with ioctx.open_image(old) as image, image.writer() as writer:
+        assert (await image.old_format(), image.id, image.name) == (True, "", old)
+        await writer.write(b"data" * 1024, 4 * MIB)
+    assert (await witness.export(old))[4 * MIB : 4 * MIB + 4096] == b"data" * 1024
+    assert aiorbd.ImageSpec("", old) in [spec async for spec in ioctx.images()]
+    async with ioctx.open_image(old, read_only=True) as image:
+        assert await image.read(4 * MIB, 4) == b"data"
+        assert [(e.offset, e.length) async for e in image.diff()] == [(4 * MIB, 4096)]
+        copy = new_name()
+        await image.copy(ioctx, copy)
+    assert hashlib.sha256(await witness.export(copy)).digest() == hashlib.sha256(await witness.export(old)).digest()
+    await ioctx.remove_image(old)
+    assert old not in await witness.names()
+
+
+async def test_a_pool_of_connections_keeps_an_image_of_format_1(aiorbd_cluster, old):
+    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+        async with pool.open_image("rbd", old) as first:
+            await first.write(b"x", 0)
+        async with pool.open_image("rbd", old) as second:
+            assert second is first
+
+
+async def test_empty_cookies_and_tags(image):
+    locks = image.locks
+    await locks.lock_exclusive("")
+    (locker,) = (await locks.list_lockers()).lockers
+    assert locker.cookie == ""
+    await locks.unlock("")
+    await locks.lock_shared("", "")
+    assert (await locks.list_lockers()).tag == ""
+    await locks.unlock("")
+    with pytest.raises(aiorbd.LockNotFound):
+        await locks.break_lock("client.1", "")
+
+
+async def test_a_lock_with_an_empty_cookie_is_broken(aiorbd_cluster, ioctx, image, witness):
+    name = image.name
+    async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as elsewhere:
+        holder = await elsewhere.open_image(name)
+        await holder.locks.lock_exclusive("")
+        (locker,) = (await image.locks.list_lockers()).lockers
+        await image.locks.break_lock(locker.client, "")
+        assert (await image.locks.list_lockers()).lockers == ()
+        assert b"There" not in await witness.rbd("lock", "ls", name)
+
+
+async def test_a_snapshot_without_a_name(image, ioctx):
+    with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
+        await image.create_snapshot("")
+    handle = image._handle
+    await image.write(b"old", 0)
+    await image.flush()
+    await handle.run(  # as another client may
+        "rbd_snap_create", lambda: handle.raise_for(rbd().rbd_snap_create(handle.pointer, b""), "rbd_snap_create")
+    )
+    await image.write(b"new", 0)
+    (snapshot,) = [s async for s in image.snapshots()]
+    assert snapshot.name == ""
+    assert await image.get_snapshot("") == snapshot
+    assert await image.snapshot_exists("")
+    assert not await snapshot.is_protected()
+    async with ioctx.open_image(image.name, snapshot=snapshot) as view:
+        assert await view.read(0, 3) == b"old"
+    await snapshot.rename("one")
+    assert [s.name async for s in image.snapshots()] == ["one"]
+    await snapshot.rename("two")
+    await snapshot.remove()
+    assert [s.name async for s in image.snapshots()] == []
+
+
+def test_an_empty_string_of_c():
+    assert decode(ffi.new("char[]", b"")) == ""

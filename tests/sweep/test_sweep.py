@@ -1,0 +1,53 @@
+"""Odd arguments of every public call, in processes of their own: typed errors come out, and no value is cut."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sweep_calls import CALLS, NOT_SWEPT
+
+import aiorbd
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_call_with_arguments_is_swept():
+    """But for constructors, which are private or only keep what they are given."""
+    found = set()
+    for name in aiorbd.__all__:
+        thing = getattr(aiorbd, name)
+        if inspect.isfunction(thing) and inspect.signature(thing).parameters:
+            found.add(name)
+        if not isinstance(thing, type) or issubclass(thing, (Exception, int)):
+            continue
+        for attribute in dir(thing):
+            function = inspect.getattr_static(thing, attribute)
+            if (
+                inspect.isfunction(function)
+                and not attribute.startswith("_")
+                and (function.__module__ or "").startswith("aiorbd")
+                and len(inspect.signature(function).parameters) > 1
+            ):
+                found.add(f"{name}.{attribute}")
+    swept = {name.split(" ")[0].rstrip(",") for name in CALLS} | set(NOT_SWEPT)
+    assert found <= swept, sorted(found - swept)
+    for name, call in CALLS.items():
+        owner, _, method = name.split(" ")[0].rstrip(",").partition(".")
+        function = getattr(getattr(aiorbd, owner), method) if method else getattr(aiorbd, owner)
+        if not isinstance(function, type):
+            names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+            assert set(names) - {"self"} <= set(call.arguments) or " " in name, name
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_sweep(own_cluster, tmp_path, name):
+    sweep = Path(__file__).with_name("sweep.py")
+    program = [sys.executable, str(sweep), str(own_cluster.conffile), str(tmp_path), name]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=390, check=False)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, f"{name} ended with {done.returncode} at {lines[-1:]}: {done.stderr[-2000:]}"
+    wrong = json.loads(lines[-1])
+    assert not wrong, "\n".join(f"{where}: {what}" for where, what in wrong.items())
