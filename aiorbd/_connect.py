@@ -40,7 +40,7 @@ def connect(request: Request) -> Connected:
     """Return a connected ``rados_t`` and what is known of it then. Blocks."""
     lib = rados()
     pointer = ffi.new("rados_t *")
-    code = lib.rados_create2(pointer, request.cluster_name.encode(), f"client.{request.client_id}".encode(), 0)
+    code = lib.rados_create2(pointer, os.fsencode(request.cluster_name), os.fsencode(f"client.{request.client_id}"), 0)
     if code < 0:
         raise error_for(code, "rados_create2", request.target)
     cluster = pointer[0]
@@ -88,7 +88,7 @@ def _configure(cluster: Any, request: Request) -> None:
                 "unreadable configuration",
             )
     for name, value in request.conf.items():
-        code = lib.rados_conf_set(cluster, name.encode(), str(value).encode())
+        code = lib.rados_conf_set(cluster, os.fsencode(name), os.fsencode(str(value)))
         if code == -errno.ENOENT:
             raise InvalidArgument(errno.EINVAL, "no such option", "rados_conf_set", f"option {name!r}")
         if code < 0:

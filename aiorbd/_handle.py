@@ -17,7 +17,7 @@ from aiorbd._bridge.operation import Job
 from aiorbd._bridge.progress import Progress, ProgressJob
 from aiorbd._bridge.submission import Submission
 from aiorbd._lifecycle import Lifecycle
-from aiorbd._marshal import grow, grow_string
+from aiorbd._marshal import grow, grow_string, require_callable
 from aiorbd._native import ffi
 from aiorbd.errors import Subject, Target, error_for
 
@@ -162,6 +162,7 @@ class Handle(Lifecycle):
         `begin` and `ended` are called on the loop: before the call, and when it is over, whoever still waits;
         `first` and `why` on the thread, like those of `call`.
         """
+        require_callable(progress, "progress")
         c_function = getattr(_native.library_of(function), function)
         also = tuple(also)
         # Of a copy to another cluster nobody knows which of the two cut its client off.

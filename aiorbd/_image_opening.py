@@ -35,7 +35,7 @@ async def open_handle(
     if snapshot is not None and snapshot_id is None:
         encoded_snapshot = encode_name(snapshot, "snapshot name", "rbd_aio_open")
     at = "" if snapshot is None else f"@{snapshot}"
-    read_only = read_only or snapshot is not None
+    read_only = bool(read_only) or snapshot is not None
     handle = ImageHandle(ioctx, f"{ioctx.name}/{'id:' if by_id else ''}{which}{at}")
     try:
         await handle.open(ioctx, encoded, encoded_snapshot, by_id=by_id, read_only=read_only)

@@ -65,7 +65,9 @@ async def remove_from_trash(
             raise error_for(code, function, on, "its time to stay in the trash is not over; force removes it")
 
     async def remove() -> None:
-        await ioctx.plain.call_with_progress(function, encoded, force, progress=progress, on=on, also=[ioctx], why=why)
+        await ioctx.plain.call_with_progress(
+            function, encoded, bool(force), progress=progress, on=on, also=[ioctx], why=why
+        )
 
     await _remove_when_free(ioctx, remove, image_id, ("rbd_open_by_id_read_only", encoded), retry_for)
 

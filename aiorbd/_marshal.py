@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import math
 import os
 import sys
 import weakref
@@ -58,7 +59,41 @@ def encode_name(name: str, what: str, operation: str, *, may_be_empty: bool = Fa
         raise invalid(f"{what} must not be empty", operation, what)
     if "\0" in name:
         raise invalid(f"{what} must not contain NUL", operation, f"{what} {name!r}")
-    return os.fsencode(name)
+    return encode_text(name, what, operation)
+
+
+def encode_text(text: str, what: str, operation: str) -> bytes:
+    """Encode a text that has no other rules than that it can be."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise invalid(f"{what} cannot be encoded: {error.reason}", operation, f"{what} {text!r}") from None
+
+
+def seconds(value: float, what: str, operation: str, target: object) -> float:
+    """Return a time to wait, which C takes as an integer."""
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be a number of seconds, not {type(value).__name__}")
+    if not math.isfinite(value) or value < 0:
+        raise invalid(f"{what} {value} is not a time to wait", operation, target)
+    return value
+
+
+H = TypeVar("H")
+
+
+def handle_of(thing: object, kind: type[H], what: str) -> H:
+    """Return the handle of an I/O context or image that was given as an argument."""
+    handle = getattr(thing, "_handle", None)
+    if not isinstance(handle, kind):
+        raise TypeError(f"{what} must be one of aiorbd's own, not {type(thing).__name__}")
+    return handle
+
+
+def require_callable(function: object, what: str) -> None:
+    """Raise for what cannot be called, before anything is begun."""
+    if function is not None and not callable(function):
+        raise TypeError(f"{what} must be a function, not {type(function).__name__}")
 
 
 def encode_new_name(name: str, what: str, operation: str) -> bytes:

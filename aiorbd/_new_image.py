@@ -78,7 +78,8 @@ async def clone_snapshot(
     by_id = snapshot_id is not None and "rbd_clone4" in capabilities()
     function = "rbd_clone4" if by_id else "rbd_clone3"
     encoded = encode_name(name, "image name", function)
-    encoded_snapshot = encode_name(snapshot, "snapshot name", function, may_be_empty=True)
+    # librbd aborts when it is to find a snapshot by an empty name.
+    encoded_snapshot = encode_name(snapshot, "snapshot name", function, may_be_empty=by_id)
     encoded_child = encode_new_name(child_name, "image name", function)
     on = Target("image", f"{child.image(child_name)}, clone of {name + '@' + snapshot!r}")
     if kind is not SnapshotNamespaceType.USER and not by_id:

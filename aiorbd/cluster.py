@@ -15,7 +15,7 @@ from aiorbd import _connect, _native
 from aiorbd._bridge.bridge import Bridge
 from aiorbd._bridge.current import current_loop
 from aiorbd._handle import Handle
-from aiorbd._marshal import encode_name, encode_new_name, grow, invalid, number
+from aiorbd._marshal import encode_name, encode_new_name, encode_text, grow, invalid, number, seconds
 from aiorbd._native import ffi, rados
 from aiorbd._resource import Opening
 from aiorbd.cluster_log import ClusterLog, LogLevel, forward_log, open_log
@@ -258,6 +258,10 @@ async def _open_cluster(
     for name, value in conf.items():
         if "\0" in name or "\0" in str(value):
             raise invalid("an option's name and value must not contain NUL", "rados_conf_set", f"option {name!r}")
+        for text in (name, str(value)):
+            encode_text(text, "option", "rados_conf_set")
+    if timeout is not None:
+        timeout = None if timeout == math.inf else seconds(timeout, "timeout", "rados_connect", f"client.{client_id}")
     # librados' own limit would be five minutes; 0 is none.
     conf = {"client_mount_timeout": "0" if timeout is None else str(max(1, math.ceil(timeout)))} | conf
     loop = current_loop()

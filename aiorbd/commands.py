@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiorbd._handle import Handle
-from aiorbd._marshal import number, take_buffer
+from aiorbd._marshal import encode_text, number, take_buffer
 from aiorbd._native import ffi, rados
 from aiorbd._resource import Resource
 from aiorbd.errors import Target, error_for
@@ -61,10 +61,11 @@ class ClusterCommands(Resource):
         handle = self._handle
         text = command if isinstance(command, str) else json.dumps(command)
         on = Target("other", f"{whom} command {_prefix(text)!r}")
+        encoded = encode_text(text, "command", function)
         c_function = getattr(rados(), function)
 
         def call() -> CommandResult:
-            line = ffi.new("char[]", text.encode())
+            line = ffi.new("char[]", encoded)
             lines = ffi.new("const char *[]", [line])
             output, output_length = ffi.new("char **"), ffi.new("size_t *")
             status, status_length = ffi.new("char **"), ffi.new("size_t *")

@@ -8,7 +8,7 @@ from aiorbd._bridge.progress import Progress
 from aiorbd._image_gate import COPY_TARGET
 from aiorbd._image_handle import ImageHandle
 from aiorbd._ioctx_handle import IoCtxHandle
-from aiorbd._marshal import decode, encode_new_name, number
+from aiorbd._marshal import decode, encode_new_name, handle_of, number
 from aiorbd._native import ffi, rbd
 from aiorbd._new_image import clone_snapshot, explain_new, keep_data_pool
 from aiorbd._resource import Resource
@@ -55,6 +55,7 @@ class ImageCopies(Resource):
 
         Implements: rbd_clone3, rbd_clone4
         """
+        child = handle_of(ioctx, IoCtxHandle, "ioctx")
         handle, wanted, kind = self._handle, merged(options, keywords, "clone"), SnapshotNamespaceType.USER
         if isinstance(snapshot, Snapshot):
             kind = snapshot.namespace_type
@@ -65,7 +66,7 @@ class ImageCopies(Resource):
             handle.ioctx,
             name_now,
             name_of(snapshot),
-            ioctx._handle,
+            child,
             name,
             wanted,
             image_id=handle.image_id,
@@ -106,7 +107,7 @@ class ImageCopies(Resource):
         Implements: rbd_copy_with_progress4
         """
         function = "rbd_copy_with_progress4"
-        other = ioctx._handle
+        other = handle_of(ioctx, IoCtxHandle, "ioctx")
         other.check()
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
         sparse_size = number(sparse_size, "sparse size", function, on)
@@ -140,7 +141,7 @@ class ImageCopies(Resource):
 
         Implements: rbd_copy_with_progress2
         """
-        other = image._handle
+        other = handle_of(image, ImageHandle, "image")
         other.check()
         leave = await other.pass_gate(COPY_TARGET)  # it must not shrink meanwhile
         begun = False
@@ -199,7 +200,7 @@ class ImageCopies(Resource):
         Implements: rbd_deep_copy_with_progress
         """
         function = "rbd_deep_copy_with_progress"
-        other = ioctx._handle
+        other = handle_of(ioctx, IoCtxHandle, "ioctx")
         other.check()
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
         wanted = merged(options, keywords, "deep_copy")

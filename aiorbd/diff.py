@@ -239,4 +239,4 @@ class ImageDiff(Resource):
         offset = number(offset, "offset", "rbd_diff_iterate2", handle.target)
         if length is not None:
             length = number(length, "length", "rbd_diff_iterate2", handle.target)
-        return Diff(handle, _Arguments(since, since_id, on, offset, length, include_parent, whole_object))
+        return Diff(handle, _Arguments(since, since_id, on, offset, length, bool(include_parent), bool(whole_object)))

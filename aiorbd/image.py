@@ -188,4 +188,4 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         handle = self._handle
         handle.check()
         size = number(size, "size", "rbd_resize2", handle.target)
-        await handle.call_that_shrinks("rbd_resize2", size, size, allow_shrink, progress=progress)
+        await handle.call_that_shrinks("rbd_resize2", size, size, bool(allow_shrink), progress=progress)

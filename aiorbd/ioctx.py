@@ -7,7 +7,7 @@ from aiorbd._bridge.progress import Progress
 from aiorbd._handle import Handle
 from aiorbd._image_removal import mark_removing, remove_by_id, remove_by_name
 from aiorbd._ioctx_handle import IoCtxHandle
-from aiorbd._marshal import decode, encode_name, encode_new_name, grow_string, number
+from aiorbd._marshal import decode, encode_name, encode_new_name, grow_string, handle_of, number
 from aiorbd._native import ffi, rados, rbd
 from aiorbd._new_image import clone_snapshot, explain_new
 from aiorbd._resource import Opening, Resource
@@ -190,7 +190,8 @@ class IoCtx(Resource):
         Implements: rbd_clone3
         """
         wanted = merged(options, keywords, "clone_image")
-        await clone_snapshot(self._handle, parent_name, parent_snapshot, ioctx._handle, name, wanted)
+        child = handle_of(ioctx, IoCtxHandle, "ioctx")
+        await clone_snapshot(self._handle, parent_name, parent_snapshot, child, name, wanted)
 
     async def remove_image(
         self,
@@ -323,7 +324,7 @@ class IoCtx(Resource):
 
         Implements: rbd_pool_init
         """
-        await self._handle.call("rbd_pool_init", force)
+        await self._handle.call("rbd_pool_init", bool(force))
 
     async def pool_stats_get(self) -> PoolStats:
         """Return what the images of the pool, or of its namespace, come to.

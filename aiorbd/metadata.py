@@ -1,13 +1,12 @@
 """Keys and values that are kept with an image, or with a pool."""
 
 import errno
-import os
 from typing import Any, Final
 
 from aiorbd import _native
 from aiorbd._bridge.listing import Listing
 from aiorbd._handle import Handle
-from aiorbd._marshal import encode_name, grow, invalid, split
+from aiorbd._marshal import encode_name, encode_text, grow, invalid, split
 from aiorbd._native import ffi
 from aiorbd._resource import Topic
 from aiorbd.errors import Target
@@ -56,7 +55,9 @@ class Metadata(Topic[Handle]):
         if "\0" in value:
             raise invalid("value must not contain NUL", function, self._key(key))
         handle = self._handle
-        await handle.call(function, encoded, os.fsencode(value), on=self._key(key), first=handle.require_all)
+        await handle.call(
+            function, encoded, encode_text(value, "value", function), on=self._key(key), first=handle.require_all
+        )
 
     async def remove(self, key: str) -> None:
         """Remove a key. When cancelled, the outcome is unknown.

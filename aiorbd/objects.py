@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiorbd._bridge.listing import Listing
 from aiorbd._ioctx_handle import IoCtxHandle
-from aiorbd._marshal import encode_name, invalid, number, readable, take_buffer, utc
+from aiorbd._marshal import encode_name, invalid, number, readable, seconds, take_buffer, utc
 from aiorbd._native import bridge_ffi, ffi, rados
 from aiorbd._resource import Opening, Topic
 from aiorbd.errors import OperationNotSupported, Target, Timeout, error_for
@@ -153,6 +153,8 @@ class Objects(Topic[IoCtxHandle]):
 
         Implements: rados_aio_write_op_operate, rados_write_op_omap_set2
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"values must be a mapping, not {type(values).__name__}")
         names = _names(values, "rados_write_op_omap_set2")
         views = [readable(value, "value", "rados_write_op_omap_set2", self._object(key)) for value in values.values()]
         operation = _write_op()
@@ -193,8 +195,7 @@ class Objects(Topic[IoCtxHandle]):
         function, on = "rados_aio_read_op_operate", self._object(key)
         handle, encoded = self._handle, encode_name(key, "object name", function)
         for text in (start_after, prefix):
-            if "\0" in text:
-                raise invalid("omap name must not contain NUL", function, on)
+            encode_name(text, "omap name", function, may_be_empty=True)
         last: str | None = start_after
 
         async def next_page() -> list[tuple[str, bytes]]:
@@ -270,7 +271,7 @@ class Objects(Topic[IoCtxHandle]):
         function, on = "rados_aio_notify", self._object(key)
         handle, encoded = self._handle, encode_name(key, "object name", function)
         view = self._view(data, function, key)
-        milliseconds = number(int(timeout * 1000), "timeout", function, on, bits=32)
+        milliseconds = number(int(seconds(timeout, "timeout", function, on) * 1000), "timeout", function, on, bits=32)
         reply, length = ffi.new("char **"), ffi.new("size_t *")
         answer = b""
 

@@ -86,6 +86,8 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         rbd().rbd_image_options_create(pointer)
         #: The ``rbd_image_options_t``, for C.
         self._pointer: Any = ffi.gc(pointer[0], rbd().rbd_image_options_destroy)
+        if values is not None and not isinstance(values, Mapping):
+            raise TypeError(f"takes a mapping of options, not {type(values).__name__}")
         for option, value in (values or {}).items():
             self[option] = value
 

@@ -35,6 +35,8 @@ class OperationStats:
 
     def quantile(self, fraction: float) -> float:
         """Return a bound, in seconds, that this fraction of the calls kept; 0.0 without any call."""
+        if not isinstance(fraction, (int, float)):
+            raise TypeError(f"fraction must be a number, not {type(fraction).__name__}")
         seen, wanted = 0, fraction * sum(self.buckets)
         for bound, count in zip(LATENCY_BOUNDS, self.buckets, strict=True):
             seen += count

@@ -5,7 +5,7 @@ from operator import index
 from typing import TYPE_CHECKING, Final, Self
 
 from aiorbd._image_handle import LARGEST_IO, ImageHandle
-from aiorbd._marshal import invalid, number
+from aiorbd._marshal import invalid, number, require_callable
 from aiorbd._resource import Resource
 from aiorbd.enums import OpFlag
 from aiorbd.reader import Extents, ReadStream
@@ -95,6 +95,7 @@ class ImageStreams(Resource):
         Implements: rbd_aio_write2, rbd_aio_flush
         """
         handle = self._handle
+        require_callable(release, "release")
         _require_positive(handle, ("depth", depth, 1 << 20), ("max_bytes", max_bytes, 1 << 62))
         return Writer(handle, depth, max_bytes, release)
 

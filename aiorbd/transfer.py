@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from anyio.to_thread import run_sync
 
-from aiorbd._marshal import invalid, number
+from aiorbd._image_handle import ImageHandle
+from aiorbd._ioctx_handle import IoCtxHandle
+from aiorbd._marshal import handle_of, invalid, number, require_callable
 from aiorbd.errors import PastEndOfImage
 from aiorbd.options import ImageKeywords, ImageOptions
 
@@ -30,6 +32,9 @@ MIB: Final = 1 << 20
 
 #: What is moved, or looked through, between two reports.
 SEGMENT: Final = 256 * MIB
+
+#: Reads or writes that librbd may have at once.
+MOST: Final = 1 << 12
 
 #: One read or write: the usual size of an object.
 CHUNK: Final = 4 * MIB
@@ -70,6 +75,8 @@ async def export_image(
 
     Implements: rbd_aio_read2, rbd_diff_iterate2
     """
+    handle_of(image, ImageHandle, "image")
+    _require_usual(depth, progress, "export_image")
     size = await image.size()
     _require_start(image, start, size)
     moved = 0
@@ -125,6 +132,9 @@ async def import_image(
 
     Implements: rbd_create4, rbd_aio_write2, rbd_aio_flush
     """
+    handle_of(ioctx, IoCtxHandle, "ioctx")
+    _require_usual(depth, progress, "import_image")
+    start = number(start, "start", "import_image", f"image {name!r}")
     moved = 0
     async with _File.opened(path, os.O_RDONLY, (stat.S_ISREG, stat.S_ISBLK), "import_image") as file:
         size = await file.call(os.lseek, 0, os.SEEK_END)
@@ -191,6 +201,9 @@ async def copy_image(
 
     Implements: rbd_aio_read2, rbd_diff_iterate2, rbd_aio_write2, rbd_aio_write_zeroes, rbd_aio_flush
     """
+    handle_of(source, ImageHandle, "source")
+    handle_of(destination, ImageHandle, "destination")
+    _require_usual(depth, progress, "copy_image")
     size = await source.size()
     _require_start(source, start, size)
     if await destination.size() < size:
@@ -218,6 +231,12 @@ async def copy_image(
             progress(end, size)
     await source._handle.require_snapshot("copy_image")
     return moved
+
+
+def _require_usual(depth: int, progress: object, caller: str) -> None:
+    if not 0 < number(depth, "depth", caller, "") <= MOST:
+        raise invalid(f"depth must be from 1 to {MOST}", caller, "")
+    require_callable(progress, "progress")
 
 
 def _require_start(image: "Image", start: int, size: int) -> None:

@@ -149,6 +149,8 @@ class Trash(Topic[IoCtxHandle]):
         function = "rbd_trash_purge_with_progress"
         if threshold is not None and not 0 <= threshold <= 1:
             raise invalid(f"threshold {threshold} is not between 0 and 1", function, self._handle.target)
+        if expired_before is not None and not isinstance(expired_before, datetime):
+            raise TypeError(f"expired_before must be a datetime, not {type(expired_before).__name__}")
         if expired_before is not None and expired_before.tzinfo is None:
             raise invalid(f"{expired_before} has no time zone", function, self._handle.target)
         # Ceph keeps such times in 32 bits.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from sweep_calls import CALLS, Call, World
+from sweep_calls import CALLS, TRUTHS, Call, World
 
 import aiorbd
 
@@ -62,6 +62,9 @@ ODD: list[Any] = [
     timedelta(days=-1),
     lambda *_: None,
 ]
+
+#: What Python opens.
+PATHS = {"path", "conffile"}
 
 #: Seconds for one attempt.
 PATIENCE = 8.0
@@ -116,10 +119,11 @@ async def attempt(world: World, call: Call, place: str, odd: Any) -> str | None:
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         if isinstance(error, TimeoutError):
             return None if place in call.waits else "it does not come to an end"
-        # Of Python's own: local files, and settings that Ceph never sees.
-        fine = isinstance(error, (ValueError, OSError)) and not isinstance(error, UnicodeError)
+        # Of Python's own: local files, settings that Ceph never sees, and mappings.
+        fine = isinstance(error, (ValueError, OSError)) and not (isinstance(error, UnicodeError) and place not in PATHS)
+        fine |= isinstance(error, KeyError) and place == "option"
         return None if fine else f"{type(error).__name__}: {error}"
-    if isinstance(odd, int) and odd >= LARGE and place not in call.free | call.waits:
+    if isinstance(odd, int) and odd >= LARGE and place not in call.free | call.waits | TRUTHS:
         if place not in call.seen:
             return "it is taken, and it is not known whether all of it counts"
         found = await call.seen[place](world, arguments)
@@ -131,7 +135,7 @@ async def attempt(world: World, call: Call, place: str, odd: Any) -> str | None:
 async def sweep(conf: str, directory: str, name: str) -> dict[str, str]:
     """Make one call with each odd value in each place."""
     call, wrong = CALLS[name], {}
-    for place in call.arguments:
+    for place in call.places or call.arguments:
         pending = list(ODD)
         while pending:
             async with new_world(conf, directory) as world:
