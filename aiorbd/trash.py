@@ -8,7 +8,7 @@ from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_removal import explain_purge, remove_from_trash
 from aiorbd._ioctx_handle import IoCtxHandle
-from aiorbd._marshal import decode, encode_name, encode_new_name, invalid, number, utc
+from aiorbd._marshal import decode, encode_name, encode_new_name, invalid, seconds, utc
 from aiorbd._native import ffi, rbd
 from aiorbd._resource import Topic
 from aiorbd.enums import TrashImageSource
@@ -41,10 +41,10 @@ class Trash(Topic[IoCtxHandle]):
 
         Implements: rbd_trash_move
         """
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        asked = delay.total_seconds() if isinstance(delay, timedelta) else delay
         encoded = encode_name(name, "image name", "rbd_trash_move")
         on = self._handle.image(name)
-        whole = number(int(seconds), "delay", "rbd_trash_move", on)
+        whole = int(seconds(asked, "delay", "rbd_trash_move", on))
         if whole > _LATEST - time.time():
             raise invalid(f"delay {whole} ends after {utc(_LATEST)}, the latest time of Ceph's", "rbd_trash_move", on)
         await self._handle.call("rbd_trash_move", encoded, whole, on=on)
