@@ -69,7 +69,11 @@ async def test_a_purge_names_the_image_that_keeps_it_from_its_end(cluster, witne
         await witness.rbd("group", "create", f"{pool}/group")
         await ioctx.trash.restore(image.id, "snap")
         await witness.rbd("group", "image", "add", f"{pool}/group", f"{pool}/snap")
-        await ioctx.trash.move("snap")
+        try:
+            await ioctx.trash.move("snap")
+        except aiorbd.ImageMemberOfGroup as error:  # later releases refuse that already
+            assert "a member of a group" in str(error)  # noqa: PT017
+            return
         with pytest.raises(aiorbd.ImageMemberOfGroup, match="image 'snap'"):
             await ioctx.trash.purge()
         with pytest.raises(aiorbd.ImageMemberOfGroup, match="a member of a group"):

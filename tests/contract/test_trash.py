@@ -65,7 +65,7 @@ async def test_delay(aiorbd_ioctx):
         await aiorbd_ioctx.trash.remove(entry.id, force=True)
     await aiorbd_ioctx.create_image("late", MIB)
     for delay in (-1, 1 << 63):
-        with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
+        with pytest.raises(aiorbd.InvalidArgument, match=r"not a time to wait|ends after"):
             await aiorbd_ioctx.trash.move("late", delay)
 
 
