@@ -64,11 +64,14 @@ class Handle(Lifecycle):
         return self.raise_for(code, operation, on)
 
     def require_place(self, operation: str) -> None:
-        """Any thread: raise when that is gone in which the object was, as a pool. It asks nobody else."""
+        """Any thread: raise when that is gone in which the object was, as a pool. The loop's thread only remembers."""
+
+    async def find_place(self, code: int = -errno.ENOENT) -> None:
+        """After a call of the loop's that failed so: let a thread look whether the place is there, and remember it."""
 
     def require_all(self) -> None:
         """On a worker thread: like `require_place`, and ask Ceph where librados does not know."""
-        self.require_place("")
+        self.require_place("rados_pool_reverse_lookup")
 
     def thread_group(self, function: str, also: Iterable[Lifecycle], *, long: bool) -> Hashable:
         """Return the group of calls that share a bound on threads with this one; None for the pool's own."""
@@ -299,4 +302,6 @@ class Handle(Lifecycle):
         self.check()
         await self.bridge.loop.checkpoint_if_cancelled()
         code = await self.bridge.call(Submission(self, function, submit, keep, on=on, cancel=cancel, ended=ended))
+        if code < 0:
+            await self.find_place(code)
         return self.raise_for(code, function, on)

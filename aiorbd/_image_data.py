@@ -55,6 +55,7 @@ class ImageData(Resource):
         if entry.value != length:
             if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before librbd had the read
                 return await self._read(handle, offset, length, op_flags)
+            await handle.find_place(entry.value)
             handle.incomplete("rbd_aio_read2", offset, length, entry.value)
         data: bytes = entry.keep
         return data
@@ -235,9 +236,8 @@ class ImageData(Resource):
         if not await handle.check_change(operation, offset, length):
             return 0
         unit = handle.layout.stripe_unit
-        if (
-            2 * length - 1 > unit
-        ):  # when they differ, librbd adds the place of that to the length, and aborts past a unit
+        # When the data differs, librbd adds the place of the difference to the length, and aborts past a stripe unit.
+        if 2 * length - 1 > unit:
             message = f"{length} bytes are more than half of the stripe unit, {unit} bytes"
             raise invalid(message, operation, handle.describe(offset, length))
         mismatch = bridge_ffi.new("uint64_t *")
@@ -317,6 +317,7 @@ async def _require_written(handle: ImageHandle, entry: Operation, operation: str
     if code >= 0 or code in (-errno.EINVAL, -errno.EDOM, -errno.ERANGE):
         await handle.require_still(operation, offset, length)
     if code < 0:
+        await handle.find_place(code)
         handle.fail(code, operation, offset, length)
 
 

@@ -29,7 +29,6 @@ from aiorbd.errors import (
     InvalidArgument,
     PastEndOfImage,
     RbdError,
-    SnapshotNotFound,
     Target,
     error_for,
 )
@@ -132,16 +131,9 @@ class ImageHandle(SizeHandle):
         for source in tuple(self.watchers):
             source.tell()
 
-    async def require_snapshot(self, operation: str) -> None:
-        """Ask the cluster, and raise when the snapshot that is read is gone: what was read may not be its data.
-
-        An image that is open for reading only does not hear of that.
-        """
-        if self.snapshot_id is None or not self.image_id:
-            return
-        if await self.ioctx.snapshot_name(self.image_id, self.snapshot_id) is None:
-            message = "the snapshot was removed: what was read of it may not be its data"
-            raise SnapshotNotFound(errno.ENOENT, message, operation, str(self.view))
+    async def find_place(self, code: int = -errno.ENOENT) -> None:
+        """After a call of the loop's that failed so: let a thread look whether the pools are there."""
+        await self.ioctx.let_look(self, code)
 
     def require_place(self, operation: str) -> None:
         """Any thread: raise when the pool, or the one that has the data, was deleted."""
@@ -244,6 +236,7 @@ class ImageHandle(SizeHandle):
             raise
         value: int = entry.value  # type: ignore[assignment]  # it is done
         if value < 0:
+            await self.find_place(value)
             self.fail(value, operation, offset, length)
         return value
 
@@ -270,6 +263,7 @@ class ImageHandle(SizeHandle):
                 break
             await self.refused(value, operation, offset, length)
         if value < 0:
+            await self.find_place(value)
             self.fail(value, operation, offset, length)
         return value
 
@@ -288,8 +282,10 @@ class ImageHandle(SizeHandle):
         if not code:
             await self.bridge.wait(operation)
             code = operation.value or 0
+        if code < 0:
+            await self.find_place(code)
         self.raise_for(code, function)
-        self.require_place(function)  # without it, there was nothing to do
+        await self.ioctx.confirm_place(self, function)
         self.note_flushed(covered)
 
     def covered_by_a_flush(self) -> int:
@@ -344,7 +340,7 @@ class ImageHandle(SizeHandle):
         if generation != self.generation:
             await self.require_still(operation, offset, length)
         if operation in _NEEDS_NO_POOL:
-            self.require_place(operation)
+            await self.ioctx.confirm_place(self, operation)
         return value
 
     async def require_still(self, operation: str, offset: int, length: int) -> None:

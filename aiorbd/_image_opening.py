@@ -58,9 +58,7 @@ async def _explain(
     ioctx: IoCtxHandle, name: str | None, image_id: str | None, snapshot: str | None, error: RbdError
 ) -> None:
     """Raise if it is known what is not there: the namespace, or the snapshot; or that a snapshot was not meant."""
-    ioctx.require_place(error.operation)
-    if ioctx.namespace:
-        await ioctx.run("rbd_namespace_exists", ioctx.require_namespace)
+    await ioctx.run("rbd_namespace_exists" if ioctx.namespace else "rados_pool_reverse_lookup", ioctx.require_all)
     if snapshot is not None:
         # Image or snapshot? The image alone tells, with its own error when it is not there either.
         image, _ = await open_handle(ioctx, name, image_id, None, read_only=True)

@@ -1,9 +1,11 @@
 """Removing images: those that are open somewhere, those in the trash, and those that are half removed."""
 
 import errno
+import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -14,42 +16,75 @@ from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import decode, encode_name, grow, grow_string
 from aiorbd._native import ffi, rados, rbd
 from aiorbd.enums import OperationFeature, TrashImageSource
-from aiorbd.errors import ImageBusy, InvalidArgument, Target, error_for
+from aiorbd.errors import (
+    ClosedError,
+    ConnectionShutdown,
+    Error,
+    ImageBusy,
+    InvalidArgument,
+    Target,
+    Timeout,
+    error_for,
+)
+
+_REMOVE: Final = "rbd_remove_with_progress"
 
 #: Seconds between two tries to remove what is open somewhere.
 _PAUSE: Final = 0.5
 
+#: Seconds for the question whether an image is half removed, when there is an error to be told.
+_PATIENCE: Final = 5.0
+
 
 async def remove_by_name(ioctx: IoCtxHandle, name: str, progress: Progress | None, retry_for: float) -> None:
     """Remove the image that has a name now."""
-    function = "rbd_remove_with_progress"
-    encoded, on = encode_name(name, "image name", function), ioctx.image(name)
+    encoded = encode_name(name, "image name", _REMOVE)
     ioctx.check()
-    image_id = await ioctx.image_id(encoded)
-
-    async def remove() -> None:
-        await ioctx.plain.call_with_progress(function, encoded, progress=progress, on=on, also=[ioctx])
-
-    try:
-        await _remove_when_free(ioctx, remove, image_id, ("rbd_open_read_only", encoded), retry_for)
-    except Exception as error:
-        if image_id is not None and await ioctx.run("rbd_trash_get", lambda: _is_removing(ioctx, image_id)):
-            error.add_note(f"The image is half removed: remove_image(image_id={image_id!r}) finishes the work.")
-        raise
+    image_id = await ioctx.run("rados_read_op_operate", lambda: ioctx.id_of(encoded))
+    await _remove(ioctx, name, image_id, progress, retry_for)
 
 
 async def remove_by_id(ioctx: IoCtxHandle, image_id: str, progress: Progress | None, retry_for: float) -> None:
     """Remove an image whatever its name is, or what an earlier removal has left of it."""
-    encoded = encode_name(image_id, "image id", "rbd_remove_with_progress")
+    encoded = encode_name(image_id, "image id", _REMOVE)
     ioctx.check()
-    if await ioctx.run("rbd_trash_get", lambda: _is_removing(ioctx, image_id)):
+    if await ioctx.run("rbd_trash_get", lambda: _is_removing(ioctx, encoded)):
         await remove_from_trash(ioctx, image_id, force=True, progress=progress, retry_for=retry_for)
         return
     name = await ioctx.run("rbd_open_by_id_read_only", lambda: _name(ioctx, image_id, encoded))
-    if await ioctx.image_id(encode_name(name, "image name", "rbd_remove_with_progress")) != image_id:
+    if await ioctx.run("rbd_trash_get", lambda: _trash_info(ioctx, encoded)) is not None:
         message = f"the image is in the trash, where it was named {name!r}: see IoCtx.trash"
-        raise InvalidArgument(errno.EINVAL, message, "rbd_remove_with_progress", str(_by_id(ioctx, image_id)))
-    await remove_by_name(ioctx, name, progress, retry_for)
+        raise InvalidArgument(errno.EINVAL, message, _REMOVE, str(_by_id(ioctx, image_id)))
+    await _remove(ioctx, name, image_id, progress, retry_for)
+
+
+async def _remove(
+    ioctx: IoCtxHandle, name: str, image_id: str | None, progress: Progress | None, retry_for: float
+) -> None:
+    """Remove an image by its name, as long as that is the image's."""
+    encoded, on = encode_name(name, "image name", _REMOVE), ioctx.image(name)
+
+    async def remove() -> None:
+        await ioctx.plain.call_with_progress(
+            _REMOVE,
+            encoded,
+            progress=progress,
+            on=on,
+            also=[ioctx],
+            first=lambda: ioctx.require_image(encoded, image_id, _REMOVE),
+        )
+
+    try:
+        await _remove_when_free(ioctx, remove, image_id, ("rbd_open_read_only", encoded), retry_for)
+    except (ConnectionShutdown, ClosedError, Timeout):
+        raise
+    except Exception as error:
+        with suppress(Error), anyio.move_on_after(_PATIENCE):
+            if image_id is not None and await ioctx.run(
+                "rbd_trash_get", lambda: _is_removing(ioctx, image_id.encode())
+            ):
+                error.add_note(f"The image is half removed: remove_image(image_id={image_id!r}) finishes the work.")
+        raise
 
 
 async def remove_from_trash(
@@ -85,11 +120,13 @@ async def _remove_when_free(
     image for reading only, and what that takes.
     """
     deadline = anyio.current_time() + retry_for
+    evicted = False
     while True:
         try:
             await remove()
         except ImageBusy as error:
-            if await _evict(ioctx, image_id):
+            if not evicted and await _evict(ioctx, image_id):
+                evicted = True  # once: who opens it all the time uses it
                 continue
             left = deadline - anyio.current_time()
             if left <= 0:
@@ -97,21 +134,21 @@ async def _remove_when_free(
                     message = f"the image is open at {openers}"
                     raise error_for(-errno.EBUSY, error.operation, Target("image", error.target), message) from None
                 raise
+            evicted = False
             await anyio.sleep(min(_PAUSE, left))
         else:
+            await _evict(ioctx, image_id)  # who keeps it open for reading only holds nothing up
             return
 
 
 async def _evict(ioctx: IoCtxHandle, image_id: str | None) -> bool:
     """Close the handles of an image that nobody uses; tell whether there was one."""
-    idle = [
-        handle.evict
-        for handle in open_handles(ioctx.bridge, (ioctx.pool_id, ioctx.namespace, image_id))
-        if handle.evict is not None
-    ]
-    for evict in idle:
-        await evict()
-    return bool(idle)
+    found = False
+    for handle in open_handles(ioctx.bridge, (ioctx.pool_id, ioctx.namespace, image_id)):
+        if handle.evict is not None:  # asked now: others may have begun to use it meanwhile
+            found = True
+            await handle.evict()
+    return found
 
 
 # -- on a worker thread ----------------------------------------------------------------------------
@@ -124,16 +161,19 @@ def _by_id(ioctx: IoCtxHandle, image_id: str) -> Target:
 def _trash_info(ioctx: IoCtxHandle, encoded: bytes) -> tuple[int, int] | None:
     """Return who moved an image to the trash, and until when it stays; None when it is not there."""
     info = ffi.new("rbd_trash_image_info_t *")
-    if rbd().rbd_trash_get(ioctx.pointer, encoded, info) < 0:
+    code = rbd().rbd_trash_get(ioctx.pointer, encoded, info)
+    if code == -errno.ENOENT:
+        ioctx.require_place("rbd_trash_get")
         return None
+    ioctx.raise_for(code, "rbd_trash_get", _by_id(ioctx, os.fsdecode(encoded)))
     try:
         return int(info.source), int(info.deferment_end_time)
     finally:
         rbd().rbd_trash_get_cleanup(info)
 
 
-def _is_removing(ioctx: IoCtxHandle, image_id: str) -> bool:
-    info = _trash_info(ioctx, encode_name(image_id, "image id", "rbd_trash_get"))
+def _is_removing(ioctx: IoCtxHandle, encoded: bytes) -> bool:
+    info = _trash_info(ioctx, encoded)
     return info is not None and info[0] == TrashImageSource.REMOVING
 
 
@@ -141,7 +181,7 @@ def mark_removing(ioctx: IoCtxHandle, specs: Any, count: int) -> list[bool]:
     """Tell of each image in a list whether it is half removed: librbd puts those at the end."""
     marks = [False] * count
     for index in range(count - 1, -1, -1):
-        marks[index] = _is_removing(ioctx, decode(specs[index].id)) if specs[index].id[0] != b"\0" else False
+        marks[index] = specs[index].id[0] != b"\0" and _is_removing(ioctx, ffi.string(specs[index].id))
         if not marks[index]:
             break
     return marks

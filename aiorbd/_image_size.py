@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,7 +11,7 @@ import anyio
 from aiorbd._image_upkeep import UpkeepHandle
 from aiorbd._marshal import decode
 from aiorbd._native import ffi, rbd
-from aiorbd.errors import RbdError, Target
+from aiorbd.errors import PoolNotFound, RbdError, Target
 
 if TYPE_CHECKING:
     from aiorbd._bridge.bridge import Bridge
@@ -87,6 +88,8 @@ class SizeHandle(UpkeepHandle):
         code: int = rbd().rbd_get_size(self.pointer, out)
         if code >= 0:
             self._asked = (generation, out[0])
+            with suppress(PoolNotFound):  # it is remembered, and raised on the loop
+                self.require_place("rbd_get_size")
         return code
 
     def _learn_size(self) -> None:

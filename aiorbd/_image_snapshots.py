@@ -7,6 +7,7 @@ from typing import Final
 from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_handle import ImageHandle
+from aiorbd._image_presence import require_same_image
 from aiorbd._marshal import decode, encode_name, encode_new_name, number
 from aiorbd._native import ffi, rbd
 from aiorbd._resource import Resource
@@ -122,7 +123,8 @@ class ImageSnapshots(Resource):
         Implements: rbd_snap_get_id, rbd_snap_set, rbd_snap_set_by_id
         """
         if isinstance(name, Snapshot):
-            await name.set()
+            require_same_image(self._handle, name._handle, "rbd_snap_set_by_id", self._handle.target)
+            await set_snapshot(self._handle, snapshot_id=name.id)
         else:
             await set_snapshot(self._handle, name, snapshot_id)
 

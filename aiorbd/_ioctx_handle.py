@@ -3,14 +3,39 @@
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import suppress
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from aiorbd._bridge.operation import URGENT
 from aiorbd._handle import Handle, Why
+from aiorbd._marshal import take_buffer
 from aiorbd._native import ffi, rados, rbd
-from aiorbd.errors import NamespaceNotFound, ObjectNotFound, PoolNotFound, Target
+from aiorbd.errors import Error, ImageNotFound, NamespaceNotFound, PoolNotFound, Target
 
 if TYPE_CHECKING:
     from aiorbd._lifecycle import Lifecycle
+
+
+#: Errors that may come from a pool that is not there.
+_DOUBTFUL: Final = {-errno.ENOENT, -errno.EPERM}
+
+#: Seconds between two looks whether the pool is there, after calls that succeed without one.
+_OFTEN: Final = 1.0
+
+
+class SnapshotNow(NamedTuple):
+    """A snapshot, as the cluster has it."""
+
+    name: str
+    size: int
+    seconds: int
+    nanoseconds: int
+
+
+def _out() -> tuple[Any, Any, Any]:
+    return ffi.new("char **"), ffi.new("size_t *"), ffi.new("int *")
 
 
 class IoCtxHandle(Handle):
@@ -30,6 +55,9 @@ class IoCtxHandle(Handle):
         #: For what removes images: one without `full_try`, with which librbd 16.2 fails when an object that its
         #: map has is not there, as after a write that found the pool full.
         self.plain: IoCtxHandle = self
+        #: Pools that are known to be deleted: their numbers do not come back.
+        self._gone: set[int] = set()
+        self._looked = 0.0
 
     def image(self, name: str) -> Target:
         """Name an image in errors."""
@@ -43,11 +71,38 @@ class IoCtxHandle(Handle):
             self.require_pool(self.pool_id, operation)
 
     def require_pool(self, pool_id: int, operation: str) -> None:
-        """Any thread: raise when the map of pools, which librados has, says that there is no such pool."""
-        buffer = ffi.new("char[]", 4096)
-        if rados().rados_pool_reverse_lookup(self.cluster.pointer, pool_id, buffer, len(buffer)) == -errno.ENOENT:
+        """Any thread: raise when there is no such pool. The loop's thread only remembers what others have found.
+
+        librados looks at its map of the pools. When the pool is not there, it asks the monitors for a newer map.
+        """
+        if pool_id not in self._gone and get_ident() != self.bridge.loop_thread:
+            buffer = ffi.new("char[]", 4096)
+            if rados().rados_pool_reverse_lookup(self.cluster.pointer, pool_id, buffer, len(buffer)) == -errno.ENOENT:
+                self._gone.add(pool_id)
+        if pool_id in self._gone:
             which = str(self.target) if pool_id == self.pool_id else f"data pool, id {pool_id}"
             raise PoolNotFound(errno.ENOENT, "the pool was deleted", operation, which)
+
+    def is_pool(self, name: bytes) -> bool:
+        """On a worker thread: whether the pool of that name is this one, and not one that was made in its place."""
+        return bool(rados().rados_pool_lookup(self.cluster.pointer, name) == self.pool_id)
+
+    async def find_place(self, code: int = -errno.ENOENT) -> None:
+        """After a call of the loop's that failed so: let a thread look whether the pool is there."""
+        await self.let_look(self, code)
+
+    async def let_look(self, handle: Handle, code: int) -> None:
+        """Let a thread look whether a handle's place is there, if an error may come from that."""
+        if code in _DOUBTFUL:
+            with suppress(Error):  # the handle remembers what was found
+                await self.run("rados_pool_reverse_lookup", lambda: handle.require_place(""), group=URGENT)
+
+    async def confirm_place(self, handle: Handle, operation: str) -> None:
+        """After a success that a missing pool would be one as well: look again once in a second."""
+        if time.monotonic() - self._looked >= _OFTEN:
+            self._looked = time.monotonic()
+            await self.let_look(handle, -errno.ENOENT)
+        handle.require_place(operation)
 
     def require_namespace(self, operation: str = "rbd_namespace_exists") -> None:
         """On a worker thread: raise when there is no such namespace, as far as this client may know."""
@@ -72,37 +127,47 @@ class IoCtxHandle(Handle):
 
     # -- what has a name now -------------------------------------------------------------------
 
-    async def image_id(self, name: bytes) -> str | None:
-        """Return the id of the image that has a name now; None when there is none, or one of format 1."""
-        found = await self._ask("rbd_id." + os.fsdecode(name), b"get_id", b"")
+    def id_of(self, name: bytes) -> str | None:
+        """On a worker thread: the id of the image that has a name now; None for none, or one of format 1."""
+        found = self._ask(b"rbd_id." + name, b"get_id", b"")
         return None if found is None else found[4:].decode()  # after its length, in 32 bits
 
-    async def snapshot_name(self, image_id: str, snapshot_id: int) -> str | None:
-        """Return the name that a snapshot of an image has now; None when it is gone."""
-        found = await self._ask("rbd_header." + image_id, b"snapshot_get", struct.pack("<Q", snapshot_id))
+    def require_image(self, name: bytes, image_id: str | None, operation: str) -> None:
+        """On a worker thread: raise when a name has come to belong to another image than that of this id."""
+        if image_id is not None and self.id_of(name) != image_id:
+            message = f"the name is not that of the image of id {image_id!r} any more"
+            raise ImageNotFound(errno.ENOENT, message, operation, str(self.image(os.fsdecode(name))))
+
+    def image_exists(self, image_id: str) -> bool:
+        """On a worker thread: whether an image of format 2 is there, whatever its name is."""
+        return self._ask(b"rbd_header." + image_id.encode(), b"get_object_prefix", b"") is not None
+
+    def snapshot_now(self, image_id: str, snapshot_id: int) -> "SnapshotNow | None":
+        """On a worker thread: what a snapshot is now, as the cluster has it; None when it is gone."""
+        found = self._ask(b"rbd_header." + image_id.encode(), b"snapshot_get", struct.pack("<Q", snapshot_id))
         if found is None:
             return None
-        length = struct.unpack_from("<I", found, 14)[0]  # after version, length and id of the encoded snapshot
-        return os.fsdecode(found[18 : 18 + length])
+        # An encoded structure: version and length, the id, an encoded kind, the name, the size, the time.
+        at = 14 + 6 + struct.unpack_from("<I", found, 16)[0]
+        length = struct.unpack_from("<I", found, at)[0]
+        name = os.fsdecode(found[at + 4 : at + 4 + length])
+        return SnapshotNow(name, *struct.unpack_from("<QII", found, at + 4 + length))
 
-    async def _ask(self, key: str, method: bytes, data: bytes) -> bytes | None:
+    def _ask(self, key: bytes, method: bytes, data: bytes) -> bytes | None:
         """Call a method of the OSDs' class ``rbd``; None when there is no such object, or it knows nothing of that."""
-        out = ffi.new("char[]", 4096)
-        given = ffi.from_buffer(data)
+        function, out, length, result = "rados_read_op_operate", *_out()
+        operation = rados().rados_create_read_op()
         try:
-            length = await self.submit_rados(
-                "rados_aio_exec",
-                lambda completion: rados().rados_aio_exec(
-                    self.pointer, os.fsencode(key), completion, b"rbd", method, given, len(data), out, len(out)
-                ),
-                keep=(out, given),
-                on=Target("object", f"object {self.name + '/' + key!r}"),
-            )
-        except ObjectNotFound as error:
-            if isinstance(error, PoolNotFound):
-                raise
+            rados().rados_read_op_exec(operation, b"rbd", method, data, len(data), out, length, result)
+            code = rados().rados_read_op_operate(operation, self.pointer, key, 0)
+        finally:
+            rados().rados_release_read_op(operation)
+        answer = take_buffer(out, length, rados().rados_buffer_free)
+        if code == -errno.ENOENT:
+            self.require_place(function)
             return None
-        return bytes(ffi.buffer(out, length))
+        self.raise_for(code, function, Target("object", f"object {self.name + '/' + os.fsdecode(key)!r}"))
+        return answer
 
     # -- closing -------------------------------------------------------------------------------
 

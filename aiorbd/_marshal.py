@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import math
+import numbers
 import os
 import sys
 import weakref
@@ -71,12 +72,12 @@ def encode_text(text: str, what: str, operation: str) -> bytes:
 
 
 def seconds(value: float, what: str, operation: str, target: object) -> float:
-    """Return a time to wait, which C takes as an integer."""
-    if not isinstance(value, (int, float)):
+    """Return a time in seconds; raise for what is no number, not finite, or negative."""
+    if not isinstance(value, numbers.Real):
         raise TypeError(f"{what} must be a number of seconds, not {type(value).__name__}")
     if not math.isfinite(value) or value < 0:
         raise invalid(f"{what} {value} is not a time to wait", operation, target)
-    return value
+    return float(value)
 
 
 H = TypeVar("H")
@@ -86,7 +87,7 @@ def handle_of(thing: object, kind: type[H], what: str) -> H:
     """Return the handle of an I/O context or image that was given as an argument."""
     handle = getattr(thing, "_handle", None)
     if not isinstance(handle, kind):
-        raise TypeError(f"{what} must be one of aiorbd's own, not {type(thing).__name__}")
+        raise TypeError(f"{what} must be an {kind.__name__.removesuffix('Handle')}, not {type(thing).__name__}")
     return handle
 
 

@@ -68,7 +68,7 @@ async def clone_snapshot(
 ) -> None:
     """Clone an image's snapshot into the same or another pool or namespace.
 
-    librbd goes by the image's name: with `image_id`, it must be that image's. With `snapshot_id`, librbd 20.2 goes by
+    librbd goes by the image's name: with `image_id`, it must be that image's. With `snapshot_id`, librbd 19.2 goes by
     the snapshot's id, and can clone those of other kinds than the users'.
     """
     parent.check()
@@ -92,21 +92,30 @@ async def clone_snapshot(
         if code in (-errno.ENOENT, -errno.EINVAL):
             child.explain(code, function, None)
             explain_new(child, options, code, function, on)
-            _explain_clone(parent, name, snapshot, snapshot_id, options, code, on)
+            _explain_clone(parent, name, snapshot, snapshot_id, options, code, function, on)
         child.raise_for(code, function, on)
 
-    async def require_image() -> None:
-        if image_id is not None and await parent.image_id(encoded) != image_id:
+    def require_names() -> None:
+        """Librbd goes by names, which must be those of what is to be cloned."""
+        if image_id and parent.id_of(encoded) != image_id:
             message = f"the name {name!r} is not that of the image any more, and librbd clones by name"
             raise ImageNotFound(errno.ENOENT, message, function, str(on))
+        if image_id and snapshot_id is not None and not by_id:
+            now = parent.snapshot_now(image_id, snapshot_id)
+            if now is None or now.name != snapshot:
+                message = f"the name {snapshot!r} is not that of the snapshot any more: its id is {snapshot_id}"
+                raise SnapshotNotFound(errno.ENOENT, message, function, str(on))
 
-    await require_image()
-    await parent.run(function, call, on=on, also=[child])
-    try:
-        await require_image()
-    except ImageNotFound as error:
-        error.add_note(f"It changed during the call: {child.image(child_name)} may be a clone of another image.")
-        raise
+    def checked() -> None:
+        require_names()
+        call()
+        try:
+            require_names()
+        except (ImageNotFound, SnapshotNotFound) as error:
+            error.add_note(f"It changed during the call: {child.image(child_name)} may be a clone of another one.")
+            raise
+
+    await parent.run(function, checked, on=on, also=[child])
 
 
 def _explain_clone(
@@ -116,6 +125,7 @@ def _explain_clone(
     snapshot_id: int | None,
     options: ImageOptions,
     code: int,
+    on_function: str,
     on: Target,
 ) -> None:
     """On a worker thread: raise if image or snapshot are not there, or the snapshot is not protected and must be."""
@@ -131,7 +141,7 @@ def _explain_clone(
         found = rbd().rbd_snap_is_protected(image[0], encoded, protected)
         if code == -errno.EINVAL and found >= 0 and not protected[0] and _is_format_1(parent, options):
             message = "the snapshot is not protected, which a clone of format 1 needs"
-            raise InvalidArgument(errno.EINVAL, message, "rbd_clone3", str(on))
+            raise InvalidArgument(errno.EINVAL, message, on_function, str(on))
     finally:
         rbd().rbd_close(image[0])
 

@@ -1,4 +1,4 @@
-"""Snapshots by their ids: librbd goes by names, which may come to belong to others."""
+"""Helpers for snapshots: their ids, kinds and names, and which one is read."""
 
 import errno
 from collections.abc import Container
@@ -88,8 +88,9 @@ def size_by_id(handle: ImageHandle, snapshot_id: int, on: Target) -> int:
     def read(size: int) -> tuple[int, Any]:
         items, count = ffi.new("rbd_snap_info_t[]", size), ffi.new("int *", size)
         code = rbd().rbd_snap_list(handle.pointer, items, count)
-        if code < 0:
+        if code == -errno.ERANGE:
             return code, None
+        handle.raise_for(code, "rbd_snap_list", on)
         try:
             return code, next((items[index].size for index in range(code) if items[index].id == snapshot_id), None)
         finally:

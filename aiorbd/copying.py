@@ -7,6 +7,7 @@ from aiorbd._bridge.listing import Listing
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_gate import COPY_TARGET
 from aiorbd._image_handle import ImageHandle
+from aiorbd._image_presence import confirm_there, require_same_image
 from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import decode, encode_new_name, handle_of, number
 from aiorbd._native import ffi, rbd
@@ -48,16 +49,17 @@ class ImageCopies(Resource):
 
         Raises:
             SnapshotNotFound: There is no such snapshot.
-            ImageNotFound: The image is in the trash, or was renamed: librbd clones by name.
+            ImageNotFound: The image is in the trash, or its name is another image's by now: librbd clones by name.
             ImageExists: There is an image `name`.
             InvalidArgument: The snapshot is not protected, or an option is not acceptable.
-            OperationNotSupported: It is not a user's snapshot, and librbd is older than 20.2.
+            OperationNotSupported: It is not a user's snapshot, and librbd is older than 19.2.
 
         Implements: rbd_clone3, rbd_clone4
         """
         child = handle_of(ioctx, IoCtxHandle, "ioctx")
         handle, wanted, kind = self._handle, merged(options, keywords, "clone"), SnapshotNamespaceType.USER
         if isinstance(snapshot, Snapshot):
+            require_same_image(handle, snapshot._handle, "rbd_clone3", handle.target)
             kind = snapshot.namespace_type
             if kind is SnapshotNamespaceType.USER:
                 await require_name(snapshot)
@@ -98,7 +100,7 @@ class ImageCopies(Resource):
             **keywords: Options too: see `ImageKeywords`.
 
         Raises:
-            SnapshotNotFound: The snapshot that is read is gone.
+            SnapshotNotFound, ImageNotFound: What is read is gone. A copy may have been made: do not use it.
             NamespaceNotFound: The namespace of `ioctx` is not there.
             PoolNotFound: There is no such data pool or journal pool.
             ImageExists: There is an image `name`.
@@ -124,7 +126,7 @@ class ImageCopies(Resource):
             first=lambda: self._prepare_copy(other, wanted),
             why=lambda code: self._explain_copy(other, wanted, code, function, on),
         )
-        await self._handle.require_snapshot(function)
+        await confirm_there(self._handle, function)
 
     async def copy_to(self, image: "Image", *, progress: Progress | None = None) -> None:
         """Copy what this image is read at into another open one, which must be at least as large.
@@ -135,7 +137,7 @@ class ImageCopies(Resource):
         librbd cannot be stopped: when cancelled, the copy goes on.
 
         Raises:
-            SnapshotNotFound: The snapshot that is read is gone.
+            SnapshotNotFound, ImageNotFound: What is read is gone: what was copied may not be its data.
             InvalidArgument: The other image is smaller.
             ReadOnlyImage: The other image is open for reading only.
 
@@ -166,7 +168,7 @@ class ImageCopies(Resource):
                 ended=ended,
                 first=self._handle.require_fresh,
             )
-            await self._handle.require_snapshot("rbd_copy_with_progress2")
+            await confirm_there(self._handle, "rbd_copy_with_progress2")
         except BaseException:
             if not begun:
                 ended()
@@ -192,6 +194,7 @@ class ImageCopies(Resource):
             **keywords: Options too: see `ImageKeywords`; `flatten` leaves the copy without a parent.
 
         Raises:
+            SnapshotNotFound, ImageNotFound: What is read is gone. A copy may have been made: do not use it.
             NamespaceNotFound: The namespace of `ioctx` is not there.
             PoolNotFound: There is no such data pool or journal pool.
             ImageExists: There is an image `name`.
@@ -215,7 +218,7 @@ class ImageCopies(Resource):
             first=lambda: self._prepare_copy(other, wanted),
             why=lambda code: self._explain_copy(other, wanted, code, function, on),
         )
-        await self._handle.require_snapshot(function)
+        await confirm_there(self._handle, function)
 
     def _prepare_copy(self, other: IoCtxHandle, options: ImageOptions) -> None:
         """On a worker thread: see to it that librbd knows the image as it is, and the copy gets what it forgets."""
@@ -235,8 +238,8 @@ class ImageCopies(Resource):
         When cancelled, librbd is asked to stop; calling again goes on with the work.
 
         Args:
-            progress: Called on the event loop with what is done and what there is to do. What it raises stops
-                the work and is raised here.
+            progress: Called on the event loop with what is done and what there is to do. If it raises, librbd is asked
+                to stop, and the error is raised here; if the work was done by then, the error is logged instead.
 
         Raises:
             InvalidArgument: The image has no parent.
@@ -248,7 +251,13 @@ class ImageCopies(Resource):
 
         def why(code: int) -> None:
             image, snapshot = ffi.new("rbd_linked_image_spec_t *"), ffi.new("rbd_snap_spec_t *")
-            if code == -errno.EINVAL and rbd().rbd_get_parent(handle.pointer, image, snapshot) == -errno.ENOENT:
+            if code != -errno.EINVAL:
+                return
+            found = rbd().rbd_get_parent(handle.pointer, image, snapshot)
+            if found >= 0:
+                rbd().rbd_linked_image_spec_cleanup(image)
+                rbd().rbd_snap_spec_cleanup(snapshot)
+            elif found == -errno.ENOENT:
                 raise error_for(code, function, handle.target, "the image has no parent")
 
         await handle.call_with_progress(function, progress=progress, why=why)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from aiorbd._bridge.operation import URGENT, Job
 from aiorbd._bridge.source import Source, Stream
 from aiorbd._image_handle import ImageHandle
+from aiorbd._image_presence import require_same_image, require_there
 from aiorbd._marshal import encode_name, number
 from aiorbd._native import bridge_ffi, ffi, rbd
 from aiorbd._resource import Resource
 from aiorbd._snapshot_ids import name_by_id, require_id, require_users, snapshot_target
+from aiorbd.enums import Feature, ImageFlag
 from aiorbd.errors import IncompleteDiffWarning, PastEndOfImage, Target, UsageError
 from aiorbd.library import capabilities
 from aiorbd.models import Extent
@@ -102,7 +104,7 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
     if wanted <= 0:  # of an empty range, librbd 16.2 aborts the process in some cases
         return 0
     if not arguments.include_parent and arguments.since is None:
-        _warn_of_a_parent(handle, out)
+        _warn_of_a_parent(handle, out, arguments)
     callback = ffi.cast("int (*)(uint64_t, size_t, int, void *)", handle.lib.aiorbd_diff_callback())
     argument = ffi.cast("void *", diff)
     if _goes_by_id(arguments.since_id):
@@ -130,16 +132,23 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
         result = handle.raise_for(code, "rbd_diff_iterate2", arguments.target)
         _require_since(handle, arguments)
     handle.require_view()
+    require_there(handle, "rbd_diff_iterate2")
     handle.require_place("rbd_diff_iterate2")
     return result
 
 
-def _warn_of_a_parent(handle: ImageHandle, out: Any) -> None:
+def _warn_of_a_parent(handle: ImageHandle, out: Any, arguments: _Arguments) -> None:
     """On a worker thread. What a clone has emptied it has no data of, and librbd does not tell of that."""
-    if rbd().rbd_get_overlap(handle.pointer, out) >= 0 and out[0]:
+    if rbd().rbd_get_overlap(handle.pointer, out) < 0 or not out[0]:
+        return
+    features, flags = ffi.new("uint64_t *"), ffi.new("uint64_t *")
+    handle.raise_for(rbd().rbd_get_features(handle.pointer, features), "rbd_get_features")
+    handle.raise_for(rbd().rbd_get_flags(handle.pointer, flags), "rbd_get_flags")
+    fast = features[0] & Feature.FAST_DIFF and not flags[0] & ImageFlag.FAST_DIFF_INVALID
+    if not (arguments.whole_object and fast):
         message = (
-            f"diff(include_parent=False) of {handle.target}, a clone, leaves out where the clone has emptied what its "
-            "parent has data of: with the feature FAST_DIFF, whole_object=True gives these objects, too"
+            f"diff(include_parent=False) of {handle.target}, a clone, does not list where it was emptied over data of "
+            "its parent: with the feature FAST_DIFF, whole_object=True lists these objects"
         )
         warnings.warn(message, IncompleteDiffWarning, stacklevel=2)
 
@@ -234,6 +243,8 @@ class ImageDiff(Resource):
             name, since_id = name_of(from_snapshot), id_of(from_snapshot)
             since = encode_name(name, "snapshot name", "rbd_diff_iterate2", may_be_empty=True)
             on = snapshot_target(handle, name)
+            if isinstance(from_snapshot, Snapshot):
+                require_same_image(handle, from_snapshot._handle, "rbd_diff_iterate2", on)
             if isinstance(from_snapshot, Snapshot) and not _goes_by_id(since_id):
                 require_users(from_snapshot.namespace_type, "rbd_diff_iterate2", on)
         offset = number(offset, "offset", "rbd_diff_iterate2", handle.target)

@@ -75,7 +75,7 @@ class LibraryNotFoundError(Error, ImportError):
 
 
 class IncompleteDiffWarning(UserWarning):
-    """A diff of what a clone has of its own leaves out where it hides its parent's data: see `Image.diff`."""
+    """A diff with `include_parent=False` of a clone may lack ranges: those that the clone emptied. See `Image.diff`."""
 
 
 class RbdError(Error, OSError):

@@ -8,6 +8,7 @@ from aiorbd._bridge.progress import Progress
 from aiorbd._image_data import ImageData
 from aiorbd._image_handle import ImageHandle
 from aiorbd._image_opening import open_handle
+from aiorbd._image_presence import is_current, require_same_image
 from aiorbd._image_snapshots import ImageSnapshots
 from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import decode, encode_name, invalid, number
@@ -37,6 +38,12 @@ async def open_image(
     """Open an image: see `IoCtx.open_image`."""
     at, at_id = (None, None) if snapshot is None else (name_of(snapshot), id_of(snapshot))
     handle, found = await open_handle(ioctx, name, image_id, at, at_id, read_only=read_only)
+    if isinstance(snapshot, Snapshot):
+        try:
+            require_same_image(handle, snapshot._handle, "rbd_aio_open_read_only", handle.target)
+        except BaseException:
+            handle.begin_close()
+            raise
     return Image(handle, close_timeout, found, read_only=read_only or snapshot is not None)
 
 
@@ -72,16 +79,12 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
             message = f"not flushed after {self._close_timeout} s: whether what was written is durable is unknown"
             raise Timeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(handle.target)) from None
 
-    async def _is_current(self, name: str | None) -> bool:
-        """Tell whether the image has that name, and the snapshot that is read its name, at this moment."""
-        handle, ioctx = self._handle, self._handle.ioctx
-        if name is not None:
-            encoded = encode_name(name, "image name", "rados_aio_exec")
-            if (await ioctx.image_id(encoded) or "") != handle.image_id:
-                return False
-        if handle.snapshot_id is None or not handle.image_id:
-            return True
-        return await ioctx.snapshot_name(handle.image_id, handle.snapshot_id) == handle.snapshot
+    async def _is_current(self, pool: str, name: str | None) -> bool:
+        """Tell whether pool, image and snapshot of these names are still those that are open."""
+        handle = self._handle
+        encoded = None if name is None else encode_name(name, "image name", "rados_read_op_operate")
+        encoded_pool = encode_name(pool, "pool name", "rados_pool_lookup")
+        return await handle.run("rados_read_op_operate", lambda: is_current(handle, encoded_pool, encoded))
 
     async def close(self, timeout: float | None = None) -> None:
         """Close the image, waiting for what is in flight: at most `timeout` seconds.
@@ -176,8 +179,9 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         Args:
             size: Bytes; new ones read as zeroes.
             allow_shrink: Whether data may be cut off.
-            progress: Called on the event loop with what is done and what there is to do. What it raises
-                stops the resize, where librbd can be stopped, and is raised here.
+            progress: Called on the event loop with what is done and what there is to do. If it raises, librbd is asked
+                to stop where it can be stopped, and the error is raised here; if the work was done by then, the error
+                is logged instead.
 
         Raises:
             InvalidArgument: The size is out of range, or smaller and `allow_shrink` is false.

@@ -92,6 +92,11 @@ class IoCtx(Resource):
         """
         await super().close(timeout)
 
+    async def _is_current(self, pool: str, _name: str | None) -> bool:
+        """Tell whether the pool of that name is the one that is open."""
+        handle, encoded = self._handle, encode_name(pool, "pool name", "rados_pool_lookup")
+        return await handle.run("rados_pool_lookup", lambda: handle.is_pool(encoded))
+
     @property
     def pool(self) -> str:
         """The pool's name when it was opened."""
@@ -203,8 +208,10 @@ class IoCtx(Resource):
     ) -> None:
         """Remove an image, by name or by id.
 
-        When cancelled, or when `progress` raises, librbd is asked to stop. The image is half removed then: its name
-        is free for others, `images` shows it as `removing`, and a call with its `image_id` finishes the work.
+        When cancelled, or when `progress` raises, librbd is asked to stop. If it does, the image is half removed: its
+        name is free for others, `images` marks it as `removing`, and a call with its `image_id` finishes the work.
+        librbd removes by name: the name is compared with the image's just before, and a rename in that instant is not
+        noticed.
 
         Args:
             name: The image's name.

@@ -35,6 +35,10 @@ class WatchHandle(Handle):
         """Any thread: raise when the pool was deleted."""
         self.ioctx.require_place(operation)
 
+    async def find_place(self, code: int = -errno.ENOENT) -> None:
+        """After a call of the loop's that failed so: let a thread look whether the pool is there."""
+        await self.ioctx.find_place(code)
+
     def shut(self) -> None:
         """Unwatch on a worker thread, and wait until no callback is on its way."""
         if self.pointer is None:

@@ -144,7 +144,7 @@ class Objects(Topic[IoCtxHandle]):
             lambda completion: rados().rados_aio_flush_async(handle.pointer, completion),
             on=handle.target,
         )
-        handle.require_place("rados_aio_flush_async")
+        await handle.confirm_place(handle, "rados_aio_flush_async")
 
     # -- omap ----------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import anyio
 
 from aiorbd._resource import Opening
 from aiorbd.cluster import Cluster
-from aiorbd.errors import ClosedError, ConnectionShutdown, Error
+from aiorbd.errors import ClosedError, ConnectionShutdown, Error, PoolNotFound
 from aiorbd.image import Image
 from aiorbd.ioctx import IoCtx
 
@@ -38,10 +38,16 @@ class _Shared(Generic[R]):
         """Not cut off by the cluster, and nobody closed it."""
         return self.resource is None or not (self.resource.blocklisted or self.resource.closed)
 
-    async def is_current(self, name: str | None) -> bool:
-        """Tell whether what is open is what has that name now: an image, or a snapshot of it, may be another one."""
-        image = self.resource
-        return not isinstance(image, Image) or await image._is_current(name)
+    async def is_current(self, pool: str, name: str | None) -> bool:
+        """Tell whether what is open is what has these names now: others may have them."""
+        resource = self.resource
+        if resource is None or not self.usable:
+            return False
+        if isinstance(resource, Cluster):
+            return True
+        with suppress(ConnectionShutdown, PoolNotFound):  # neither is to be had from here any more
+            return await resource._is_current(pool, name)
+        return False
 
     def keep(self, evict: "Callable[[], Awaitable[None]] | None") -> None:
         """Let a removal of the image close this, or, with None, not any more."""
@@ -66,6 +72,13 @@ class _Shared(Generic[R]):
             await self.stack.aclose()
 
 
+class _PoolKey(NamedTuple):
+    """Under what an I/O context is shared."""
+
+    pool: str
+    namespace: str
+
+
 class _ImageKey(NamedTuple):
     """Under what an image is shared."""
 
@@ -86,8 +99,8 @@ class ConnectionPool:
             async with connections.open_image("rbd", "vm-1") as image:
                 ...
 
-    An image by name is the one that has the name then: what is kept open is compared with that each time. Removing an
-    image over the pool's connection closes it where it is kept open for later.
+    `open_image` with a name gives the image that has this name at the time of the call: each call asks the cluster.
+    `IoCtx.remove_image` over this connection closes the image where the pool only keeps it open for later.
 
     Who shares an image shares its exclusive lock and its cache: a change of one is seen by all at once, and
     `Image.set_snapshot` or `close` would be everybody's, so leave these alone. A connection that the cluster has cut
@@ -138,7 +151,7 @@ class ConnectionPool:
             cluster = await stack.enter_async_context(self.connect())
             return await cluster.open_ioctx(pool, namespace)
 
-        return self._use((pool, namespace), make)
+        return self._use(_PoolKey(pool, namespace), make)
 
     def open_image(
         self,
@@ -168,12 +181,15 @@ class ConnectionPool:
     async def evict_image(
         self, pool: str, name: str | None = None, *, image_id: str | None = None, namespace: str = ""
     ) -> None:
-        """Close what was opened of an image by that name, or by that id: when nobody uses it any more.
+        """Stop sharing an image that was opened by this name, or by this id: it is closed as soon as nobody uses it.
 
-        Who asks for it next gets one that is opened anew.
+        Whoever asks next gets one that is opened anew. What was opened by name is not found by id, nor the other way
+        round.
 
         Implements: rbd_aio_close
         """
+        if (name is None) == (image_id is None):
+            raise TypeError("evict_image() takes either a name or an image_id")
         for key, shared in list(self._shared.items()):
             if isinstance(key, _ImageKey) and key[:4] == (pool, namespace, name, image_id):
                 await self._retire(key, shared)
@@ -189,6 +205,7 @@ class ConnectionPool:
 
     async def _get(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> _Shared[R]:
         """Return what is open, or open it; it is in use then."""
+        pool = key.pool if isinstance(key, (_PoolKey, _ImageKey)) else ""
         name = key.name if isinstance(key, _ImageKey) else None
         while True:
             if self._tasks is None:
@@ -208,9 +225,8 @@ class ConnectionPool:
                             shared.resource = await make(stack)
                             shared.stack = stack.pop_all()
                         return shared
-                with suppress(ConnectionShutdown):  # then it is not usable any more
-                    if await shared.is_current(name):
-                        return shared
+                if await shared.is_current(pool, name) and shared.resource is not None:
+                    return shared
             except BaseException:
                 await self._give_back(key, shared)
                 raise
@@ -225,7 +241,12 @@ class ConnectionPool:
         if not shared.users and (useless or shared in self._outdated):
             await self._drop(key, shared)
         elif not shared.users:
-            shared.keep(lambda: self._drop(key, shared))
+            shared.keep(lambda: self._evict(key, shared))
+
+    async def _evict(self, key: Hashable, shared: _Shared[Any]) -> None:
+        """Close what is kept, unless somebody has begun to use it."""
+        if not shared.users:
+            await self._drop(key, shared)
 
     async def _retire(self, key: Hashable, shared: _Shared[Any]) -> None:
         """Give it to nobody any more, and close it when nobody uses it."""

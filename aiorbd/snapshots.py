@@ -2,6 +2,7 @@
 
 import errno
 from datetime import datetime
+from typing import Final
 
 from aiorbd._bridge.progress import Progress
 from aiorbd._image_handle import ImageHandle
@@ -17,7 +18,11 @@ from aiorbd._snapshot_ids import (
     snapshot_target,
 )
 from aiorbd.enums import SnapshotNamespaceType, SnapshotRemoveFlag
-from aiorbd.errors import OperationNotSupported, Target, error_for
+from aiorbd.errors import OperationNotSupported, SnapshotNotFound, Target, error_for
+from aiorbd.library import version
+
+#: The first librbd of which no release aborts when it is asked for the time of a snapshot that is gone.
+_NO_ABORT: Final = (1, 20, 0)
 
 
 class Snapshot:
@@ -30,7 +35,8 @@ class Snapshot:
         id: Its id, which stays.
         name: Its name when it was asked for.
         size: The image's size then, in bytes.
-        namespace_type: Whose it is: a user's, a group's, mirroring's, or in the trash of snapshots.
+        namespace_type: Whose it was when it was asked for: a user's, a group's, mirroring's, or in the trash of
+            snapshots.
         protected: Whether it was protected when it was asked for.
     """
 
@@ -93,7 +99,7 @@ class Snapshot:
         require_users(self.namespace_type, function, self._target)
 
         def why(code: int) -> None:
-            if code == -errno.EINVAL and not self._is_protected():
+            if code == -errno.EINVAL and self._is_protected() is False:
                 raise error_for(code, function, self._target, "the snapshot is not protected")
 
         await self._handle.call(function, self._encoded, on=self._target, first=self._require, why=why)
@@ -112,10 +118,11 @@ class Snapshot:
             return False
         return bool(await self._handle.get(function, "int *", self._encoded, on=self._target, first=self._require))
 
-    def _is_protected(self) -> bool:
-        """On a worker thread: False also where that cannot be found out."""
+    def _is_protected(self) -> bool | None:
+        """On a worker thread: None where that cannot be found out."""
         out = ffi.new("int *")
-        return rbd().rbd_snap_is_protected(self._handle.pointer, self._encoded, out) >= 0 and bool(out[0])
+        code = rbd().rbd_snap_is_protected(self._handle.pointer, self._encoded, out)
+        return None if code < 0 else bool(out[0])
 
     async def remove(
         self, flags: SnapshotRemoveFlag | int = 0, *, any_namespace: bool = False, progress: Progress | None = None
@@ -124,8 +131,8 @@ class Snapshot:
 
         Args:
             flags: What to do first when it is protected or has clones: a user's snapshot only.
-            any_namespace: Although it is a group's or mirroring's, which misses it then.
-            progress: Called on the event loop while clones are flattened.
+            any_namespace: Remove it even if it belongs to a consistency group or to mirroring, which then lacks it.
+            progress: Called on the event loop while clones are flattened; only for a user's snapshot.
 
         Raises:
             SnapshotNotFound: It is gone already.
@@ -157,7 +164,7 @@ class Snapshot:
         When cancelled, the outcome is unknown.
 
         Args:
-            any_namespace: Although it is a group's or mirroring's, which misses it then.
+            any_namespace: Remove it even if it belongs to a consistency group or to mirroring, which then lacks it.
 
         Raises:
             SnapshotNotFound: It is gone already.
@@ -248,7 +255,13 @@ class Snapshot:
         handle, target = self._handle, self._target
 
         def call() -> datetime:
-            name_by_id(handle, self.id)  # of an id that is not there, librbd 16.2 aborts the process
+            name_by_id(handle, self.id)
+            if version() < _NO_ABORT and handle.image_id:
+                # Of an id that is not there any more, librbd 16.2 aborts the process.
+                now = handle.ioctx.snapshot_now(handle.image_id, self.id)
+                if now is None:
+                    raise SnapshotNotFound(errno.ENOENT, "no such snapshot", "rbd_snap_get_timestamp", str(target))
+                return utc(now.seconds, now.nanoseconds)
             out = ffi.new("struct timespec *")
             handle.raise_for(
                 rbd().rbd_snap_get_timestamp(handle.pointer, self.id, out), "rbd_snap_get_timestamp", target

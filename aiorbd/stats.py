@@ -1,6 +1,7 @@
 """What a connection has done and is doing, in figures."""
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -35,7 +36,7 @@ class OperationStats:
 
     def quantile(self, fraction: float) -> float:
         """Return a bound, in seconds, that this fraction of the calls kept; 0.0 without any call."""
-        if not isinstance(fraction, (int, float)):
+        if not isinstance(fraction, numbers.Real):
             raise TypeError(f"fraction must be a number, not {type(fraction).__name__}")
         seen, wanted = 0, fraction * sum(self.buckets)
         for bound, count in zip(LATENCY_BOUNDS, self.buckets, strict=True):

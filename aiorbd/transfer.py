@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 from anyio.to_thread import run_sync
 
 from aiorbd._image_handle import ImageHandle
+from aiorbd._image_presence import confirm_there
 from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import handle_of, invalid, number, require_callable
 from aiorbd.errors import PastEndOfImage
@@ -33,7 +34,7 @@ MIB: Final = 1 << 20
 #: What is moved, or looked through, between two reports.
 SEGMENT: Final = 256 * MIB
 
-#: Reads or writes that librbd may have at once.
+#: Reads or writes of 4 MiB that librbd may have at once.
 MOST: Final = 1 << 12
 
 #: One read or write: the usual size of an object.
@@ -59,10 +60,10 @@ async def export_image(
         image: The image, of which at most three times `depth` chunks of 4 MiB are in memory.
         path: The file. It is replaced, or, with `start`, what is before `start` is kept.
         start: Where to go on, in bytes: what `progress` was told last.
-        depth: How many reads librbd has at once.
-        use_object_map: Whether to leave out what the image's object map, if it has one, says is not there. Without it
-            all is read, which is slower, and right also when the map is wrong. That holds for an image that is open
-            for reading only: who has the exclusive lock, or reads a snapshot, asks the map for each read.
+        depth: How many reads librbd has at once, 1 to 4096.
+        use_object_map: False: read the whole image, also where its object map says that there is nothing. That is
+            slower, and right when the map is wrong. It needs an image opened with `read_only=True` and without a
+            snapshot: in all others librbd itself asks the map before each read.
         progress: Called on the event loop with how many bytes of the image are in the file and on its disk, and how
             many there are.
 
@@ -70,7 +71,7 @@ async def export_image(
         OSError: The file cannot be written.
         InvalidArgument: It is no regular file.
         EOFError: It is shorter than `start`.
-        SnapshotNotFound: The snapshot that is read is gone: what is in the file may not be its data.
+        SnapshotNotFound, ImageNotFound: What is read was removed meanwhile: what is in the file may not be its data.
         PastEndOfImage: `start` is not within the image, or the image shrank.
 
     Implements: rbd_aio_read2, rbd_diff_iterate2
@@ -94,7 +95,7 @@ async def export_image(
             await file.call(os.fdatasync)
             if progress is not None:
                 progress(end, size)
-    await image._handle.require_snapshot("export_image")
+    await confirm_there(image._handle, "rbd_aio_read2")
     return moved
 
 
@@ -117,7 +118,7 @@ async def import_image(
         name: The image's name.
         options: How to make it: see `IoCtx.create_image`.
         start: Where to go on, in bytes, with an image that an earlier call has made: what `progress` was told last.
-        depth: How many writes of 4 MiB librbd has at once.
+        depth: How many writes of 4 MiB librbd has at once, 1 to 4096.
         progress: Called on the event loop with how many bytes of the file are in the image, durably, and how many
             there are.
         keywords: Options by name.
@@ -190,13 +191,13 @@ async def copy_image(
         source: What is read.
         destination: An open image, at least as large.
         start: Where to go on, in bytes: what `progress` was told last.
-        depth: How many reads, and writes, librbd has at once.
+        depth: How many reads, and writes, librbd has at once, 1 to 4096.
         use_object_map: Whether to leave out what the source's object map says is not there: see `export_image`.
         progress: Called on the event loop with how many bytes are in the destination, durably, and how many there are.
 
     Raises:
         PastEndOfImage: The destination is smaller, `start` is not within the source, or one of them shrank.
-        SnapshotNotFound: The snapshot that is read is gone: what was copied may not be its data.
+        SnapshotNotFound, ImageNotFound: What is read was removed meanwhile: what was copied may not be its data.
         ReadOnlyImage: The destination is open for reading only.
 
     Implements: rbd_aio_read2, rbd_diff_iterate2, rbd_aio_write2, rbd_aio_write_zeroes, rbd_aio_flush
@@ -229,7 +230,7 @@ async def copy_image(
                 await writer.write_zeroes(position, end - position)
         if progress is not None:
             progress(end, size)
-    await source._handle.require_snapshot("copy_image")
+    await confirm_there(source._handle, "rbd_aio_read2")
     return moved
 
 

@@ -153,6 +153,8 @@ class Bridge(Table):
             await self.loop.park(operation)
         except BaseException:
             operation.abandon()
+            if isinstance(operation, Job) and self._workers.withdraw(operation):
+                self._job_done(operation)  # it is over, and holds nothing up any more
             logger.debug("abandoned: a call on %s goes on without its task", operation.owner.target)
             raise
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from aiorbd import _native
 from aiorbd._bridge.operation import Job
-from aiorbd.errors import Target
+from aiorbd.errors import OperationCanceled, Target
 
 if TYPE_CHECKING:
     from aiorbd._bridge.bridge import Bridge
@@ -100,8 +100,10 @@ class ProgressJob(Job[T]):
         if self.failure is not None:
             if self.error is None and isinstance(self.failure, Exception):
                 logger.error("%s on %s: progress failed, the work is done", self.name, self.on, exc_info=self.failure)
-            else:
+            elif self.error is None or isinstance(self.error, OperationCanceled):
                 self.error = self.failure
+            else:  # librbd failed for a reason of its own
+                self.error.add_note(f"Before that, progress raised {self.failure!r}.")
         self.let_go()
 
     def let_go(self) -> None:

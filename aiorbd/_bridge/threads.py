@@ -60,6 +60,15 @@ class Workers:
                         raise
             self._changed.notify()
 
+    def withdraw(self, job: Job[Any]) -> bool:
+        """Take a job back that has not begun; tell whether it had not: any thread."""
+        with self._changed:
+            jobs = self._jobs.get(job.group, ())
+            if job in jobs:
+                self._take_from(job.group, jobs.index(job))
+                return True
+        return False
+
     def load(self) -> tuple[int, int]:
         """Return how many jobs wait, and how many threads there are."""
         with self._changed:

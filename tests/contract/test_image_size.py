@@ -1,6 +1,8 @@
 """Sizes: told, changed, changed by others, and what lies beyond them."""
 
 import itertools
+import threading
+from functools import partial
 
 import anyio
 import pytest
@@ -349,3 +351,21 @@ async def test_a_shrink_whose_image_closes_while_it_waits(osd):
         await image.close(timeout=20)
         async with ioctx.open_image(name) as image:
             assert await image.size() == 1 << 24
+
+
+async def test_a_shrink_that_is_given_up_while_it_waits_for_a_thread_lets_go_at_once(ioctx, image):
+    """Of its place at the gate, which holds up the other handles, and of the size, beyond which nothing was read."""
+    held, group = threading.Event(), image._handle.thread_group("rbd_resize2", (), long=True)
+    async with ioctx.open_image(image.name) as other, anyio.create_task_group() as tasks:
+        for _ in range(16):
+            tasks.start_soon(partial(ioctx._handle.run, "rbd_held", held.wait, group=group))
+        await anyio.sleep(0.05)
+        with anyio.move_on_after(0.1) as scope:
+            await image.resize(4096)
+        with anyio.fail_after(5):
+            for one in (image, other):
+                assert await one.read(8 * MIB, 1) == b"\0"
+            await image.drain()
+        held.set()
+    assert scope.cancelled_caught
+    assert await image.size() == 16 * MIB

@@ -94,7 +94,11 @@ async def test_an_observer_is_told_in_the_callers_context(cluster, ioctx, image)
         for name in "ab":
             tasks.start_soon(work, name)
     for name in "ab":
-        mine = [completed for context, completed in told if context == name]
+        mine = [
+            completed
+            for context, completed in told  # but for looks whether the pool is there
+            if context == name and completed.operation != "rados_pool_reverse_lookup"
+        ]
         operations = [completed.operation for completed in mine]
         assert operations == [
             "rbd_aio_write2",
@@ -110,7 +114,6 @@ async def test_an_observer_is_told_in_the_callers_context(cluster, ioctx, image)
         assert write.started > 1e18
         assert isinstance(opening.error, aiorbd.ImageNotFound)
         assert rados.target == "object 'rbd/object'"
-    assert len(told) == 10
 
 
 async def test_an_observer_that_fails_harms_nobody(cluster, image, caplog):
@@ -243,7 +246,7 @@ async def test_no_key_and_no_data_reaches_a_log_or_an_error(caplog, tmp_path, ce
 
 
 async def test_what_was_given_up_before_it_began_is_no_success(cluster, ioctx):
-    """Sixteen calls hold all threads; one more is given up while it queues."""
+    """Sixteen calls hold all threads; one more is given up while it queues, and is over at once."""
     held, told = threading.Event(), []
     async with anyio.create_task_group() as tasks:
         for _ in range(16):
@@ -252,7 +255,10 @@ async def test_what_was_given_up_before_it_began_is_no_success(cluster, ioctx):
         cluster.add_observer(told.append)
         with anyio.move_on_after(0.05):
             await ioctx.list_images()
-        assert cluster.stats().queued == 1
+        with anyio.fail_after(5):
+            while not told:
+                await anyio.sleep(0.001)
+        assert (cluster.stats().queued, ioctx.in_flight) == (0, 16)
         held.set()
     await ioctx.drain(timeout=10)
     (given_up,) = [completed for completed in told if completed.operation == "rbd_list2"]

@@ -40,7 +40,7 @@ STOREYS = [
     {"_image_upkeep"},
     {"_image_probe", "_image_size"},
     {"_ioctx_handle", "_image_handle"},
-    {"_image_cache", "_image_opening", "_image_removal", "_new_image", "_snapshot_ids"},
+    {"_image_cache", "_image_opening", "_image_presence", "_image_removal", "_new_image", "_snapshot_ids"},
     {"reader", "writer"},
     {"_image_data", "streams", "snapshots", "facts", "watch", "file", "locks", "metadata"},
     {

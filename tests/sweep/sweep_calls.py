@@ -239,7 +239,7 @@ CALLS: dict[str, Call] = {
     ),
     "ConnectionPool.evict_image": Call(
         pooled("evict_image"),
-        {"pool": "rbd", "name": None, "image_id": None, "namespace": ""},
+        {"pool": "rbd", "name": "none", "image_id": None, "namespace": ""},
         free=frozenset({"pool", "name", "image_id", "namespace"}),
     ),
     "ConnectionPool.open_image": Call(

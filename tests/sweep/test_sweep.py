@@ -46,7 +46,7 @@ def test_every_call_with_arguments_is_swept():
 def test_sweep(own_cluster, tmp_path, name):
     sweep = Path(__file__).with_name("sweep.py")
     program = [sys.executable, str(sweep), str(own_cluster.conffile), str(tmp_path), name]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=390, check=False)
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=390, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, f"{name} ended with {done.returncode} at {lines[-1:]}: {done.stderr[-2000:]}"
     wrong = json.loads(lines[-1])
