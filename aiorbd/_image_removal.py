@@ -194,38 +194,30 @@ def _is_deferred(ioctx: IoCtxHandle, encoded: bytes) -> bool:
 
 
 def _name(ioctx: IoCtxHandle, image_id: str, encoded: bytes) -> str:
-    image, on = ffi.new("rbd_image_t *"), _by_id(ioctx, image_id)
-    code = rbd().rbd_open_by_id_read_only(ioctx.pointer, encoded, image, ffi.NULL)
-    ioctx.raise_on_thread(code, "rbd_open_by_id_read_only", on)
-    try:
+    function, on = "rbd_open_by_id_read_only", _by_id(ioctx, image_id)
+    with ioctx.opened(function, encoded) as (code, image):
+        ioctx.raise_on_thread(code, function, on)
         return grow_string(
-            lambda buffer, size: rbd().rbd_get_name(image[0], buffer, ffi.new("size_t *", size)),
+            lambda buffer, size: rbd().rbd_get_name(image, buffer, ffi.new("size_t *", size)),
             lambda code: ioctx.raise_for(code, "rbd_get_name", on),
         )
-    finally:
-        rbd().rbd_close(image[0])
 
 
 def _watchers(ioctx: IoCtxHandle, opening: str, name: bytes) -> str:
     """Say who has an image open for writing; empty when that cannot be found out."""
-    image = ffi.new("rbd_image_t *")
-    if getattr(rbd(), opening)(ioctx.pointer, name, image, ffi.NULL) < 0:
-        return ""
     own = rados().rados_get_instance_id(ioctx.cluster.pointer)
+    with ioctx.opened(opening, name) as (opened, image):
 
-    def read(size: int) -> tuple[int, list[tuple[str, bool]]]:
-        watchers, count = ffi.new("rbd_image_watcher_t[]", size), ffi.new("size_t *", size)
-        code = rbd().rbd_watchers_list(image[0], watchers, count)
-        if code < 0:
-            return code, []
-        found = [(decode(watchers[index].addr), watchers[index].id == own) for index in range(count[0])]
-        rbd().rbd_watchers_list_cleanup(watchers, count[0])
-        return code, found
+        def read(size: int) -> tuple[int, list[tuple[str, bool]]]:
+            watchers, count = ffi.new("rbd_image_watcher_t[]", size), ffi.new("size_t *", size)
+            code = rbd().rbd_watchers_list(image, watchers, count)
+            if code < 0:
+                return code, []
+            found = [(decode(watchers[index].addr), watchers[index].id == own) for index in range(count[0])]
+            rbd().rbd_watchers_list_cleanup(watchers, count[0])
+            return code, found
 
-    try:
-        openers = Counter(grow(read, 64))
-    finally:
-        rbd().rbd_close(image[0])
+        openers = Counter(grow(read, 64) if opened >= 0 else [])
     # Our own come first: the caller can close them.
     return ", ".join(
         address + (" (this connection)" if mine else "") + (f", {times} times" if times > 1 else "")
@@ -235,38 +227,40 @@ def _watchers(ioctx: IoCtxHandle, opening: str, name: bytes) -> str:
 
 def explain_purge(ioctx: IoCtxHandle, when: int, code: int) -> None:
     """Raise with the name of an image that keeps the trash from being purged."""
-    items, count = ffi.new("rbd_trash_image_info_t[]", 4096), ffi.new("size_t *", 4096)
-    if code not in _KEPT or rbd().rbd_trash_list(ioctx.pointer, items, count) < 0:
-        return
-    try:
-        # Of those that could go, the first that cannot, for this reason.
-        for index in range(count[0]):
-            item = items[index]
-            if item.deferment_end_time <= when and _keeps(ioctx, item.id, code):
-                name = f"image {decode(item.name)!r}, id {decode(item.id)!r}"
-                on = Target("image", f"{name}, in the trash of {ioctx.target}")
-                raise error_for(code, "rbd_trash_purge_with_progress", on)
-    finally:
-        rbd().rbd_trash_list_cleanup(items, count[0])
+
+    def look(size: int) -> tuple[int, str | None]:
+        items, count = ffi.new("rbd_trash_image_info_t[]", size), ffi.new("size_t *", size)
+        listed = rbd().rbd_trash_list(ioctx.pointer, items, count)
+        if listed < 0:
+            return listed, None
+        try:  # of those that could go, the first that cannot, for this reason
+            for item in items[0 : count[0]]:
+                if item.deferment_end_time <= when and _keeps(ioctx, ffi.string(item.id), code):
+                    return listed, f"image {decode(item.name)!r}, id {decode(item.id)!r}"
+            return listed, None
+        finally:
+            rbd().rbd_trash_list_cleanup(items, count[0])
+
+    if code in _KEPT and (name := grow(look, 256)) is not None:
+        raise error_for(
+            code, "rbd_trash_purge_with_progress", Target("image", f"{name}, in the trash of {ioctx.target}")
+        )
 
 
 #: Why an image cannot be removed: it is open, has snapshots, or is a member of a group.
 _KEPT: Final = {-errno.EBUSY, -errno.ENOTEMPTY, -errno.EMLINK}
 
 
-def _keeps(ioctx: IoCtxHandle, image_id: Any, code: int) -> bool:
+def _keeps(ioctx: IoCtxHandle, image_id: bytes, code: int) -> bool:
     """Tell whether an image cannot be removed for the reason that an error number stands for."""
-    image = ffi.new("rbd_image_t *")
-    if rbd().rbd_open_by_id_read_only(ioctx.pointer, image_id, image, ffi.NULL) < 0:
-        return False
-    try:
+    with ioctx.opened("rbd_open_by_id_read_only", image_id) as (opened, image):
+        if opened < 0:
+            return False
         if code == -errno.EMLINK:
             features = ffi.new("uint64_t *")
-            return rbd().rbd_get_op_features(image[0], features) >= 0 and bool(features[0] & OperationFeature.GROUP)
+            return rbd().rbd_get_op_features(image, features) >= 0 and bool(features[0] & OperationFeature.GROUP)
         if code == -errno.ENOTEMPTY:
-            found: int = rbd().rbd_snap_list(image[0], ffi.new("rbd_snap_info_t[]", 1), ffi.new("int *", 1))
+            found: int = rbd().rbd_snap_list(image, ffi.new("rbd_snap_info_t[]", 1), ffi.new("int *", 1))
         else:
-            found = rbd().rbd_watchers_list(image[0], ffi.new("rbd_image_watcher_t[]", 0), ffi.new("size_t *", 0))
+            found = rbd().rbd_watchers_list(image, ffi.new("rbd_image_watcher_t[]", 0), ffi.new("size_t *", 0))
         return found == -errno.ERANGE  # there are some
-    finally:
-        rbd().rbd_close(image[0])

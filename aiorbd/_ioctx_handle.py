@@ -4,7 +4,8 @@ import errno
 import os
 import struct
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -168,6 +169,17 @@ class IoCtxHandle(Handle):
             return None
         self.raise_for(code, function, Target("object", f"object {self.name + '/' + os.fsdecode(key)!r}"))
         return answer
+
+    @contextmanager
+    def opened(self, function: str, name: bytes) -> Iterator[tuple[int, Any]]:
+        """On a worker thread: open an image for reading only, to ask it something; gives C's answer and the image."""
+        image = ffi.new("rbd_image_t *")
+        code = getattr(rbd(), function)(self.pointer, name, image, ffi.NULL)
+        try:
+            yield code, image[0]
+        finally:
+            if code >= 0:
+                rbd().rbd_close(image[0])
 
     # -- closing -------------------------------------------------------------------------------
 

@@ -8,11 +8,10 @@ from aiorbd._connect import conf_get
 from aiorbd._ioctx_handle import IoCtxHandle
 from aiorbd._marshal import encode_name, encode_new_name, grow_string
 from aiorbd._native import ffi, rados, rbd
-from aiorbd.enums import ImageOption, SnapshotNamespaceType
+from aiorbd.enums import ImageOption
 from aiorbd.errors import (
     ImageNotFound,
     InvalidArgument,
-    OperationNotSupported,
     PoolNotFound,
     SnapshotNotFound,
     Target,
@@ -64,7 +63,6 @@ async def clone_snapshot(
     *,
     image_id: str | None = None,
     snapshot_id: int | None = None,
-    kind: SnapshotNamespaceType = SnapshotNamespaceType.USER,
 ) -> None:
     """Clone an image's snapshot into the same or another pool or namespace.
 
@@ -82,9 +80,6 @@ async def clone_snapshot(
     encoded_snapshot = encode_name(snapshot, "snapshot name", function, may_be_empty=by_id)
     encoded_child = encode_new_name(child_name, "image name", function)
     on = Target("image", f"{child.image(child_name)}, clone of {name + '@' + snapshot!r}")
-    if kind is not SnapshotNamespaceType.USER and not by_id:
-        message = f"this librbd clones users' snapshots only, and this one is of the kind {kind.name}"
-        raise OperationNotSupported(errno.EOPNOTSUPP, message, function, str(on))
 
     def call() -> None:
         which = snapshot_id if by_id else encoded_snapshot
@@ -129,21 +124,16 @@ def _explain_clone(
     on: Target,
 ) -> None:
     """On a worker thread: raise if image or snapshot are not there, or the snapshot is not protected and must be."""
-    image, out = ffi.new("rbd_image_t *"), ffi.new("uint64_t *")
-    encoded = os.fsencode(snapshot)
-    opened = rbd().rbd_open_read_only(parent.pointer, os.fsencode(name), image, ffi.NULL)
-    parent.raise_on_thread(opened, "rbd_open_read_only", parent.image(name))
-    try:
-        if snapshot_id is None and rbd().rbd_snap_get_id(image[0], encoded, out) == -errno.ENOENT:
+    encoded, out, protected = os.fsencode(snapshot), ffi.new("uint64_t *"), ffi.new("int *")
+    with parent.opened("rbd_open_read_only", os.fsencode(name)) as (opened, image):
+        parent.raise_on_thread(opened, "rbd_open_read_only", parent.image(name))
+        if snapshot_id is None and rbd().rbd_snap_get_id(image, encoded, out) == -errno.ENOENT:
             target = f"snapshot {snapshot!r} of {parent.image(name)}"
             raise SnapshotNotFound(errno.ENOENT, "no such snapshot", "rbd_snap_get_id", target)
-        protected = ffi.new("int *")
-        found = rbd().rbd_snap_is_protected(image[0], encoded, protected)
+        found = rbd().rbd_snap_is_protected(image, encoded, protected)
         if code == -errno.EINVAL and found >= 0 and not protected[0] and _is_format_1(parent, options):
             message = "the snapshot is not protected, which a clone of format 1 needs"
             raise InvalidArgument(errno.EINVAL, message, on_function, str(on))
-    finally:
-        rbd().rbd_close(image[0])
 
 
 #: Ceph's number of the release from which on clients know clones of format 2.

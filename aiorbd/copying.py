@@ -13,8 +13,10 @@ from aiorbd._marshal import decode, encode_new_name, handle_of, number
 from aiorbd._native import ffi, rbd
 from aiorbd._new_image import clone_snapshot, explain_new, keep_data_pool
 from aiorbd._resource import Resource
+from aiorbd._snapshot_ids import require_users
 from aiorbd.enums import SnapshotNamespaceType
 from aiorbd.errors import Target, error_for
+from aiorbd.library import capabilities
 from aiorbd.models import LinkedImage, Parent
 from aiorbd.options import ImageKeywords, ImageOptions, merged
 from aiorbd.snapshots import Snapshot, id_of, name_of, require_name
@@ -57,12 +59,13 @@ class ImageCopies(Resource):
         Implements: rbd_clone3, rbd_clone4
         """
         child = handle_of(ioctx, IoCtxHandle, "ioctx")
-        handle, wanted, kind = self._handle, merged(options, keywords, "clone"), SnapshotNamespaceType.USER
+        handle, wanted = self._handle, merged(options, keywords, "clone")
         if isinstance(snapshot, Snapshot):
             require_same_image(handle, snapshot._handle, "rbd_clone3", handle.target)
-            kind = snapshot.namespace_type
-            if kind is SnapshotNamespaceType.USER:
+            if snapshot.namespace_type is SnapshotNamespaceType.USER:
                 await require_name(snapshot)
+            elif "rbd_clone4" not in capabilities():
+                require_users(snapshot.namespace_type, "rbd_clone3", handle.target)
         name_now = await handle.get_string("rbd_get_name", size_type="size_t *")
         await clone_snapshot(
             handle.ioctx,
@@ -73,7 +76,6 @@ class ImageCopies(Resource):
             wanted,
             image_id=handle.image_id,
             snapshot_id=id_of(snapshot),
-            kind=kind,
         )
 
     async def copy(

@@ -63,8 +63,18 @@ ODD: list[Any] = [
     lambda *_: None,
 ]
 
-#: What Python opens.
-PATHS = {"path", "conffile"}
+#: What Python itself raises: of local files, of settings that Ceph never sees, of mappings.
+PYTHONS: dict[str, tuple[type[Exception], ...]] = {
+    "path": (OSError, ValueError),
+    "conffile": (OSError, ValueError),
+    "option": (KeyError,),
+    "idle_timeout": (ValueError,),
+    "whence": (ValueError,),
+    "level": (ValueError,),
+    "cluster_log": (ValueError,),
+    "fraction": (ValueError,),
+    "function": (ValueError,),
+}
 
 #: Seconds for one attempt.
 PATIENCE = 8.0
@@ -119,9 +129,7 @@ async def attempt(world: World, call: Call, place: str, odd: Any) -> str | None:
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         if isinstance(error, TimeoutError):
             return None if place in call.waits else "it does not come to an end"
-        # Of Python's own: local files, settings that Ceph never sees, and mappings.
-        fine = isinstance(error, (ValueError, OSError)) and not (isinstance(error, UnicodeError) and place not in PATHS)
-        fine |= isinstance(error, KeyError) and place == "option"
+        fine = isinstance(error, PYTHONS.get(place, ()))
         return None if fine else f"{type(error).__name__}: {error}"
     if isinstance(odd, int) and odd >= LARGE and place not in call.free | call.waits | TRUTHS:
         if place not in call.seen:
