@@ -239,6 +239,8 @@ def connect(
 
     Implements: rados_create2, rados_conf_parse_argv, rados_conf_read_file, rados_conf_set, rados_connect
     """
+    if conf is not None and not isinstance(conf, Mapping):
+        raise TypeError(f"conf must be a mapping of options, not {type(conf).__name__}")
     return Opening(
         lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout, cluster_log)
     )

@@ -90,6 +90,13 @@ class _ImageKey(NamedTuple):
     read_only: bool
 
 
+def _require_texts(*names: object) -> None:
+    """Raise for a name that is no text; some may not be given."""
+    for name in names:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"names must be str, not {type(name).__name__}")
+
+
 class ConnectionPool:
     """Opens what is asked for once, shares it among all who ask, and closes it when nobody has used it for a while.
 
@@ -151,6 +158,7 @@ class ConnectionPool:
             cluster = await stack.enter_async_context(self.connect())
             return await cluster.open_ioctx(pool, namespace)
 
+        _require_texts(pool, namespace)
         return self._use(_PoolKey(pool, namespace), make)
 
     def open_image(
@@ -176,7 +184,8 @@ class ConnectionPool:
             ioctx = await stack.enter_async_context(self.open_ioctx(pool, namespace))
             return await ioctx.open_image(name, image_id=image_id, snapshot=snapshot, read_only=read_only)
 
-        return self._use(_ImageKey(pool, namespace, name, image_id, snapshot, read_only), make)
+        _require_texts(pool, namespace, name, image_id, snapshot)
+        return self._use(_ImageKey(pool, namespace, name, image_id, snapshot, bool(read_only)), make)
 
     async def evict_image(
         self, pool: str, name: str | None = None, *, image_id: str | None = None, namespace: str = ""
