@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import stat
 import threading
 import tracemalloc
 
@@ -238,12 +239,13 @@ def test_a_file_whose_task_is_gone(tmp_path):
         seen.append(os.fstat(file).st_size)
 
     async def main():
-        async with _File.opened(tmp_path / "file", os.O_RDONLY) as file:
+        async with _File.opened(tmp_path / "file", os.O_RDONLY, (stat.S_ISREG,), "import_image") as file:
             await file.call(look)
 
     async def cancelled():
         task = asyncio.ensure_future(main())
         while not begun.is_set():
+            assert not task.done()
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
