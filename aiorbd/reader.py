@@ -153,10 +153,7 @@ class ReadStream(Stream[Chunk]):
                 reads.row.append(hole)
                 return
             extent = extent.offset, extent.length
-        try:
-            offset, length = extent
-        except ValueError:
-            raise TypeError(f"an extent is a pair of offset and length, or an Extent, not {extent!r}") from None
+        offset, length = extent
         offset, length = index(offset), index(length)  # numpy's would not carry
         end = offset + length
         if not 0 <= offset < end <= handle.size:

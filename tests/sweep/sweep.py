@@ -67,6 +67,7 @@ ODD: list[Any] = [
 PYTHONS: dict[str, tuple[type[Exception], ...]] = {
     "path": (OSError, ValueError),
     "conffile": (OSError, ValueError),
+    "extents": (ValueError,),
     "option": (KeyError,),
     "idle_timeout": (ValueError,),
     "whence": (ValueError,),
