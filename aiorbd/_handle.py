@@ -33,6 +33,9 @@ PAGE: Final = 256
 class Handle(Lifecycle):
     """A native object and the calls that take it."""
 
+    #: When a thread last looked whether its place is there, after calls that succeed without it.
+    looked: float = 0.0
+
     def about(self, kind: Subject, label: str) -> Target:
         """Name something that belongs to this, for errors: "lock 'a' of image 'rbd/vm-1'"."""
         return Target(kind, f"{label} of {self.target}")

@@ -24,7 +24,7 @@ def require_there(handle: ImageHandle, operation: str) -> None:
 
 async def confirm_there(handle: ImageHandle, operation: str) -> None:
     """Like `require_there`, after what has read all of the image."""
-    await handle.run(operation, lambda: require_there(handle, operation))
+    await handle.run("rados_read_op_operate", lambda: require_there(handle, operation))
 
 
 def is_current(handle: ImageHandle, pool: bytes, name: bytes | None) -> bool:

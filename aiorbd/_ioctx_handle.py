@@ -58,7 +58,6 @@ class IoCtxHandle(Handle):
         self.plain: IoCtxHandle = self
         #: Pools that are known to be deleted: their numbers do not come back.
         self._gone: set[int] = set()
-        self._looked = 0.0
 
     def image(self, name: str) -> Target:
         """Name an image in errors."""
@@ -100,8 +99,8 @@ class IoCtxHandle(Handle):
 
     async def confirm_place(self, handle: Handle, operation: str) -> None:
         """After a success that a missing pool would be one as well: look again once in a second."""
-        if time.monotonic() - self._looked >= _OFTEN:
-            self._looked = time.monotonic()
+        if time.monotonic() - handle.looked >= _OFTEN:
+            handle.looked = time.monotonic()
             await self.let_look(handle, -errno.ENOENT)
         handle.require_place(operation)
 

@@ -111,24 +111,9 @@ class ImageCopies(Resource):
         Implements: rbd_copy_with_progress4
         """
         function = "rbd_copy_with_progress4"
-        other = handle_of(ioctx, IoCtxHandle, "ioctx")
-        other.check()
-        encoded, on = encode_new_name(name, "image name", function), other.image(name)
-        sparse_size = number(sparse_size, "sparse size", function, on)
+        sparse_size = number(sparse_size, "sparse size", function, self._handle.target)
         wanted = merged(options, keywords, "copy")
-        await self._handle.call_with_progress(
-            function,
-            other.pointer,
-            encoded,
-            wanted._pointer,
-            progress=progress,
-            on=on,
-            after=(sparse_size,),
-            also=[other],
-            first=lambda: self._prepare_copy(other, wanted),
-            why=lambda code: self._explain_copy(other, wanted, code, function, on),
-        )
-        await confirm_there(self._handle, function)
+        await self._copy_into(function, ioctx, name, wanted, progress, after=(sparse_size,))
 
     async def copy_to(self, image: "Image", *, progress: Progress | None = None) -> None:
         """Copy what this image is read at into another open one, which must be at least as large.
@@ -204,11 +189,22 @@ class ImageCopies(Resource):
 
         Implements: rbd_deep_copy_with_progress
         """
-        function = "rbd_deep_copy_with_progress"
+        wanted = merged(options, keywords, "deep_copy")
+        await self._copy_into("rbd_deep_copy_with_progress", ioctx, name, wanted, progress)
+
+    async def _copy_into(
+        self,
+        function: str,
+        ioctx: "IoCtx",
+        name: str,
+        wanted: ImageOptions,
+        progress: Progress | None,
+        after: tuple[int, ...] = (),
+    ) -> None:
+        """Call one of librbd's functions that make a new image of this one."""
         other = handle_of(ioctx, IoCtxHandle, "ioctx")
         other.check()
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
-        wanted = merged(options, keywords, "deep_copy")
         await self._handle.call_with_progress(
             function,
             other.pointer,
@@ -216,6 +212,7 @@ class ImageCopies(Resource):
             wanted._pointer,
             progress=progress,
             on=on,
+            after=after,
             also=[other],
             first=lambda: self._prepare_copy(other, wanted),
             why=lambda code: self._explain_copy(other, wanted, code, function, on),
