@@ -287,3 +287,11 @@ async def test_a_copy_into_the_pool_of_the_data(cluster, ioctx, name, witness):
         await image.write(DATA, 0)
         await image.copy(elsewhere, "copy")
     assert await digest(witness, f"{pool}/copy") == await digest(witness, name)
+
+
+@pytest.mark.parametrize("how", ["copy", "deep_copy"])
+async def test_a_copy_is_counted_once(cluster, ioctx, image, name, how):
+    told = []
+    cluster.add_observer(told.append)
+    await getattr(image, how)(ioctx, name)
+    assert len([completed for completed in told if "copy_with_progress" in completed.operation]) == 1

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from sweep_calls import CALLS, TRUTHS, Call, World
+from sweep_calls import CALLS
+from sweep_world import TRUTHS, Call, World
 
 import aiorbd
 

@@ -1,0 +1,181 @@
+"""What the calls of the sweep are made on, and how each is made."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiorbd
+
+
+@dataclass
+class World:
+    """What the calls are made on; made anew when a call has changed it."""
+
+    conf: str
+    directory: str
+    cluster: aiorbd.Cluster
+    ioctx: aiorbd.IoCtx
+    image: aiorbd.Image
+    snapshot: aiorbd.Snapshot
+
+
+@dataclass
+class Call:
+    """A call and good arguments for it; functions of a world are called for theirs."""
+
+    make: Callable[[World], Callable[..., Any]]
+    arguments: dict[str, Any]
+    #: How to see what an argument has led to, for those of whom large values are taken.
+    seen: dict[str, Callable[[World, dict[str, Any]], Any]] = field(default_factory=dict)
+    #: Arguments that are times to wait, of which large ones may be waited for.
+    waits: frozenset[str] = frozenset({"timeout", "retry_for", "idle_timeout"})
+    #: Arguments of which any value will do.
+    free: frozenset[str] = frozenset()
+    #: The arguments that are swept; empty for all.
+    places: tuple[str, ...] = ()
+
+
+#: Arguments of which only the truth counts.
+TRUTHS = frozenset(
+    {
+        "allow_shrink", "any_namespace", "enabled", "flatten", "force", "full_try", "include_parent", "ordered",
+        "read_only", "thick", "use_object_map", "whole_object",
+    }
+)  # fmt: skip
+
+
+_numbers = itertools.count()
+
+
+def fresh(_world: World) -> str:
+    """A name that nobody has."""
+    return f"swept-{os.getpid()}-{next(_numbers)}"
+
+
+async def drained(stream: Any) -> list[Any]:
+    """All of a stream, at most a few of what it gives."""
+    found = []
+    async for item in stream:
+        found.append(item)
+        if len(found) > 8:
+            break
+    return found
+
+
+def iterated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A call that is over when what it returns was iterated over."""
+
+    async def call(**arguments: Any) -> Any:
+        return await drained(function(**arguments))
+
+    return call
+
+
+def used(function: Callable[..., Any], then: Callable[[Any], Any] | None = None) -> Callable[..., Any]:
+    """A call that is over when what it opens was used and closed."""
+
+    async def call(**arguments: Any) -> Any:
+        async with function(**arguments) as opened:
+            return None if then is None else await then(opened)
+
+    return call
+
+
+def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A call that is not awaited."""
+
+    async def call(**arguments: Any) -> Any:
+        return function(**arguments)
+
+    return call
+
+
+def pooled(method: str) -> Callable[[World], Callable[..., Any]]:
+    """A call of a pool of connections."""
+
+    def make(world: World) -> Callable[..., Any]:
+        async def call(**arguments: Any) -> Any:
+            async with aiorbd.ConnectionPool(lambda: aiorbd.connect(world.conf)) as pool:
+                if method == "evict_image":
+                    return await pool.evict_image(**arguments)
+                async with getattr(pool, method)(**arguments):
+                    return None
+
+        return call
+
+    return make
+
+
+def blocking(method: str) -> Callable[[World], Callable[..., Any]]:
+    """A call of a blocking file, on a thread."""
+
+    def make(world: World) -> Callable[..., Any]:
+        file = world.image.blocking_file()
+        return lambda **arguments: asyncio.to_thread(lambda: getattr(file, method)(*arguments.values()))
+
+    return make
+
+
+async def size_of(world: World, name: str) -> int:
+    async with world.ioctx.open_image(name, read_only=True) as image:
+        return await image.size()
+
+
+async def deferred(world: World, arguments: dict[str, Any]) -> float:
+    """For how many seconds an image stays in the trash, to the precision of a test."""
+    entries = [e async for e in world.ioctx.trash.entries() if e.name == arguments["name"]]
+    return round((entries[-1].deferment_end_time - entries[-1].deletion_time).total_seconds())
+
+
+async def made(world: World, **keywords: Any) -> str:
+    name = fresh(world)
+    await world.ioctx.create_image(name, 1 << 20, **keywords)
+    return name
+
+
+def option(name: str, **others: Any) -> Call:
+    """One option of a new image."""
+    keep: dict[str, Callable[[World, dict[str, Any]], Any]] = {}
+
+    async def look(world: World, arguments: dict[str, Any]) -> Any:
+        async with world.ioctx.open_image(arguments["name"], read_only=True) as image:
+            found = {
+                "stripe_unit": image.stripe_unit,
+                "stripe_count": image.stripe_count,
+                "features": int(await image.features()),
+            }
+            return found.get(name)
+
+    if name in ("stripe_unit", "stripe_count", "features"):
+        keep[name] = look
+    # librbd keeps all bits of features; those that it does not know are none that an image could have.
+    free = frozenset({"features_clear"})
+    arguments = {"name": fresh, "size": 1 << 20, name: None} | others
+    return Call(lambda w: w.ioctx.create_image, arguments, keep, free=free, places=(name,))
+
+
+def data(length: int = 512) -> Callable[[World], bytes]:
+    return lambda _: bytes(length)
+
+
+class Written:
+    """A writer's block with one call in it."""
+
+    def __init__(self, world: World, method: str, arguments: dict[str, Any]) -> None:
+        self._writer = world.image.writer()
+        self._method = method
+        self._arguments = arguments
+
+    async def __aenter__(self) -> None:
+        writer = await self._writer.__aenter__()
+        try:
+            await getattr(writer, self._method)(**self._arguments)
+        except BaseException as error:
+            await self._writer.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._writer.__aexit__(None, None, None)
