@@ -108,6 +108,12 @@ def make_image(ioctx: aiorbd.IoCtx) -> MakeImage:
     return make
 
 
+async def slow_down(ioctx: aiorbd.IoCtx, name: str) -> None:
+    """Make librbd handle one object at a time, so that a long call on the image can be stopped half way."""
+    async with ioctx.open_image(name) as image:
+        await image.metadata.set("conf_rbd_concurrent_management_ops", "1")
+
+
 @pytest.fixture
 async def image(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> AsyncIterator[aiorbd.Image]:
     """An empty image of 16 MiB, open for writing."""

@@ -4,7 +4,7 @@ import hashlib
 
 import anyio
 import pytest
-from conftest import new_name
+from conftest import new_name, slow_down
 
 import aiorbd
 from aiorbd import Feature, ImageOption, ImageOptions
@@ -221,11 +221,13 @@ async def test_rebuild_object_map(image, make_image, ioctx, witness):
 @pytest.mark.parametrize("operation", ["flatten", "sparsify", "rollback"])
 async def test_what_progress_raises_stops_librbd(ioctx, make_image, operation, caplog):
     name, clone = await make_image(64 * MIB, order=16), new_name()
+    await slow_down(ioctx, name)
     async with ioctx.open_image(name) as image:
-        for number in range(0, 64, 16):
+        for number in range(64):
             await image.write(DATA, number * MIB)
         snapshot = await image.create_snapshot("one")
         await image.clone("one", ioctx, clone, clone_format=2)
+        await slow_down(ioctx, clone)
 
         def progress(_done, _total):
             raise LookupError("enough")

@@ -6,7 +6,7 @@ from functools import partial
 
 import anyio
 import pytest
-from conftest import new_name
+from conftest import new_name, slow_down
 from fix_faults import opened
 
 import aiorbd
@@ -57,19 +57,21 @@ async def test_shrink_must_be_allowed(image):
             await image.resize(size)
 
 
-async def test_what_progress_raises_stops_a_shrink(image):
-    await image.resize(4096 * MIB)
-    for offset in range(0, 4096 * MIB, 16 * MIB):
-        await image.write(b"x", offset)
+async def test_what_progress_raises_stops_a_shrink(ioctx, make_image):
+    name = await make_image(4096 * MIB)
+    await slow_down(ioctx, name)
 
     def progress(_done, _total):
         raise LookupError("enough")
 
-    with pytest.raises(LookupError, match="enough"):
-        await image.resize(0, progress=progress)
-    assert image.in_flight == 0
-    await image.resize(MIB)
-    assert await image.size() == MIB
+    async with ioctx.open_image(name) as image:
+        for offset in range(0, 4096 * MIB, 16 * MIB):
+            await image.write(b"x", offset)
+        with pytest.raises(LookupError, match="enough"):
+            await image.resize(0, progress=progress)
+        assert image.in_flight == 0
+        await image.resize(MIB)
+        assert await image.size() == MIB
 
 
 async def test_grown_by_another_client(image, witness):

@@ -4,7 +4,7 @@ import json
 
 import anyio
 import pytest
-from conftest import new_name
+from conftest import new_name, slow_down
 
 import aiorbd
 from aiorbd import Feature
@@ -237,6 +237,7 @@ async def test_who_has_an_image_open_is_named_also_beyond_64(aiorbd_cluster, ioc
 async def half_removed(ioctx, make_image):
     """The name and id of an image of which something is left."""
     name = await make_image(2048 * MIB, order=20, features=Feature.LAYERING)
+    await slow_down(ioctx, name)
     async with ioctx.open_image(name) as image:
         for offset in range(0, 2048 * MIB, 16 * MIB):
             await image.write(b"x", offset)
