@@ -3,27 +3,46 @@
 General layout
 --------------
 
-``enums``, ``errors``, ``models``, ``stats``: the vocabulary. ``_native`` imports the compiled modules (their source
-lies in ``ffi/``), and ``_table`` the operation table's busy half, which is C as well; nobody else does.
-``_marshal`` and ``options`` put values into C's shape. ``_bridge``
-turns completions into tasks that go on: the operation table, the event loops' adapters, the worker threads,
-the streams, counting and observing. ``_lifecycle`` is how everything opens and closes, ``_handle`` how every
-call of C is made, ``_image_gate`` which calls may not meet on one image, ``_image_strays`` which writes wait for
-cancelled ones, ``_endings`` how long closing may take. What users see comes last: ``image`` with
-a module for each topic (``snapshots``, ``diff``, ``copying``, ``facts``, ``watch``, ``file``, ``locks``,
-``metadata``), ``ioctx`` with its own (``trash``, ``namespaces``, ``objects``), ``cluster`` with ``insight``.
-``testing`` starts a real cluster for tests. Imports go in this order only.
+Four modules are the vocabulary that all others use: `enums`, `errors`, `models` and `stats`. Everything else lies in
+one folder for each owner, and each folder imports only from the folders above it:
+
+* `_native` is the door to C. It loads librados, librbd and the compiled bridge, whose source is in ``ffi/``.
+* `_core` leads from a completion of librbd to the task that awaits it. It has the operation table, the event-loop
+  adapters, the worker threads, and the life of everything that opens and closes.
+* `_image` is an open image: reads, writes, streams, snapshots, diffs, copies, locks.
+* `_pool` is a pool, opened as an I/O context: images, the trash, namespaces, objects, transfers.
+* `_cluster` is a connection: options, commands, the cluster log, connections that tasks share.
+
+The docstring of each folder's ``__init__`` tells what its modules do. `testing` starts a real cluster for tests and
+uses only the public names below.
 """
 
 from importlib.metadata import version as _installed_version
 
-from aiorbd._bridge.listing import Listing
-from aiorbd._bridge.progress import Progress
-from aiorbd._resource import Opening
-from aiorbd.cluster import Cluster, connect
-from aiorbd.cluster_log import ClusterLog, LogLevel
-from aiorbd.commands import Command
-from aiorbd.diff import Diff
+from aiorbd._cluster.cluster import Cluster, connect
+from aiorbd._cluster.commands import Command
+from aiorbd._cluster.log import ClusterLog, LogLevel
+from aiorbd._cluster.shared import ConnectionPool
+from aiorbd._core.listing import Listing
+from aiorbd._core.metadata import Metadata
+from aiorbd._core.progress import Progress
+from aiorbd._core.resource import Opening
+from aiorbd._image.diff import Diff
+from aiorbd._image.file import BlockingImageFile, ImageFile
+from aiorbd._image.image import Image
+from aiorbd._image.locks import Locks
+from aiorbd._image.read_stream import Chunk, ReadStream
+from aiorbd._image.snapshots import Snapshot
+from aiorbd._image.updates import Updates
+from aiorbd._image.writer import Writer
+from aiorbd._native.capabilities import Capabilities, capabilities, rados_version, version
+from aiorbd._native.image_options import ImageKeywords, ImageOptions
+from aiorbd._pool.ioctx import IoCtx
+from aiorbd._pool.namespaces import Namespaces
+from aiorbd._pool.object_watch import Notification, ObjectWatch
+from aiorbd._pool.objects import Objects
+from aiorbd._pool.transfer import copy_image, export_image, import_image
+from aiorbd._pool.trash import Trash
 from aiorbd.enums import (
     FEATURE_NAMES,
     FEATURES_DEFAULT,
@@ -93,12 +112,6 @@ from aiorbd.errors import (
     UsageError,
     WrongLoopError,
 )
-from aiorbd.file import BlockingImageFile, ImageFile
-from aiorbd.image import Image
-from aiorbd.ioctx import IoCtx
-from aiorbd.library import Capabilities, capabilities, rados_version, version
-from aiorbd.locks import Locks
-from aiorbd.metadata import Metadata
 from aiorbd.models import (
     CommandResult,
     Extent,
@@ -117,18 +130,7 @@ from aiorbd.models import (
     Version,
     Watcher,
 )
-from aiorbd.namespaces import Namespaces
-from aiorbd.object_watch import Notification, ObjectWatch
-from aiorbd.objects import Objects
-from aiorbd.options import ImageKeywords, ImageOptions
-from aiorbd.pooling import ConnectionPool
-from aiorbd.reader import Chunk, ReadStream
-from aiorbd.snapshots import Snapshot
 from aiorbd.stats import LATENCY_BOUNDS, ClusterStats, CompletedOperation, Observer, OperationStats
-from aiorbd.transfer import copy_image, export_image, import_image
-from aiorbd.trash import Trash
-from aiorbd.watch import Updates
-from aiorbd.writer import Writer
 
 __version__ = _installed_version("aiorbd")
 
@@ -256,3 +258,14 @@ __all__ = [
     "rados_version",
     "version",
 ]
+
+
+def _show_as_public() -> None:
+    """Let tracebacks, pickles and documentation name the place from which users import."""
+    for name in __all__:
+        value = globals()[name]
+        if getattr(value, "__module__", "").startswith("aiorbd."):
+            value.__module__ = __name__
+
+
+_show_as_public()

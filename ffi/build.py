@@ -1,7 +1,7 @@
 """Build the two native modules: run by the package's build, or by hand with a directory.
 
-``aiorbd._declared`` is Python text that cffi makes of the declarations: librbd and librados, bound
-when they are called. ``aiorbd._compiled`` is the bridge, one C extension for every CPython; those without
+``aiorbd._native._declared`` is Python text that cffi makes of the declarations: librbd and librados, bound
+when they are called. ``aiorbd._native._compiled`` is the bridge, one C extension for every CPython; those without
 the GIL have no stable ABI before 3.15, and each gets one of its own. Neither needs a Ceph header or library.
 """
 
@@ -24,11 +24,11 @@ import declarations  # noqa: E402 - it lies beside this file, which the build lo
 
 
 def write_declared(directory: Path) -> Path:
-    """Write ``aiorbd/_declared.py``; return its path."""
+    """Write ``aiorbd/_native/_declared.py``; return its path."""
     ffi = FFI()
     ffi.cdef(declarations.text())
-    ffi.set_source("aiorbd._declared", None)
-    path = directory / "aiorbd" / "_declared.py"
+    ffi.set_source("aiorbd._native._declared", None)
+    path = directory / "aiorbd" / "_native" / "_declared.py"
     path.parent.mkdir(parents=True, exist_ok=True)
     ffi.emit_python_code(str(path))
     table = declarations.since("librados") | declarations.since("librbd")
@@ -38,12 +38,12 @@ def write_declared(directory: Path) -> Path:
 
 
 def compile_bridge(directory: Path) -> Path:
-    """Compile ``aiorbd._compiled``; return the extension's path."""
+    """Compile ``aiorbd._native._compiled``; return the extension's path."""
     header = (HERE / "bridge" / "bridge.h").read_text()
     ffi = FFI()
     ffi.cdef("\n".join(line for line in header.splitlines() if not line.startswith("#")))
     ffi.set_source(
-        "aiorbd._compiled",
+        "aiorbd._native._compiled",
         '#include "bridge.h"',
         sources=[str(path) for part in ("bridge", "table") for path in sorted((HERE / part).glob("*.c"))],
         include_dirs=[str(HERE / "bridge")],
@@ -68,7 +68,7 @@ class BuildHook(BuildHookInterface[Any]):
         # Objects are made outside the tree in both cases; a wheel takes the results from there.
         self.scratch = tempfile.TemporaryDirectory(prefix="aiorbd-build-")
         for built in (write_declared(Path(self.scratch.name)), compile_bridge(Path(self.scratch.name))):
-            target = Path("aiorbd") / built.name
+            target = Path("aiorbd/_native") / built.name
             if version == "editable":
                 # Beside it and then in its place: processes that have the old file mapped keep the old file.
                 new = Path(self.root) / f"{target}.new"

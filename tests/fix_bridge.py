@@ -14,7 +14,7 @@ FAKE = Path(__file__).parent / "bridge/fake_librbd.c"
 
 PREAMBLE = """
     import ctypes, errno, os, select, sys, threading, time
-    from aiorbd import _compiled
+    from aiorbd._native import _compiled
     ffi, lib = _compiled.ffi, _compiled.lib
 
     path = sys.argv[1]

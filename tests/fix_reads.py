@@ -6,7 +6,7 @@ import pytest
 
 PREAMBLE = """
     from collections import deque
-    from aiorbd._table import Reads, Requests
+    from aiorbd._native.table import Reads, Requests
 
     entered = []
 

@@ -6,7 +6,7 @@ import pytest
 
 PREAMBLE = """
     import asyncio, contextvars, functools, gc, itertools, sys
-    from aiorbd._table import Entry, Owner, Table
+    from aiorbd._native.table import Entry, Owner, Table
 
     complaints, settled, told = [], [], []
 

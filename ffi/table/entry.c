@@ -214,7 +214,7 @@ static PyType_Slot entry_slots[] = {
 };
 
 PyType_Spec aiorbd_entry_spec = {
-    .name = "aiorbd._table.Entry",
+    .name = "aiorbd._native.table.Entry",
     .basicsize = sizeof(Entry),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = entry_slots,

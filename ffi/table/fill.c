@@ -1,6 +1,6 @@
 /*
  * A stream's reads are cut from its extents and begun here, while all is of the usual kind. What is not stays where it
- * was, for Python's `aiorbd/reader.py` to go on from there. Signal handlers run in the user's iterator and where the
+ * was, for Python's `aiorbd/_image/read_stream.py` to go on from there. Signal handlers run in the user's iterator and where the
  * lane enters or leaves the table, not between submitting a read and noting it: what is left of an extent, and a
  * read, are in one place.
  */

@@ -34,7 +34,7 @@ static PyType_Slot owner_slots[] = {
 };
 
 PyType_Spec aiorbd_owner_spec = {
-    .name = "aiorbd._table.Owner",
+    .name = "aiorbd._native.table.Owner",
     .basicsize = sizeof(Owner),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .slots = owner_slots,

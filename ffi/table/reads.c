@@ -1,6 +1,6 @@
 /*
  * What a stream has read is made into chunks here, and handed out in order or as it comes; what failed stays where it
- * is, for Python's `aiorbd/reader.py` to end the stream with. No signal handler runs in between: each chunk is in
+ * is, for Python's `aiorbd/_image/read_stream.py` to end the stream with. No signal handler runs in between: each chunk is in
  * one place.
  */
 #include <limits.h>
@@ -194,7 +194,7 @@ static PyType_Slot reads_slots[] = {
 };
 
 PyType_Spec aiorbd_reads_spec = {
-    .name = "aiorbd._table.Reads",
+    .name = "aiorbd._native.table.Reads",
     .basicsize = sizeof(Reads),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = reads_slots,

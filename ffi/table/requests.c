@@ -1,6 +1,6 @@
 /*
  * What a lane has on its way, and what came of it: what is over is sorted in bulk, while the table has one
- * entry for them all. Python's `aiorbd/_bridge/lane.py`, whose class derives from this one, submits.
+ * entry for them all. Python's `aiorbd/_image/lane.py`, whose class derives from this one, submits.
  */
 #include "table.h"
 
@@ -137,7 +137,7 @@ static PyType_Slot requests_slots[] = {
 };
 
 PyType_Spec aiorbd_requests_spec = {
-    .name = "aiorbd._table.Requests",
+    .name = "aiorbd._native.table.Requests",
     .basicsize = sizeof(Requests),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = requests_slots,

@@ -109,7 +109,7 @@ static PyType_Slot table_slots[] = {
 };
 
 static PyType_Spec table_spec = {
-    .name = "aiorbd._table.Table",
+    .name = "aiorbd._native.table.Table",
     .basicsize = sizeof(Table),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = table_slots,
@@ -150,7 +150,7 @@ static PyModuleDef_Slot module_slots[] = {
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "aiorbd._table",
+    .m_name = "aiorbd._native._table",
     .m_slots = module_slots,
 };
 

@@ -1,7 +1,7 @@
 /*
  * The operation table's busy half, as a Python module: what every small read and write goes through on
  * the loop's thread, from the check of its range to the wake-up of its task. Everything else, and what
- * is unusual in these, is Python's: `aiorbd/_bridge/bridge.py`, whose class derives from `Table`.
+ * is unusual in these, is Python's: `aiorbd/_core/bridge.py`, whose class derives from `Table`.
  *
  * All functions run on the thread of the event loop, and hold the GIL but where they submit.
  * Signal handlers run only where Python code is called, so what lies between two such calls happens

@@ -27,7 +27,7 @@ from typing import Any
 import anyio
 
 import aiorbd
-from aiorbd import _native
+from aiorbd._native import loader as _native
 from aiorbd.testing import DevCluster
 
 BLOCK = 4096

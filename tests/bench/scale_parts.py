@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 import aiorbd
-from aiorbd import _native
+from aiorbd._native import loader as _native
 from aiorbd.testing import DevCluster  # noqa: F401 - what the others have imported, too
 
 sys.path.insert(0, str(Path(__file__).parent.parent))

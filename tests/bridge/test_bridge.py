@@ -216,7 +216,7 @@ def test_a_completion_of_librados(run):
 
 def test_a_library_that_is_not_there():
     program = """
-from aiorbd import _compiled
+from aiorbd._native import _compiled
 message = _compiled.lib.aiorbd_load(b"/no/such/librbd.so.1", b"librados.so.2")
 assert b"/no/such/librbd.so.1" in _compiled.ffi.string(message)
 message = _compiled.lib.aiorbd_load(b"libc.so.6", b"libc.so.6")

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from aiorbd._declared import SINCE
-from aiorbd._image_gate import COPY_TARGET, RULES, Gate, Mode, gate_of, mode_of
+from aiorbd._image.gate import COPY_TARGET, RULES, Gate, Mode, gate_of, mode_of
+from aiorbd._native._declared import SINCE
 
 SHARED, LONG, HEADER, OBJECTS, ALONE = Mode.SHARED, Mode.LONG, Mode.HEADER, Mode.OBJECTS, Mode.ALONE
 

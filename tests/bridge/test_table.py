@@ -289,10 +289,10 @@ def test_the_module_is_executed_once_more(check):
     check(
         """
         import importlib
-        import aiorbd._table
+        import aiorbd._native.table
         table, owner = make()
         read = table.read(owner, 0, 64)
-        again = importlib.reload(aiorbd._table)
+        again = importlib.reload(aiorbd._native.table)
         assert again.Table is Table and again._module is not None
         complete(0, 64)
         table.drain()

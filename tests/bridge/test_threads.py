@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from aiorbd._bridge import threads
-from aiorbd._bridge.operation import URGENT
+from aiorbd._core import workers as threads
+from aiorbd._core.operation import URGENT
 
 
 class Job:
@@ -94,13 +94,13 @@ def test_a_job_finds_a_thread_at_once_when_more_than_the_limit_are_idle(workers)
 def test_what_is_over_later_is_not_told_by_the_thread():
     done, ran = [], threading.Event()
 
-    class Submission(Job):
+    class RadosAioCall(Job):
         def run(self):
             ran.set()
             return False
 
     workers = threads.Workers(done.append)
-    workers.submit(Submission())
+    workers.submit(RadosAioCall())
     assert ran.wait(5)
     time.sleep(0.05)
     assert done == []

@@ -7,7 +7,8 @@ import pytest
 from conftest import new_name
 
 import aiorbd
-from aiorbd import _image_upkeep, _native
+from aiorbd._image import maintenance
+from aiorbd._native import loader
 
 pytestmark = pytest.mark.anyio
 
@@ -204,10 +205,10 @@ async def test_the_size_after_a_shrink_that_was_stopped(subject, monkeypatch):
 
     class Slow:
         def __getattr__(self, name):
-            return getattr(_native.rbd(), name)
+            return getattr(loader.rbd(), name)
 
         def rbd_get_size(self, image, out):
-            code = _native.rbd().rbd_get_size(image, out)
+            code = loader.rbd().rbd_get_size(image, out)
             answers.append(out[0])
             if len(answers) < 20:
                 out[0] = OBJECT
@@ -216,7 +217,7 @@ async def test_the_size_after_a_shrink_that_was_stopped(subject, monkeypatch):
     def progress(_done, _total):
         raise LookupError("enough")
 
-    monkeypatch.setattr(_image_upkeep, "rbd", Slow)
+    monkeypatch.setattr(maintenance, "rbd", Slow)
     with pytest.raises(LookupError, match="enough"):
         await subject.image.resize(OBJECT, progress=progress)
     assert len(answers) >= 20

@@ -145,7 +145,7 @@ async def gone(image):
 
 async def test_the_walk_waits_for_a_slow_reader(many):
     """Bounded memory: librbd is at most so many extents ahead, and other calls go on meanwhile."""
-    from aiorbd.diff import AHEAD, BATCH
+    from aiorbd._image.diff import AHEAD, BATCH
 
     diff = many.diff()
     first = await anext(diff)

@@ -4,11 +4,11 @@ import signal
 
 import anyio
 import pytest
+from aiorbd._bridge import source
 from fix_faults import opened
 
 import aiorbd
 from aiorbd import Extent, reader
-from aiorbd._bridge import source
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ async def test_create_and_list(ioctx, name, witness):
 
 
 async def test_more_images_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch):
-    monkeypatch.setattr("aiorbd._handle.PAGE", 16)
+    monkeypatch.setattr("aiorbd._core.handle.PAGE", 16)
     names = {f"image-{number:04}" for number in range(40)}
     for name in names:
         await aiorbd_ioctx.create_image(name, 0, order=12, features=0)
@@ -98,8 +98,8 @@ async def test_names_nobody_should_make(ioctx, make_image, bad):
 
 async def test_names_others_made_can_be_opened(ioctx):
     """librbd takes them, so they exist: made here through the C function itself."""
-    from aiorbd._native import rbd
-    from aiorbd.options import ImageOptions
+    from aiorbd._native.image_options import ImageOptions
+    from aiorbd._native.loader import rbd
 
     for bad in (new_name("a@b"), new_name("a/b")):
 

@@ -20,7 +20,7 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
 
     def test_the_gil_stays_off():
         """An extension that did not declare itself safe would have turned it on."""
-        assert aiorbd._native.bridge()
+        assert aiorbd._native.loader.bridge()
         assert not sys._is_gil_enabled()
 
 

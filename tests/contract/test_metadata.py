@@ -68,7 +68,7 @@ async def test_large_values(image):
 
 async def test_many_keys(image):
     """More than two pages: they come page by page."""
-    from aiorbd.metadata import PAGE
+    from aiorbd._core.metadata import PAGE
 
     expected = {f"key-{number:04}": f"value-{number}" * (number % 5) for number in range(2 * PAGE + 9)}
     for key, value in expected.items():
@@ -80,7 +80,7 @@ async def test_many_keys(image):
 
 
 async def test_exactly_a_page(image):
-    from aiorbd.metadata import PAGE
+    from aiorbd._core.metadata import PAGE
 
     for number in range(PAGE):
         await image.metadata.set(f"{number:04}", "x")

@@ -125,7 +125,7 @@ async def test_omap(ioctx, key, aiorbd_cluster):
 
 async def test_omap_keys_that_librados_cannot_go_on_from(ioctx, key, monkeypatch):
     """Others make such keys: librados would begin again at what is before the NUL."""
-    monkeypatch.setattr("aiorbd.objects.encode_name", lambda name, *_: name.encode())
+    monkeypatch.setattr("aiorbd._pool.objects.encode_name", lambda name, *_: name.encode())
     await ioctx.objects.omap_set(key, {f"n\0{number:04}": b"" for number in range(1000)})
     monkeypatch.undo()
     with pytest.raises(aiorbd.OperationNotSupported, match="NUL"):

@@ -8,7 +8,7 @@ import pytest
 
 import aiorbd
 from aiorbd import SnapshotNamespaceType, SnapshotRemoveFlag
-from aiorbd._image_gate import Mode
+from aiorbd._image.gate import Mode
 
 pytestmark = pytest.mark.anyio
 

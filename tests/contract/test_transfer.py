@@ -13,7 +13,7 @@ import pytest
 from conftest import new_name
 
 import aiorbd
-from aiorbd.transfer import _File
+from aiorbd._pool.transfer import _File
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ SIZE = 37 * MIB + 12345
 
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch):
-    monkeypatch.setattr("aiorbd.transfer.SEGMENT", SEGMENT)
+    monkeypatch.setattr("aiorbd._pool.transfer.SEGMENT", SEGMENT)
 
 
 def digest(data):
@@ -166,7 +166,7 @@ async def test_export_goes_on(aiorbd_cluster, sparse, tmp_path, break_off):
 
 
 async def test_import_goes_on(aiorbd_cluster, ioctx, sparse, tmp_path, name, break_off, monkeypatch):
-    monkeypatch.setattr("aiorbd.transfer.SEGMENT", 4 * MIB)  # of data: there is little
+    monkeypatch.setattr("aiorbd._pool.transfer.SEGMENT", 4 * MIB)  # of data: there is little
     path, other = tmp_path / "image", new_name()
     await aiorbd.export_image(sparse, path)
     progress, seen = break_off

@@ -115,7 +115,7 @@ async def test_what_is_taken_or_in_use(aiorbd_ioctx, trashed):
 
 
 async def test_more_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch):
-    monkeypatch.setattr("aiorbd._handle.PAGE", 2)
+    monkeypatch.setattr("aiorbd._core.handle.PAGE", 2)
     names = {new_name() for _ in range(9)}
     for name in names:
         await aiorbd_ioctx.create_image(name, 0, features=0)

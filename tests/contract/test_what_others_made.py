@@ -6,8 +6,8 @@ import pytest
 from conftest import new_name
 
 import aiorbd
-from aiorbd._marshal import decode
-from aiorbd._native import ffi, rbd
+from aiorbd._native.loader import ffi, rbd
+from aiorbd._native.marshal import decode
 
 pytestmark = pytest.mark.anyio
 

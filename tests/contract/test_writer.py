@@ -11,7 +11,7 @@ import pytest
 from fix_faults import fail_in_lane, opened
 
 import aiorbd
-from aiorbd._native import bridge_ffi
+from aiorbd._native.loader import bridge_ffi
 
 pytestmark = pytest.mark.anyio
 

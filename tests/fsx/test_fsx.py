@@ -11,7 +11,7 @@ from fsx_play import OPERATIONS, failure, minimize, play
 from fsx_run import Stuck
 from fsx_schedule import FAULTS, WEIGHTS, Schedule
 
-from aiorbd._image_data import ImageData
+from aiorbd._image.io import ImageData
 from aiorbd.testing import DevCluster
 
 #: How often each kind must have been done in `test_some_schedules`: half of what is usual, and less of what is rare.

@@ -8,7 +8,7 @@ import pytest
 
 import aiorbd
 from aiorbd import Feature
-from aiorbd._native import SINCE
+from aiorbd._native.loader import SINCE
 
 HEADERS = [Path("/usr/include/rbd/librbd.h"), Path("/usr/include/rados/librados.h")]
 

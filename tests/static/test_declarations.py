@@ -146,7 +146,7 @@ LATER_CONSTANTS = {
 
 def test_structs_are_the_headers_own():
     """Ours, as cffi laid it out, against theirs: size, and each field's place and size."""
-    from aiorbd._declared import ffi
+    from aiorbd._native._declared import ffi
 
     lines = []
     for name, fields in struct_fields():
@@ -163,7 +163,7 @@ def test_structs_are_the_headers_own():
 
 
 def test_constants_are_the_headers_own():
-    from aiorbd._native import rbd
+    from aiorbd._native.loader import rbd
 
     names = set(re.findall(r"\b((?:RBD|LIBRADOS|EVENT_TYPE|MIRROR_IMAGE)_\w+)", declarations.text()))
     lines = []

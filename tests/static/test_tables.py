@@ -35,7 +35,7 @@ def test_no_row_of_the_reference_is_empty(row):
         tables.resolve(name)
     functions = tables.c_functions(row["aiorbd"])
     assert functions or row["note"]
-    assert set(functions) <= set(aiorbd._native.SINCE)
+    assert set(functions) <= set(aiorbd._native.loader.SINCE)
     path, _, test = row["test"].partition("::")
     module = ast.parse((ROOT / path).read_text())
     assert test in {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -1,1 +1,0 @@
-"""Between the native wall and the public classes: operations, event loops, worker threads."""

@@ -1,0 +1,310 @@
+"""Connections, I/O contexts and images that many tasks share, for services that open by name and close all the time.
+
+A pool here is one of connections; Ceph's pools of objects are named by their names.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
+
+import anyio
+
+from aiorbd._cluster.cluster import Cluster
+from aiorbd._core.resource import Opening
+from aiorbd._image.image import Image
+from aiorbd._pool.ioctx import IoCtx
+from aiorbd.errors import ClosedError, ConnectionShutdown, Error, PoolNotFound
+
+R = TypeVar("R", Cluster, IoCtx, Image)
+
+_logger = logging.getLogger("aiorbd")
+
+
+class _Shared(Generic[R]):
+    """Something open, and how many use it."""
+
+    def __init__(self) -> None:
+        self.opening: anyio.Lock = anyio.Lock()
+        self.resource: R | None = None
+        #: What it was opened from, which is in use as long as this is open.
+        self.stack: AsyncExitStack = AsyncExitStack()
+        self.users: int = 0
+        self.idle_since: float = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Not cut off by the cluster, and nobody closed it."""
+        return self.resource is None or not (self.resource.blocklisted or self.resource.closed)
+
+    async def is_current(self, pool: str, name: str | None) -> bool:
+        """Tell whether what is open is what has these names now: others may have them."""
+        resource = self.resource
+        if resource is None or not self.usable:
+            return False
+        if isinstance(resource, Cluster):
+            return True
+        with suppress(ConnectionShutdown, PoolNotFound):  # neither is to be had from here any more
+            return await resource._is_current(pool, name)
+        return False
+
+    def keep(self, evict: "Callable[[], Awaitable[None]] | None") -> None:
+        """Let a removal of the image close this, or, with None, not any more."""
+        if isinstance(self.resource, Image):
+            self.resource._handle.evict = evict
+
+    async def make_durable(self) -> None:
+        """Flush an image that was written to, within the time that its close may take."""
+        if isinstance(self.resource, Image):
+            with suppress(ClosedError):  # the pool is closed, which flushes
+                await self.resource._make_durable()
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Close it; what goes wrong then is nobody's to hear."""
+        resource, self.resource = self.resource, None
+        with anyio.CancelScope(shield=True):
+            try:
+                if resource is not None:
+                    await resource.close(timeout)
+            except Error as error:
+                _logger.warning("closing what was idle: %s", error)
+            await self.stack.aclose()
+
+
+class _PoolKey(NamedTuple):
+    """Under what an I/O context is shared."""
+
+    pool: str
+    namespace: str
+
+
+class _ImageKey(NamedTuple):
+    """Under what an image is shared."""
+
+    pool: str
+    namespace: str
+    name: str | None
+    image_id: str | None
+    snapshot: str | None
+    read_only: bool
+
+
+def _require_texts(*names: object) -> None:
+    """Raise for a name that is no text; some may not be given."""
+    for name in names:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"names must be str, not {type(name).__name__}")
+
+
+class ConnectionPool:
+    """Opens what is asked for once, shares it among all who ask, and closes it when nobody has used it for a while.
+
+    Use it as an async context manager, in the event loop of those who ask::
+
+        async with aiorbd.ConnectionPool(lambda: aiorbd.connect("/etc/ceph/ceph.conf")) as connections:
+            async with connections.open_image("rbd", "vm-1") as image:
+                ...
+
+    `open_image` with a name gives the image that has this name at the time of the call: each call asks the cluster.
+    `IoCtx.remove_image` over this connection closes the image where the pool only keeps it open for later.
+
+    Who shares an image shares its exclusive lock and its cache: a change of one is seen by all at once, and
+    `Image.set_snapshot` or `close` would be everybody's, so leave these alone. A connection that the cluster has cut
+    off is replaced for those who ask next. At the end of the block all is closed, within the `close_timeout` of the
+    connection. Leaving the block of an image that was written to flushes it.
+    """
+
+    def __init__(self, connect: Callable[[], Opening[Cluster]], *, idle_timeout: float = 60.0) -> None:
+        """Make a pool.
+
+        Args:
+            connect: Makes the connection: a call of `aiorbd.connect`.
+            idle_timeout: Seconds after which what nobody uses is closed.
+        """
+        if idle_timeout < 0:
+            raise ValueError("idle_timeout must not be negative")
+        self._connect = connect
+        self._idle_timeout = idle_timeout
+        self._shared: dict[Hashable, _Shared[Any]] = {}
+        #: Not to be had any more, and still in use.
+        self._outdated: set[_Shared[Any]] = set()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        #: Seconds that closing one of them may take; None for its own `close_timeout`.
+        self._bound: float | None = None
+
+    def connect(self) -> AbstractAsyncContextManager[Cluster]:
+        """Use the connection, within ``async with``.
+
+        Raises:
+            ClosedError: The pool is not open.
+            RbdError: What `aiorbd.connect` raises.
+
+        Implements: rados_connect
+        """
+        return self._use((), lambda _: self._connect())
+
+    def open_ioctx(self, pool: str, namespace: str = "") -> AbstractAsyncContextManager[IoCtx]:
+        """Use an I/O context, within ``async with``.
+
+        Raises:
+            ClosedError: The pool is not open.
+            RbdError: What `Cluster.open_ioctx` raises.
+
+        Implements: rados_ioctx_create
+        """
+
+        async def make(stack: AsyncExitStack) -> IoCtx:
+            cluster = await stack.enter_async_context(self.connect())
+            return await cluster.open_ioctx(pool, namespace)
+
+        _require_texts(pool, namespace)
+        return self._use(_PoolKey(pool, namespace), make)
+
+    def open_image(
+        self,
+        pool: str,
+        name: str | None = None,
+        *,
+        image_id: str | None = None,
+        namespace: str = "",
+        snapshot: str | None = None,
+        read_only: bool = False,
+    ) -> AbstractAsyncContextManager[Image]:
+        """Use an image, by name or by id, within ``async with``; those at a snapshot or for reading only are others.
+
+        Raises:
+            ClosedError: The pool is not open.
+            RbdError: What `IoCtx.open_image` raises.
+
+        Implements: rbd_aio_open, rbd_aio_open_by_id, rbd_aio_open_read_only, rbd_aio_open_by_id_read_only
+        """
+
+        async def make(stack: AsyncExitStack) -> Image:
+            ioctx = await stack.enter_async_context(self.open_ioctx(pool, namespace))
+            return await ioctx.open_image(name, image_id=image_id, snapshot=snapshot, read_only=read_only)
+
+        _require_texts(pool, namespace, name, image_id, snapshot)
+        return self._use(_ImageKey(pool, namespace, name, image_id, snapshot, bool(read_only)), make)
+
+    async def evict_image(
+        self, pool: str, name: str | None = None, *, image_id: str | None = None, namespace: str = ""
+    ) -> None:
+        """Stop sharing an image that was opened by this name, or by this id: it is closed as soon as nobody uses it.
+
+        Whoever asks next gets one that is opened anew. What was opened by name is not found by id, nor the other way
+        round.
+
+        Implements: rbd_aio_close
+        """
+        if (name is None) == (image_id is None):
+            raise TypeError("evict_image() takes either a name or an image_id")
+        for key, shared in list(self._shared.items()):
+            if isinstance(key, _ImageKey) and key[:4] == (pool, namespace, name, image_id):
+                await self._retire(key, shared)
+
+    @asynccontextmanager
+    async def _use(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> AsyncIterator[R]:
+        shared = await self._get(key, make)
+        try:
+            yield cast("R", shared.resource)
+            await shared.make_durable()
+        finally:
+            await self._give_back(key, shared)
+
+    async def _get(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> _Shared[R]:
+        """Return what is open, or open it; it is in use then."""
+        pool = key.pool if isinstance(key, (_PoolKey, _ImageKey)) else ""
+        name = key.name if isinstance(key, _ImageKey) else None
+        while True:
+            if self._tasks is None:
+                raise ClosedError("the connection pool is not open: use it within 'async with'")
+            shared: _Shared[R] | None = self._shared.get(key)
+            if shared is not None and not shared.usable:
+                await self._retire(key, shared)
+                continue
+            if shared is None:
+                self._shared[key] = shared = _Shared()
+            shared.users += 1
+            shared.keep(None)
+            try:
+                async with shared.opening:  # who is first opens it; if that fails or is cancelled, the next one tries
+                    if shared.resource is None:
+                        async with AsyncExitStack() as stack:
+                            shared.resource = await make(stack)
+                            shared.stack = stack.pop_all()
+                        return shared
+                if await shared.is_current(pool, name) and shared.resource is not None:
+                    return shared
+            except BaseException:
+                await self._give_back(key, shared)
+                raise
+            await self._retire(key, shared)
+            await self._give_back(key, shared)
+
+    async def _give_back(self, key: Hashable, shared: _Shared[Any]) -> None:
+        """One user less."""
+        shared.users -= 1
+        shared.idle_since = anyio.current_time()
+        useless = shared.resource is None or not shared.usable or not self._idle_timeout or self._tasks is None
+        if not shared.users and (useless or shared in self._outdated):
+            await self._drop(key, shared)
+        elif not shared.users:
+            shared.keep(lambda: self._evict(key, shared))
+
+    async def _evict(self, key: Hashable, shared: _Shared[Any]) -> None:
+        """Close what is kept, unless somebody has begun to use it."""
+        if not shared.users:
+            await self._drop(key, shared)
+
+    async def _retire(self, key: Hashable, shared: _Shared[Any]) -> None:
+        """Give it to nobody any more, and close it when nobody uses it."""
+        if self._shared.get(key) is shared:
+            del self._shared[key]
+        if shared.users:
+            self._outdated.add(shared)
+        else:
+            await self._drop(key, shared)
+
+    async def _drop(self, key: Hashable, shared: _Shared[Any]) -> None:
+        if self._shared.get(key) is shared:
+            del self._shared[key]
+        self._outdated.discard(shared)
+        await shared.close(self._bound)
+
+    async def _close_what_is_idle(self) -> None:
+        while True:
+            await anyio.sleep(max(self._idle_timeout / 4, 0.01))
+            for key, shared in list(self._shared.items()):
+                if not shared.users and anyio.current_time() - shared.idle_since >= self._idle_timeout:
+                    await self._drop(key, shared)
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise ClosedError("the connection pool is open already")
+        self._tasks = await anyio.create_task_group().__aenter__()
+        self._bound = None
+        if self._idle_timeout:
+            self._tasks.start_soon(self._close_what_is_idle)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        tasks, self._tasks = cast("anyio.abc.TaskGroup", self._tasks), None
+        tasks.cancel_scope.cancel()
+        try:
+            await tasks.__aexit__(None, None, None)
+        finally:
+            everything = {*self._shared.values(), *self._outdated}
+            # The images and I/O contexts of a connection close with it, all at once and within one bound.
+            async with anyio.create_task_group() as closing:
+                for shared in everything:
+                    if isinstance(shared.resource, Cluster):
+                        closing.start_soon(shared.close)
+            self._bound = 0.0
+            # The last that were opened first: what others were opened from comes after them.
+            for key, shared in reversed(list(self._shared.items())):
+                await self._drop(key, shared)
+            for shared in list(self._outdated):
+                await self._drop((), shared)

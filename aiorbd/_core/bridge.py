@@ -1,0 +1,282 @@
+"""The operation table of one cluster, and the path of its completions back to tasks.
+
+All methods run on the event loop's thread unless they say otherwise.
+"""
+
+import atexit
+import ctypes
+import errno
+import itertools
+import logging
+import os
+import time
+from collections.abc import Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from aiorbd._core.async_calls import RadosAioCall
+from aiorbd._core.loops import Loop
+from aiorbd._core.observers import READS, WRITES, ZEROES, Note, NotedOperation, Tally
+from aiorbd._core.operation import BackgroundJob, Job, Operation
+from aiorbd._core.workers import Workers
+from aiorbd._native import loader
+from aiorbd._native.table import Table
+from aiorbd.errors import error_for
+from aiorbd.stats import ClusterStats
+
+if TYPE_CHECKING:
+    from aiorbd._core.lifecycle import Lifecycle
+
+T = TypeVar("T")
+
+logger = logging.getLogger("aiorbd")
+
+#: Every bridge whose C side exists: keeps tables alive while librbd may still write to buffers.
+_live: "set[Bridge]" = set()
+
+
+class Bridge(Table):
+    """One completion queue with its table, attached to one event loop.
+
+    Attributes:
+        operations: What is in flight, by numbers.
+        listeners: Whom C tells of what happens more than once, by negative numbers.
+        numbers: Where each gets its own.
+        observers: Who is told of each call that is over.
+        dead: No call may reach C any more: see `forked` and `lost`.
+        forked: This is a child process, and the connection its parent's.
+        ended: The next drain is the last: see `release`.
+    """
+
+    dead: bool
+    forked: bool
+    ended: bool
+    queue_address: int
+
+    def __new__(cls, loop: Loop) -> Self:
+        """Make the table, which is C's."""
+        return super().__new__(cls, Operation, loop, loop.running, loop.native, itertools.count(1))
+
+    def __init__(self, _loop: Loop) -> None:
+        #: The cluster cut this client off; it is said by whichever call hears of it, on any thread.
+        self.lost: bool = False
+        #: The thread of the event loop.
+        self.loop_thread: int = get_ident()
+        self._tally = Tally()
+        self._lib = loader.bridge()
+        self._queue = self._lib.aiorbd_bridge_new()
+        if not self._queue:
+            number = loader.bridge_ffi.errno
+            raise OSError(number, f"cannot make the completion queue's eventfd: {os.strerror(number)}")
+        self.queue_address = int(loader.bridge_ffi.cast("uintptr_t", self._queue))
+        self._workers = Workers(self._job_done)
+        #: What is posted under it only makes the loop drain.
+        self._nudge: int = -next(self.numbers)
+        self._lost_token = self.listen(self._tell_lost)
+        #: The cluster's handle, from which all others were opened.
+        self.root: Lifecycle | None = None
+        _live.add(self)
+        self.loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self.drain, self.submit_pass)
+
+    @property
+    def queue(self) -> Any:
+        """The C side, for calls that take it."""
+        return self._queue
+
+    def listen(self, listener: Callable[[], None]) -> int:
+        """Return a token for a source of many records; `listener` is called on the loop at each."""
+        token = -next(self.numbers)
+        self.listeners[token] = listener
+        return token
+
+    def unlisten(self, token: int) -> None:
+        """Forget a listener. Records that are still queued go nowhere."""
+        del self.listeners[token]
+
+    def submit(self, operation: Operation, function: Callable[..., int], first: Any, *arguments: Any) -> int:
+        """Call one of the bridge's submitting functions; return 0 when librbd took it."""
+        token = next(self.numbers)
+        self.operations[token] = operation
+        operation.owner.in_flight += 1
+        try:
+            code = function(first, token, *arguments)
+        except BaseException:
+            # An argument that does not fit its C type, or a signal handler, which may have come after C
+            # took the operation: then it stays in the table.
+            if not self.has_taken(token):
+                self._forget(token)
+            raise
+        if code:
+            self._forget(token)
+        return code
+
+    def has_taken(self, number: int) -> bool:
+        """Tell whether C took what was submitted last, under that number."""
+        taken: int = self._lib.aiorbd_bridge_submitted(self._queue)
+        return taken == number
+
+    def enter(self, lane: Any) -> None:
+        """Put a lane into the table: it has requests in flight."""
+        self.operations[lane.token] = lane
+        self.listeners[-lane.token] = lane.take
+
+    def leave(self, lane: Any) -> None:
+        """Take a lane without requests in flight out of the table."""
+        self.operations.pop(lane.token, None)
+        self.listeners.pop(-lane.token, None)
+
+    def _forget(self, token: int) -> None:
+        """Undo the registration of what C or the threads refused."""
+        self.operations.pop(token).owner.in_flight -= 1
+
+    def lose(self) -> None:
+        """Any thread that has a call in flight, or the loop's: the cluster said that it has blocklisted this client."""
+        if not self.lost:
+            self.lost = self.dead = True
+            logger.error("the cluster has blocklisted this client: connect anew")
+            if self.queue_address:
+                self._lib.aiorbd_bridge_post(self._queue, self._lost_token, 0)
+
+    def _tell_lost(self) -> None:
+        """End every stream, watch and log: nothing more will come."""
+        if self.root is not None:
+            self.root.end_sources(lambda handle: error_for(-errno.ESHUTDOWN, "", handle.target))
+
+    def operation(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int = 0) -> Operation:
+        """Make the table's entry of a call, which observers are told of."""
+        return NotedOperation(owner, keep, name, target, length) if self.observers else Operation(owner, keep)
+
+    async def wait(self, operation: Operation) -> None:
+        """Wait for an operation that is in flight. Cancellation leaves it running, abandoned."""
+        try:
+            await self.loop.park(operation)
+        except BaseException:
+            operation.abandon()
+            if isinstance(operation, Job) and self._workers.withdraw(operation):
+                self._job_done(operation)  # it is over, and holds nothing up any more
+            logger.debug("abandoned: a call on %s goes on without its task", operation.owner.target)
+            raise
+
+    def submissions(self, owner: "Lifecycle") -> list[RadosAioCall]:
+        """Return what one handle has asked librados for, and is not done."""
+        return [operation for operation in self.running(owner) if isinstance(operation, RadosAioCall)]
+
+    def running(self, owner: "Lifecycle") -> list[Operation]:
+        """Return what is in flight for one handle."""
+        return [op for op in self.operations.values() if op.owner is owner or op.uses(owner)]
+
+    def start(self, job: Job[Any]) -> None:
+        """Hand a job to a worker thread."""
+        job.token = token = next(self.numbers)
+        self.operations[token] = job
+        job.owner.in_flight += 1
+        if self.observers:
+            job.note = Note(job.name, str(job.on), job.length)
+        try:
+            self._workers.submit(job)
+        except RuntimeError:  # no thread can be started
+            self._forget(token)
+            job.let_go()
+            raise
+
+    async def call(self, job: Job[T]) -> T:
+        """Run a job on a worker thread and wait for its result."""
+        self.start(job)
+        await self.wait(job)
+        try:
+            if job.error is not None:
+                raise job.error
+            return job.result
+        finally:
+            del job  # its error's traceback would hold this frame, and the frame the error
+
+    def start_background(
+        self, owner: "Lifecycle", name: str, function: Callable[[], int], then: Callable[[int], None]
+    ) -> None:
+        """Run a function on a worker thread, before all other jobs, and go on with `then` on the loop."""
+        self.start(BackgroundJob(owner, name, function, then))
+
+    def _job_done(self, job: Job[Any]) -> None:
+        """On a worker thread: send the news the way librbd's completions go."""
+        while self._lib.aiorbd_bridge_post(self._queue, job.token, 0) < 0:
+            time.sleep(0.1)  # out of memory: whoever waits for this job must hear of it
+
+    def _settle(self, operation: Operation) -> None:
+        """From `drain`: what is out of the table and counted, and of which more than waking is to be done."""
+        if operation.settles:
+            operation.settle()
+            if operation.counted_here:
+                self._count(operation)
+
+    def _complain(self, number: int, error: Exception) -> None:
+        """From `drain`: a defect of ours. The rest of the batch does not pay for it."""
+        logger.error("handling completion %d failed", number, exc_info=error)
+
+    def _count(self, job: Any) -> None:
+        error = self._tally.add(job)
+        if job.note is not None:
+            job.note.tell(self.observers, error, abandoned=job.abandoned)
+            job.note = None
+
+    def stats(self) -> ClusterStats:
+        """Return the figures of this connection."""
+        operations = self._tally.read(self._queue)
+        drained = loader.bridge_ffi.new("uint64_t[2]")
+        self._lib.aiorbd_bridge_drained(self._queue, drained)
+        moved = {name: figures.bytes for name, figures in operations.items()}
+        queued, threads = self._workers.load()
+        return ClusterStats(
+            sum(operation.count for operation in self.operations.values()),
+            sum(operation.count for operation in self.operations.values() if operation.abandoned),
+            queued,
+            threads,
+            drained[0],
+            drained[1],
+            sum(moved.get(name, 0) for name in READS),
+            sum(moved.get(name, 0) for name in WRITES | ZEROES),
+            operations,
+        )
+
+    def release(self) -> None:
+        """Give up the C side once the current batch is done: nothing is in flight any more."""
+        self.ended = True
+        # The drain that is running, if one is, finishes first; otherwise an empty record starts one.
+        self._lib.aiorbd_bridge_post(self._queue, self._nudge, 0)
+
+    def _release(self) -> None:
+        """From `drain`, the last one. After an interrupt there is another, unless the C side is gone."""
+        self._workers.stop()
+        try:
+            self.loop.detach()
+        except BaseException:
+            self.loop.detach()  # the loop must not keep a descriptor that is closed
+            raise
+        finally:
+            self.queue_address = 0
+            self._lib.aiorbd_bridge_release(self._queue)
+            self.ended = False
+            _live.discard(self)
+
+    def leak(self) -> None:
+        """Keep the table's buffers for ever: the interpreter ends while librbd still has them."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.operations))
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in flight."""
+        return bool(self.operations)
+
+
+@atexit.register
+def _at_exit() -> None:
+    for bridge in list(_live):  # loops in other threads may still come and go
+        if bridge.busy:
+            bridge.leak()
+
+
+def _after_fork() -> None:
+    for bridge in _live:
+        bridge.forked = bridge.dead = True
+
+
+os.register_at_fork(after_in_child=_after_fork)

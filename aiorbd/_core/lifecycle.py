@@ -1,0 +1,326 @@
+"""Open, closing, closed: the state that clusters, I/O contexts, images and watches share.
+
+Closing is a state, not a task: it begins at once and synchronously, goes on by itself as the last
+operation and the last child end, and whoever awaits it only waits. So it needs nobody, and a cancelled or
+overdue close still happens.
+"""
+
+import enum
+import errno
+import logging
+import weakref
+from collections.abc import Callable, Hashable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from aiorbd._core.endings import Endings
+from aiorbd._core.stream import Source
+from aiorbd._native.table import Owner
+from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Target, Timeout, WrongLoopError, error_for
+
+if TYPE_CHECKING:
+    from aiorbd._core.bridge import Bridge
+    from aiorbd._core.operation import Operation
+
+logger = logging.getLogger("aiorbd")
+
+
+class State(enum.Enum):
+    """Where a handle is in its life."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class _Waiter:
+    """A task that waits for a handle's state."""
+
+    waiter: Any = None
+
+
+class Lifecycle(Owner):
+    """A native object, who uses it, and how it ends.
+
+    Attributes:
+        in_flight: How many of its calls are.
+        awaited: How many tasks wait for some of what is in flight: they are told of each that ends.
+        waiting: How many tasks wait for its state.
+        usable: It is open.
+        strays: Cancelled writes may still be with librbd: see `Strays`.
+        size: An image's, in bytes.
+        image_address: Where C has the image, while that is open.
+    """
+
+    in_flight: int
+    awaited: int
+    waiting: int
+    usable: bool
+    strays: bool
+    size: int
+    image_address: int
+
+    def __init__(self, bridge: "Bridge", parent: "Lifecycle | None", target: Target) -> None:
+        if parent is not None:
+            parent.check()
+            parent._children.add(self)
+        else:
+            bridge.root = self
+        self.bridge: Bridge = bridge
+        #: What it is, for errors.
+        self.target: Target = target
+        #: The C handle; None before it is open.
+        self.pointer: Any = None
+        self.state: State = State.OPEN
+        self.usable = True
+        self._is_current = bridge.loop.is_current
+        #: The bound that it shares with all that was opened from one connection.
+        self.endings: Endings = Endings() if parent is None else parent.endings
+        #: What shares the bound on worker threads with it: a pool, or the cluster's monitors.
+        self.group: Hashable = "monitors" if parent is None else parent.group
+        self._parent = parent
+        self._children: set[Lifecycle] = set()
+        self._waiters: list[_Waiter] = []
+        self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._shutting = False
+        self._shut_failed = False
+        self._overdue = False
+        self._closers = 0
+        self._close_error: RbdError | None = None
+
+    def take(self, pointer: Any) -> None:
+        """Keep the native object, which is open now: to be closed by `shut`. Any thread."""
+        self.pointer = pointer
+
+    def check(self) -> None:
+        """Refuse a call that must not reach C."""
+        if not self.usable or self.bridge.dead or not self._is_current():
+            self.check_loop()
+            if not self.usable:
+                raise ClosedError(f"{self.target} is {self.state.value}")
+            raise error_for(-errno.ESHUTDOWN, "", self.target)
+
+    def check_loop(self) -> None:
+        """Refuse a caller from another loop, another thread or a forked child."""
+        bridge = self.bridge
+        if bridge.forked:
+            raise ForkedError(f"{self.target} was opened before fork(); connect again in the child process")
+        if not bridge.loop.is_current():
+            raise WrongLoopError(f"{self.target} belongs to the event loop that connected it, which is not this one")
+
+    def check_thread(self) -> None:
+        """Like `check_loop`, but a callback of the loop's, such as an observer, may call as well."""
+        if self.bridge.forked or get_ident() != self.bridge.loop_thread:
+            self.check_loop()
+
+    @property
+    def children(self) -> "frozenset[Lifecycle]":
+        """What was opened from here and is not closed yet."""
+        return frozenset(self._children)
+
+    def new_source(self, *, endless: bool) -> Source:
+        """Make a source of news that ends, at the latest, when this begins to close."""
+        source = Source(self.bridge.loop, endless=endless)
+        self._sources.add(source)
+        return source
+
+    def end_sources(self, error: "Callable[[Lifecycle], BaseException]") -> None:
+        """End all sources, here and below, with an error."""
+        for source in tuple(self._sources):
+            source.close(error(self))
+        for child in tuple(self._children):
+            child.end_sources(error)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    async def wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait until something is so, at most `timeout` seconds; tell whether it is."""
+        with anyio.move_on_after(timeout):
+            while not reached():
+                waiter = _Waiter()
+                self._waiters.append(waiter)
+                self.waiting += 1
+                try:
+                    await self.bridge.loop.park(waiter)
+                finally:
+                    self.waiting -= 1
+                    if waiter in self._waiters:
+                        self._waiters.remove(waiter)
+        return reached()
+
+    async def wait_while_usable(self, reached: Callable[[], bool]) -> None:
+        """Wait until something is so.
+
+        Raises:
+            ClosedError: This was closed meanwhile.
+        """
+        await self.wait_until(lambda: not self.usable or reached(), None)
+        self.check()
+
+    def wake_waiters(self) -> None:
+        """On the loop: what somebody waits for may be so now."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            self.bridge.loop.wake(waiter)
+
+    def on_idle(self) -> None:
+        """On the loop: the last operation ended, or one while somebody waits for some of them."""
+        if self._waiters:
+            self.wake_waiters()
+        self._advance()
+
+    async def wait_for(self, counts: "Callable[[Operation], bool]", timeout: float | None) -> int:
+        """Wait for some of what is in flight now, not for what comes after it; return how many still are."""
+        pending = [operation.pending() for operation in self.bridge.running(self) if counts(operation)]
+        self.awaited += 1
+        try:
+            await self.wait_until(lambda: not any(left() for left in pending), timeout)
+        finally:
+            self.awaited -= 1
+        return sum(left() for left in pending)
+
+    async def drain(self, timeout: float | None) -> None:
+        """Wait until what is in flight now is done."""
+        self.check_loop()
+        if left := await self.wait_for(lambda _: True, timeout):
+            message = f"{left} operations still in flight after {timeout} s"
+            raise Timeout(errno.ETIMEDOUT, message, "drain", str(self.target))
+
+    # -- closing -------------------------------------------------------------------------------
+
+    def begin_close(self) -> None:
+        """Refuse new operations and close as soon as nothing is in flight."""
+        if self.state is State.OPEN:
+            self.state = State.CLOSING
+            self.usable = False
+            for source in tuple(self._sources):
+                source.close(None if source.endless else ClosedError(f"{self.target} was closed meanwhile"))
+            for child in tuple(self._children):
+                child.begin_close()
+            self.wake_waiters()
+            self._advance()
+
+    def _advance(self) -> None:
+        if self.state is State.CLOSING and not (self._shutting or self.in_flight or self._children):
+            self._shutting = True
+            try:
+                self.shut()
+            except Exception:
+                self.shut_failed()
+                logger.exception("closing %s failed", self.target)
+
+    def shut_failed(self) -> None:
+        """No thread or no memory: the next call of `close` tries again, and nothing before."""
+        self._shut_failed = True
+
+    def _try_again(self) -> None:
+        """Take up what `shut` could not do the last time, here and below."""
+        for child in tuple(self._children):
+            child._try_again()
+        if self._shut_failed:
+            self._shut_failed = self._shutting = False
+        self._advance()
+
+    def shut(self) -> None:
+        """Start to close the native object; `closed` must follow, now or later."""
+        raise NotImplementedError
+
+    def closed(self, code: int = 0, operation: str = "") -> None:
+        """On the loop: the native object is gone, whatever C thought of it."""
+        self.state = State.CLOSED
+        self.pointer = None
+        logger.debug("closed: %s", self.target)
+        if code < 0:
+            self._close_error = error_for(code, operation, self.target)
+            if not self._closers:  # who else would hear of it
+                logger.warning("closing in the background: %s", self._close_error)
+        self.wake_waiters()
+        if self._parent is not None:
+            self._parent._children.discard(self)
+            self._parent._advance()
+
+    @property
+    def is_open_or_closing(self) -> bool:
+        """Whether the native object may still be there."""
+        return self.state is not State.CLOSED
+
+    def _is_stuck(self) -> bool:
+        return any(child._overdue or child._is_stuck() for child in self._children)
+
+    async def close(self, timeout: float | None) -> None:
+        """Close and wait for the end, at most `timeout` seconds."""
+        if self.state is State.CLOSED:
+            return
+        self.check_loop()
+        self.begin_close()
+        self._try_again()
+        self._closers += 1
+        try:
+            closed = await self.wait_until(lambda: self.state is State.CLOSED, timeout)
+        finally:
+            self._closers -= 1
+        if not closed:
+            self._overdue = True
+            raise CloseTimeout(
+                errno.ETIMEDOUT,
+                f"not closed after {timeout:.3g} s: {self._held_up_by()}; it closes in the background when they end",
+                "close",
+                str(self.target),
+            )
+        if self._close_error is not None:
+            raise self._close_error
+
+    def _held_up_by(self) -> str:
+        operations = self.in_flight + sum(child.in_flight for child in self._children)
+        return f"{operations} operations in flight, {len(self._children)} handles still open"
+
+    async def make_durable(self) -> None:
+        """Make durable what was written through this handle."""
+
+    async def leave(self, error: BaseException | None, timeout: float) -> None:
+        """Close at the end of ``async with``: within its bound, even when the task is cancelled.
+
+        Without an error, what was written is made durable before. `Endings` has the bound. An error that leaves
+        the block is not replaced by one of closing, which becomes a note.
+        """
+        endings = self.endings
+        bound = 0.0 if self._is_stuck() else endings.allowance(timeout)
+        begin = anyio.current_time()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._flush_and_close(bound, flush=error is None)
+        except RbdError as closing:
+            if error is None:
+                raise
+            error.add_note(f"then closing failed: {closing}")
+            logger.warning("closing after %s: %s", type(error).__name__, closing)
+        finally:
+            if self._overdue:
+                endings.overdue(self, timeout)
+            if bound < timeout:
+                endings.took(anyio.current_time() - begin)
+
+    async def _flush_and_close(self, bound: float, *, flush: bool) -> None:
+        deadline = anyio.current_time() + bound
+        failed: RbdError | None = None
+        if flush and self.usable:
+            with anyio.move_on_after(bound) as scope:
+                try:
+                    await self.make_durable()
+                except ClosedError:  # by another task, whose close flushes
+                    pass
+                except RbdError as error:
+                    failed = error
+            if scope.cancelled_caught:
+                message = f"not flushed after {bound:.3g} s: whether the last writes are durable is unknown"
+                failed = CloseTimeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(self.target))
+        try:
+            await self.close(max(0.0, deadline - anyio.current_time()))
+        except RbdError as closing:
+            if failed is None:
+                raise
+            failed.add_note(f"then closing failed: {closing}")
+        if failed is not None:
+            raise failed

@@ -1,0 +1,115 @@
+"""Keys and values that are kept with an image, or with a pool."""
+
+import errno
+from typing import Any, Final
+
+from aiorbd._core.handle import Handle
+from aiorbd._core.listing import Listing
+from aiorbd._core.resource import Topic
+from aiorbd._native import loader
+from aiorbd._native.loader import ffi
+from aiorbd._native.marshal import encode_name, encode_text, grow, invalid, split
+from aiorbd.errors import Target
+
+#: Keys that are asked for at once.
+PAGE: Final = 64
+
+
+class Metadata(Topic[Handle]):
+    """Keys and values, both text: `Image.metadata`, and `IoCtx.metadata` for a pool's.
+
+    Keys that begin with ``conf_`` override Ceph's options for that image or pool.
+    """
+
+    def __init__(self, handle: Handle, prefix: str) -> None:
+        """Private."""
+        super().__init__(handle)
+        self._prefix = prefix
+
+    def _key(self, key: str) -> Target:
+        return self._handle.about("key", f"metadata key {key!r}")
+
+    async def get(self, key: str) -> str:
+        """Return the value of a key, of any size.
+
+        Raises:
+            MetadataNotFound: There is no such key; it is a `KeyError`.
+
+        Implements: rbd_metadata_get, rbd_pool_metadata_get
+        """
+        function = f"{self._prefix}_get"
+        encoded = encode_name(key, "key", function)
+        return await self._handle.get_string(function, encoded, size_type="size_t *", on=self._key(key))
+
+    async def set(self, key: str, value: str) -> None:
+        """Set a key. When cancelled, the outcome is unknown.
+
+        Raises:
+            InvalidArgument: The key is empty, or one of them contains NUL.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_metadata_set, rbd_pool_metadata_set
+        """
+        function = f"{self._prefix}_set"
+        encoded = encode_name(key, "key", function)
+        if "\0" in value:
+            raise invalid("value must not contain NUL", function, self._key(key))
+        handle = self._handle
+        await handle.call(
+            function, encoded, encode_text(value, "value", function), on=self._key(key), first=handle.require_all
+        )
+
+    async def remove(self, key: str) -> None:
+        """Remove a key. When cancelled, the outcome is unknown.
+
+        Raises:
+            MetadataNotFound: There is no such key; it is a `KeyError`.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_metadata_remove, rbd_pool_metadata_remove
+        """
+        function = f"{self._prefix}_remove"
+        encoded = encode_name(key, "key", function)
+        on = self._key(key)
+        c_function = getattr(loader.rbd(), function)
+        handle = self._handle
+
+        def call() -> None:
+            # Ceph removes a key that is not there without a word.
+            size = ffi.new("size_t *", 0)
+            code = getattr(loader.rbd(), f"{self._prefix}_get")(handle.pointer, encoded, ffi.NULL, size)
+            if code not in (0, -errno.ERANGE):
+                handle.raise_on_thread(code, function, on)
+            handle.raise_on_thread(c_function(handle.pointer, encoded), function, on)
+
+        await handle.run(function, call, on=on)
+
+    def items(self) -> Listing[tuple[str, str]]:
+        """Iterate over all keys and their values, in the order of the keys; a page of them at a time is in memory.
+
+        Implements: rbd_metadata_list, rbd_pool_metadata_list
+        """
+        handle, function = self._handle, f"{self._prefix}_list"
+        start: bytes | None = b""
+
+        def read(size: int) -> tuple[int, Any]:
+            keys, values = ffi.new("char[]", size), ffi.new("char[]", size)
+            key_length, value_length = ffi.new("size_t *", size), ffi.new("size_t *", size)
+            c_function = getattr(loader.rbd(), function)
+            code = c_function(handle.pointer, start, PAGE, keys, key_length, values, value_length)
+            if code == -errno.ERANGE:
+                return code, None
+            handle.raise_on_thread(code, function)
+            if not key_length[0]:
+                handle.require_all()
+            return code, list(zip(split(keys, key_length[0]), split(values, value_length[0]), strict=True))
+
+        async def next_page() -> list[tuple[str, str]]:
+            nonlocal start
+            if start is None:
+                return []
+            page: list[tuple[str, str]] = await handle.run(function, lambda: grow(read, 4096))
+            start = encode_name(page[-1][0], "key", function) if len(page) == PAGE else None
+            return page
+
+        return Listing(next_page)

@@ -1,0 +1,112 @@
+"""Counting calls, and telling observers of them. On the loop."""
+
+import logging
+import time
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Final
+
+from aiorbd._core.operation import Job, Operation
+from aiorbd._native import loader
+from aiorbd.errors import Target, error_for
+from aiorbd.stats import LATENCY_BOUNDS, CompletedOperation, Observer, OperationStats
+
+if TYPE_CHECKING:
+    from aiorbd._core.lifecycle import Lifecycle
+
+logger = logging.getLogger("aiorbd")
+
+#: The C functions that the bridge counts, by its own numbers.
+KINDS: Final = {
+    "AIORBD_READ": "rbd_aio_read2",
+    "AIORBD_READV": "rbd_aio_readv",
+    "AIORBD_WRITE": "rbd_aio_write2",
+    "AIORBD_WRITEV": "rbd_aio_writev",
+    "AIORBD_DISCARD": "rbd_aio_discard",
+    "AIORBD_WRITE_ZEROES": "rbd_aio_write_zeroes",
+    "AIORBD_WRITE_SAME": "rbd_aio_writesame",
+    "AIORBD_COMPARE_AND_WRITE": "rbd_aio_compare_and_write",
+    "AIORBD_FLUSH": "rbd_aio_flush",
+}
+READS: Final = {"rbd_aio_read2", "rbd_aio_readv"}
+WRITES: Final = {"rbd_aio_write2", "rbd_aio_writev", "rbd_aio_writesame", "rbd_aio_compare_and_write"}
+ZEROES: Final = {"rbd_aio_write_zeroes"}
+
+
+class Note:
+    """What will be told of one call when it is over."""
+
+    __slots__ = ("_began", "_context", "_length", "_name", "_started", "_target")
+
+    def __init__(self, name: str, target: str, length: int) -> None:
+        self._name = name
+        self._target = target
+        self._length = length
+        self._started = time.time_ns()
+        self._began = time.perf_counter_ns()
+        self._context: Context = copy_context()
+
+    def tell_result(self, observers: list[Observer], value: int, *, abandoned: bool) -> None:
+        """It is over, with this result of librbd's."""
+        error = error_for(value, self._name, Target("image", self._target)) if value < 0 else None
+        self.tell(observers, error, abandoned=abandoned)
+
+    def tell(self, observers: list[Observer], error: BaseException | None, *, abandoned: bool) -> None:
+        """It is over. What an observer raises is its own affair."""
+        seconds = (time.perf_counter_ns() - self._began) / 1e9
+        completed = CompletedOperation(
+            self._name, self._target, self._length, self._started, seconds, error, abandoned
+        )  # fmt: skip
+        for observer in tuple(observers):
+            try:
+                self._context.copy().run(observer, completed)
+            except Exception:
+                logger.exception("an observer failed")
+
+
+class NotedOperation(Operation):
+    """A call of librbd's aio functions that observers are told of."""
+
+    __slots__ = ("_note",)
+    settles: bool = True
+
+    def __init__(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int) -> None:
+        super().__init__(owner, keep)
+        self._note = Note(name, target, length)
+
+    def settle(self) -> None:
+        """Tell of it."""
+        self._note.tell_result(self.owner.bridge.observers, self.value or 0, abandoned=self.abandoned)
+
+
+class Tally:
+    """How often the calls that need a thread were made; the bridge counts the others itself."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[Any]] = {}
+
+    def add(self, job: Job[Any]) -> BaseException | None:
+        """Count a job that is over; return its error."""
+        error = job.outcome()
+        elapsed = time.perf_counter_ns() - job.began
+        entry = self._counts.setdefault(job.name, [0, 0, 0, [0] * len(LATENCY_BOUNDS)])
+        entry[0] += 1
+        entry[1] += error is not None
+        entry[2] += elapsed
+        entry[3][min((elapsed // 1000).bit_length(), len(LATENCY_BOUNDS) - 1)] += 1
+        return error
+
+    def read(self, queue: Any) -> dict[str, OperationStats]:
+        """Return the figures of all calls."""
+        lib, ffi = loader.bridge(), loader.bridge_ffi
+        counts = ffi.new("aiorbd_counts *")
+        found = {
+            name: OperationStats(count, failed, 0, elapsed / 1e9, tuple(buckets))
+            for name, (count, failed, elapsed, buckets) in self._counts.items()
+        }
+        for kind, name in KINDS.items():
+            lib.aiorbd_bridge_counts(queue, getattr(lib, kind), counts)
+            if counts.done:
+                found[name] = OperationStats(
+                    counts.done, counts.failed, counts.bytes, counts.nanoseconds / 1e9, tuple(counts.buckets)
+                )
+        return found

@@ -1,0 +1,222 @@
+"""The gate of an image: it keeps apart the calls that librbd does not survive together.
+
+librbd 16.2 aborts, crashes or waits for ever when certain calls meet on one image. Each call of an open image passes
+the gate in a mode, and `RULES` names the mode and the fault behind it. All `Image` objects of one image on one
+connection share the gate.
+
+Reads and writes do not ask the gate. The compiled bridge refuses them while their handle is barred, which costs them
+one load from memory. The handle then waits for the gate and submits them again.
+"""
+
+import enum
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+if TYPE_CHECKING:
+    from aiorbd._image.maintenance import UpkeepHandle
+
+
+class Mode(enum.Flag):
+    """With which other calls a call may run."""
+
+    #: With every call that is not `ALONE`. Short: an `ALONE` call lets no further one begin.
+    SHARED = 0
+    #: Like `SHARED`, but it may last for hours. An `ALONE` call waits for it before it holds anything up.
+    LONG = enum.auto()
+    #: With no other `HEADER` call: one change of snapshots or of the size at a time.
+    HEADER = enum.auto()
+    #: With no other `OBJECTS` call: one walk over all objects at a time.
+    OBJECTS = enum.auto()
+    #: With no other call, read or write.
+    ALONE = enum.auto()
+
+
+class Rule(NamedTuple):
+    """The mode of a call, and the fault of librbd behind it."""
+
+    mode: Mode
+    fault: str
+
+
+_SNAPSHOTS: Final = "two changes of snapshots at once: SIGABRT, or both threads of librados wait for each other"
+_WALKS: Final = "two walks over all objects at once: SIGABRT, or a call that never returns"
+_VIEW: Final = "beside writes, flushes, and changes of snapshots, features, size or metadata: SIGSEGV, SIGABRT, a hang"
+_FEATURES: Final = "beside snapshot changes, walks, writes and lock changes: SIGABRT, or a call that never returns"
+
+#: The mode of each C function that is not `SHARED`.
+RULES: Final[dict[str, Rule]] = {
+    "rbd_snap_create2": Rule(Mode.HEADER, _SNAPSHOTS),
+    "rbd_snap_remove2": Rule(Mode.HEADER, _SNAPSHOTS),
+    "rbd_snap_remove_by_id": Rule(Mode.HEADER, _SNAPSHOTS),
+    "rbd_snap_rename": Rule(Mode.HEADER, _SNAPSHOTS),
+    "rbd_snap_protect": Rule(Mode.HEADER, _SNAPSHOTS),
+    "rbd_snap_unprotect": Rule(Mode.HEADER, _SNAPSHOTS),
+    "rbd_snap_set_limit": Rule(Mode.HEADER, _SNAPSHOTS),
+    "rbd_snap_get_timestamp": Rule(Mode.HEADER, "beside the removal of that snapshot: SIGABRT"),
+    "rbd_snap_rollback_with_progress": Rule(
+        Mode.HEADER | Mode.OBJECTS, "beside snapshot creation or removal: SIGABRT or SIGSEGV; beside walks: SIGABRT"
+    ),
+    "rbd_resize2": Rule(Mode.HEADER | Mode.OBJECTS, f"{_WALKS}; a shrink beside writes of another handle: SIGABRT"),
+    "rbd_flatten_with_progress": Rule(Mode.OBJECTS, _WALKS),
+    "rbd_sparsify_with_progress": Rule(Mode.OBJECTS, _WALKS),
+    "rbd_rebuild_object_map": Rule(Mode.OBJECTS, _WALKS),
+    "rbd_copy_with_progress4": Rule(Mode.LONG, "none; an ALONE call must not hold up writes until a copy ends"),
+    "rbd_deep_copy_with_progress": Rule(Mode.LONG, "none; an ALONE call must not hold up writes until a copy ends"),
+    "rbd_copy_with_progress2": Rule(Mode.LONG, "none; an ALONE call must not hold up writes until a copy ends"),
+    "rbd_lock_acquire": Rule(Mode.LONG, "none; it may wait for another client as long as that client likes"),
+    "rbd_snap_set": Rule(Mode.ALONE, _VIEW),
+    "rbd_snap_set_by_id": Rule(Mode.ALONE, _VIEW),
+    "rbd_update_features": Rule(Mode.ALONE, _FEATURES),
+}
+
+#: The image that `rbd_copy_with_progress2` writes to must not shrink meanwhile.
+COPY_TARGET: Final = Mode.OBJECTS
+
+#: Calls that are made while the gate of the image they write to is entered already.
+NESTED: Final = {"rbd_copy_with_progress2"}
+
+_EXCLUSIVE: Final = Mode.HEADER | Mode.OBJECTS
+
+
+def mode_of(function: str) -> Mode:
+    """Return the mode of a C function."""
+    rule = RULES.get(function)
+    return Mode.SHARED if rule is None else rule.mode
+
+
+class _Ticket:
+    """A call that waits for the gate."""
+
+    __slots__ = ("mode",)
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+
+
+def _exclude(one: Mode, other: Mode) -> bool:
+    return Mode.ALONE in one | other or bool(one & other & _EXCLUSIVE)
+
+
+class Gate:
+    """The gate of one image. On the loop."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[UpkeepHandle, Mode]] = []  # running calls that are not `SHARED`
+        self._shared = 0  # running calls that are
+        self._closed = False  # for `SHARED` calls: an `ALONE` call runs, or waits only for running `SHARED` calls
+        self._waiting: list[_Ticket] = []
+        self.handles: WeakSet[UpkeepHandle] = WeakSet()
+
+    async def enter(self, handle: "UpkeepHandle", mode: Mode, *, nested: bool = False) -> Callable[[], None]:
+        """Wait until a call may run in `mode`; return the function to be called once when the call is over.
+
+        A wait that is cancelled leaves nothing behind. Calls that exclude each other run in the order of their arrival.
+        A `nested` call, which has entered another gate or this one already, waits for no call that waits itself.
+
+        Raises:
+            ClosedError: The handle was closed meanwhile.
+        """
+        if mode is Mode.SHARED:
+            if self._closed:
+                await handle.wait_while_usable(lambda: not self._closed)
+            self._shared += 1
+            return self._leave_shared
+        holder = await self._wait_for_turn(handle, mode, nested=nested)
+        try:
+            await self._drain(handle, mode)
+        except BaseException:
+            self._leave(holder)
+            raise
+        return lambda: self._leave(holder)
+
+    def enter_now(self) -> Callable[[], None] | None:
+        """Enter for a `SHARED` call; None if it had to wait."""
+        if self._closed:
+            return None
+        self._shared += 1
+        return self._leave_shared
+
+    def wake(self) -> None:
+        """Let the waiting calls look again: a handle was closed."""
+        self._changed()
+
+    def add(self, handle: "UpkeepHandle") -> None:
+        """Let an open handle of the image take part."""
+        self.handles.add(handle)
+        self._changed()
+
+    async def _wait_for_turn(self, handle: "UpkeepHandle", mode: Mode, *, nested: bool) -> "tuple[UpkeepHandle, Mode]":
+        ticket, holder = _Ticket(mode), (handle, mode)
+        self._waiting.insert(0 if nested else len(self._waiting), ticket)
+        try:
+            if not self._is_next(ticket):
+                await handle.wait_while_usable(lambda: self._is_next(ticket))
+            self._held.append(holder)
+        finally:
+            self._waiting.remove(ticket)
+            self._changed()
+        return holder
+
+    def _is_next(self, ticket: _Ticket) -> bool:
+        before = self._waiting[: self._waiting.index(ticket)]
+        modes = [mode for _, mode in self._held] + [other.mode for other in before]
+        return not any(_exclude(ticket.mode, mode) for mode in modes)
+
+    async def _drain(self, handle: "UpkeepHandle", mode: Mode) -> None:
+        """Wait for what runs and must not run beside the call; none of it begins any more."""
+        for other in list(self.handles):
+            if _bars(handle, mode, other):
+                await other.wait_for_data(handle)
+        # After the writes: a write may wait for a lock that a `SHARED` call breaks.
+        if mode is Mode.ALONE:
+            self._closed = True
+            await handle.wait_while_usable(lambda: not self._shared)
+
+    def _leave_shared(self) -> None:
+        self._shared -= 1
+        if self._closed:
+            self._changed()
+
+    def _leave(self, holder: "tuple[UpkeepHandle, Mode]") -> None:
+        self._held.remove(holder)
+        if holder[1] is Mode.ALONE:
+            self._closed = False
+        self._changed()
+
+    def _changed(self) -> None:
+        """Bar the handles whose reads and writes must wait, let the others go on, and wake the waiting calls."""
+        for handle in tuple(self.handles):
+            handle.bar(barred=any(_bars(holder, mode, handle) for holder, mode in self._held))
+            handle.wake_waiters()
+
+
+def _bars(holder: "UpkeepHandle", mode: Mode, other: "UpkeepHandle") -> bool:
+    """Tell whether a call of one handle holds up the reads and writes of another handle, or of its own.
+
+    A snapshot change beside a write through another handle hands the exclusive lock over: librbd 16.2 aborts
+    (``AsyncOpTracker``), since it frees an object map that is in use.
+    """
+    return mode is Mode.ALONE or (Mode.HEADER in mode and holder is not other)
+
+
+def open_handles(connection: object, image: Hashable) -> "tuple[UpkeepHandle, ...]":
+    """Return the handles of an image that are open on one connection: see `gate_of`."""
+    gates = _gates.get(connection)
+    gate = None if gates is None else gates.get(image)
+    return () if gate is None else tuple(handle for handle in gate.handles if handle.usable)
+
+
+_gates: WeakKeyDictionary[object, WeakValueDictionary[Hashable, Gate]] = WeakKeyDictionary()
+
+
+def gate_of(connection: object, image: Hashable) -> Gate:
+    """Return the gate of an image, which all handles of one connection share as long as one of them keeps it.
+
+    `image` is the number of the pool, the namespace and the image's id.
+    """
+    gates = _gates.setdefault(connection, WeakValueDictionary())
+    gate = gates.get(image)
+    if gate is None:
+        gates[image] = gate = Gate()
+    return gate

@@ -1,0 +1,395 @@
+"""The native side of an open image: opening, ranges, submitting, closing."""
+
+import errno
+import logging
+import os
+import weakref
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from aiorbd._core.async_calls import RbdAioCall
+from aiorbd._core.loops import Parked
+from aiorbd._core.observers import READS, WRITES
+from aiorbd._core.operation import URGENT, Operation
+from aiorbd._core.stream import Source
+from aiorbd._image.gate import Gate, gate_of
+from aiorbd._image.lane import LARGEST_COPY
+from aiorbd._image.large_write import LargeWrite
+from aiorbd._image.probe import Prober
+from aiorbd._image.size import SizeHandle
+from aiorbd._image.strays import Strays
+from aiorbd._native.loader import bridge_ffi
+from aiorbd._native.marshal import as_integer, invalid
+from aiorbd.errors import (
+    ClosedError,
+    ImageShrank,
+    IncompleteReadError,
+    InvalidArgument,
+    PastEndOfImage,
+    RbdError,
+    Target,
+    error_for,
+)
+from aiorbd.models import Layout
+
+if TYPE_CHECKING:
+    from aiorbd._core.pool_handle import PoolHandle
+
+logger = logging.getLogger("aiorbd")
+
+#: What succeeds without a pool.
+_NEEDS_NO_POOL: Final = {"rbd_aio_discard", "rbd_aio_write_zeroes"}
+
+#: Bytes that one read or write may move: librbd counts some of them in 32 bits.
+LARGEST_IO: Final = (1 << 31) - 1
+
+
+class ImageHandle(SizeHandle):
+    """An ``rbd_image_t`` with the bridge's view of it."""
+
+    native: Any
+    size: int
+    image_address: int
+    awaited: int
+    strays: bool
+    gate: Gate | None
+
+    def __init__(self, ioctx: "PoolHandle", spec: str) -> None:
+        super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
+        #: The pool's own, for what is done in the image's pool.
+        self.ioctx: PoolHandle = ioctx
+        #: Where librbd puts the image when the open is done, whoever waits for it by then.
+        self.opened: Any = bridge_ffi.new("void **")
+        #: How a task waits for an entry of the table; None where it awaits that itself.
+        self.park: Callable[[Parked], Awaitable[None]] | None = (
+            ioctx.bridge.loop.park if ioctx.bridge.loop.native is None else None
+        )
+        self._token = 0
+        self._strays = Strays()
+        #: Asks the cluster for tasks that wait for changes.
+        self.prober: Prober = Prober(self)
+        self._flushed = 0  # of the writes that the bridge has counted
+        #: Who wants to hear of changes.
+        self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
+        self.image_id: str = ""
+        self.layout: Layout = Layout(1, 1, 1, "", -1)
+        #: Whether librbd keeps what was read; None while nobody asked.
+        self.caches_reads: bool | None = None
+        self.asking_policy: anyio.Lock = anyio.Lock()
+
+    def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
+        """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""
+        mine = on is None or (on.kind != "lock" and str(self.target) in str(on))
+        if code == -errno.EROFS and mine and not self.may_refuse_writes:
+            message = "another client keeps the exclusive lock, or the image is not primary"
+            raise error_for(code, operation, Target("lock", str(on or self.target)), message)
+        return super().raise_for(code, operation, on)
+
+    # -- opening -------------------------------------------------------------------------------
+
+    async def open(self, ioctx: "PoolHandle", name: bytes, snapshot: bytes, *, by_id: bool, read_only: bool) -> None:
+        """Have librbd open the image."""
+        self.may_refuse_writes = read_only
+        function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
+        arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
+        self.check()
+        await self.bridge.loop.checkpoint_if_cancelled()
+        queue = self.bridge.queue
+        job = RbdAioCall(
+            self, function, lambda token: self.lib.aiorbd_open(queue, token, *arguments), self.opened, group=self.opens
+        )
+        self.raise_for(await self.bridge.call(job), function)
+        self.check()  # closing may have begun: then it is `shut` that has the image
+        self.take(self.opened[0])
+        self._make_native()
+
+    @property
+    def opens(self) -> Hashable:
+        """The group of calls that open an image: hung calls of the pool do not hold them up."""
+        return "opens", self.group
+
+    def take_part(self) -> None:
+        """The image is open: its calls pass the gate."""
+        place = self.ioctx.pool_id, self.ioctx.namespace, self.image_id or ("format 1", str(self.target))
+        self.gate = gate_of(self.bridge, place)
+        self.gate.add(self)
+
+    def _make_native(self) -> None:
+        if self.native is None:
+            self._token = self.bridge.listen(self._updated)
+            native = self.lib.aiorbd_image_new(self.bridge.queue, self.opened[0], self.ioctx.idle, self._token)
+            if not native:
+                self.bridge.unlisten(self._token)
+                raise MemoryError
+            self.native = native
+            self.image_address = int(bridge_ffi.cast("uintptr_t", native))
+
+    def _updated(self) -> None:
+        """On the loop: librbd told of changes of the header, one or more."""
+        for source in tuple(self.watchers):
+            source.tell()
+
+    async def find_place(self, code: int = -errno.ENOENT) -> None:
+        """After a call of the loop's that failed so: let a thread look whether the pools are there."""
+        await self.ioctx.let_look(self, code)
+
+    def require_place(self, operation: str) -> None:
+        """Any thread: raise when the pool, or the one that has the data, was deleted."""
+        self.ioctx.require_place(operation)
+        if self.layout.data_pool_id not in (-1, self.ioctx.pool_id):
+            self.ioctx.require_pool(self.layout.data_pool_id, operation)
+
+    # -- ranges --------------------------------------------------------------------------------
+
+    def range_of(self, offset: int, length: int) -> tuple[int, int]:
+        """Return offset and length as Python's integers: sums of numpy's would wrap around."""
+        return as_integer(offset, "offset"), as_integer(length, "length")
+
+    async def check_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
+        """Tell whether there is anything to do; raise when the range is no range of the image."""
+        if 0 <= offset <= offset + length <= self.size and 0 < length <= (largest or length):
+            return True
+        return await self.unusual_range(operation, offset, length, largest=largest)
+
+    async def check_change(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
+        """Like `check_range`, for a write: it follows the cancelled writes that it overlaps."""
+        while True:
+            if self.strays:
+                await self._follow_strays(offset, length)
+            found = await self.check_range(operation, offset, length, largest=largest)
+            if not (self.strays and self._strays.overlap(offset, length)):
+                return found
+
+    async def _follow_strays(self, offset: int, length: int) -> None:
+        self.awaited += 1
+        try:
+            await self.wait_while_usable(lambda: not self._strays.overlap(offset, length))
+        finally:
+            self.awaited -= 1
+        self.strays = bool(self._strays)
+
+    def add_stray(self, offset: int, length: int, is_over: Callable[[], bool]) -> None:
+        """Note a cancelled write that librbd may still have."""
+        self._strays.add(offset, length, is_over)
+        self.strays = True
+
+    async def unusual_range(
+        self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO
+    ) -> bool:
+        """Look closer at what does not fit the known size, and raise when it really does not."""
+        if offset < 0 or length < 0:
+            raise invalid("offset and length must not be negative", operation, self.describe(offset, length))
+        if offset + length > self.size:
+            await self.refresh()
+            self.check()
+            self._require_range(operation, offset, length)
+        if largest is not None and length > largest:
+            message = f"too many for one operation, at most {largest}"
+            raise invalid(message, operation, self.describe(offset, length))
+        if not length:
+            await checkpoint()
+        return length > 0
+
+    def _require_range(self, operation: str, offset: int, length: int) -> None:
+        if offset + length > self.size:
+            message = f"past the end of the image, which has {self.size} bytes"
+            raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
+
+    def describe(self, offset: int, length: int) -> str:
+        """Name a range in errors."""
+        return f"{self.target}, {length} bytes at {offset}"
+
+    def incomplete(self, operation: str, offset: int, length: int, got: int) -> NoReturn:
+        """Raise for a read that librbd clipped, or that failed."""
+        if got < 0:
+            self.fail(got, operation, offset, length)
+        message = f"only {got} bytes: the image shrank meanwhile"
+        raise IncompleteReadError(errno.EIO, message, operation, self.describe(offset, length))
+
+    # -- data ----------------------------------------------------------------------------------
+
+    async def io(
+        self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
+    ) -> int:
+        """Submit one operation and wait for it; return what librbd returned."""
+        if length > LARGEST_COPY and operation in WRITES:
+            return await self._write_large(operation, submit, offset, length, keep, *arguments)
+        bridge = self.bridge
+        entry = (
+            bridge.operation(self, keep, operation, self.describe(offset, length), length)
+            if bridge.observers
+            else Operation(self, keep)
+        )
+        try:
+            code = bridge.submit(entry, submit, self.native, *arguments)
+        except OverflowError as error:  # of flags: offset and length are known to fit
+            raise invalid(str(error), operation, self.describe(offset, length)) from None
+        while code:
+            await self.refused(code, operation, offset, length)
+            code = bridge.submit(entry, submit, self.native, *arguments)
+        try:  # what Bridge.wait does, without a coroutine of its own
+            await bridge.loop.park(entry)
+        except BaseException:
+            self.abandon(entry, operation, offset, length)
+            raise
+        value: int = entry.value  # type: ignore[assignment]  # it is done
+        if value < 0:
+            await self.find_place(value)
+            self.fail(value, operation, offset, length)
+        return value
+
+    async def _write_large(
+        self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
+    ) -> int:
+        """Like `io`, for a write whose data a worker thread copies. A write that is cancelled before is not begun."""
+        lib, native = self.lib, self.native
+        on = Target("image", self.describe(offset, length))
+        while True:
+            generation = self.generation
+
+            def begin(token: int, generation: int = generation) -> int:
+                if lib.aiorbd_image_generation(native) != generation:  # the range was checked against another size
+                    return int(lib.AIORBD_STALE)
+                return submit(native, token, *arguments)
+
+            job = LargeWrite(self, operation, begin, keep, on, (offset, length))
+            try:
+                value = await self.bridge.call(job)
+            except OverflowError as error:  # of flags: offset and length are known to fit
+                raise invalid(str(error), operation, self.describe(offset, length)) from None
+            if not job.refused:
+                break
+            await self.refused(value, operation, offset, length)
+        if value < 0:
+            await self.find_place(value)
+            self.fail(value, operation, offset, length)
+        return value
+
+    async def flush(self) -> None:
+        """Make durable every write that was completed before."""
+        function = "rbd_aio_flush"
+        self.check()
+        await self.bridge.loop.checkpoint_if_cancelled()
+        operation = self.bridge.operation(self, None, function, str(self.target))
+        while True:
+            covered = self.covered_by_a_flush()
+            code = self.bridge.submit(operation, self.lib.aiorbd_flush, self.native)
+            if code <= 0:
+                break
+            await self.wait_while_usable(lambda: not self.barred)
+        if not code:
+            await self.bridge.wait(operation)
+            code = operation.value or 0
+        if code < 0:
+            await self.find_place(code)
+        self.raise_for(code, function)
+        await self.ioctx.confirm_place(self, function)
+        self.note_flushed(covered)
+
+    def covered_by_a_flush(self) -> int:
+        """Return how many writes a flush that begins now makes durable: none of those in flight."""
+        return (
+            self._flushed if self.in_flight or self.native is None else int(self.lib.aiorbd_image_writes(self.native))
+        )
+
+    def note_flushed(self, covered: int) -> None:
+        """Note that so many writes are durable."""
+        self._flushed = max(self._flushed, covered)
+
+    async def make_durable(self) -> None:
+        """Flush, if anything was written since the last flush: a flush asks for the exclusive lock."""
+        if self.native is not None and self.lib.aiorbd_image_writes(self.native) != self._flushed:
+            await self.flush()
+
+    def abandon(self, entry: Operation, operation: str, offset: int, length: int) -> None:
+        """Note that the task that waited is gone."""
+        entry.abandon()
+        if operation not in READS and length:
+            self.add_stray(offset, length, lambda: entry.value is not None)
+        logger.debug("abandoned: %s on %s, %d bytes at %d", operation, self.target, length, offset)
+
+    async def refused(self, code: int, operation: str, offset: int, length: int) -> None:
+        """A submit was refused with `code`: raise, or ask for the size, so that it can be tried anew."""
+        if code < 0:
+            self.fail(code, operation, offset, length)
+        # AIORBD_STALE: somebody changed the image, perhaps its size.
+        await self.refresh(if_stale=True)
+        self.check()
+        self._require_range(operation, offset, length)
+
+    def fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
+        """Raise for what librbd returned for a range, which lay within the image when it was submitted."""
+        if code == -errno.EINVAL and operation in READS:
+            self.incomplete(operation, offset, length, 0)
+        self.raise_for(code, operation, Target("image", self.describe(offset, length)))
+        raise AssertionError(code)
+
+    async def change(
+        self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
+    ) -> int:
+        """Like `io`, for what changes the image: not begun when the task is cancelled already."""
+        await self.bridge.loop.checkpoint_if_cancelled()
+        generation = self.generation
+        try:
+            value = await self.io(operation, submit, offset, length, keep, *arguments)
+        except InvalidArgument:
+            await self.require_still(operation, offset, length)
+            raise
+        if generation != self.generation:
+            await self.require_still(operation, offset, length)
+        if operation in _NEEDS_NO_POOL:
+            await self.ioctx.confirm_place(self, operation)
+        return value
+
+    async def require_still(self, operation: str, offset: int, length: int) -> None:
+        """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused.
+
+        librbd is asked: what a shrink of our own will end with does not count, since it waits for this.
+        """
+        if not self.image_address:  # closed, which waited for it
+            return
+        try:
+            if self.lib.aiorbd_image_is_stale(self.native):
+                await self.refresh(if_stale=True)
+        except ClosedError:  # it is done, and closing waited for it
+            return
+        except RbdError as error:
+            error.add_note("The operation itself was done; whether the image shrank under it is not known.")
+            raise
+        size = self._asked[1]
+        if offset + length > size:
+            message = f"the image shrank to {size} bytes meanwhile: what lies beyond is not there"
+            raise ImageShrank(errno.EINVAL, message, operation, self.describe(offset, length))
+
+    # -- closing -------------------------------------------------------------------------------
+
+    def shut(self) -> None:
+        """Stop to listen, then close. An open that failed left nothing to do."""
+        if not self.opened[0]:
+            self.closed()
+            return
+        if self.native is None:  # cancelled while it opened
+            self._make_native()
+        self.bridge.start(RbdAioCall(self, "rbd_aio_close", self._close, then=self._gone, group=URGENT))
+
+    def _close(self, token: int) -> int:
+        """On a worker thread."""
+        self.lib.aiorbd_image_unwatch(self.native)
+        code: int = self.lib.aiorbd_close(self.native, token)
+        return code
+
+    def _gone(self, job: RbdAioCall) -> None:
+        """On the loop: librbd has freed the image, also when it reports an error; except if it refused."""
+        if job.refused:  # no memory: the image is still open, and the next call of `close` tries again
+            self.shut_failed()
+            logger.error("closing %s: librbd did not take it: %s", self.target, job.error or os.strerror(-job.result))
+            return
+        self.bridge.unlisten(self._token)
+        self.image_address = 0
+        self.lib.aiorbd_image_release(self.native)
+        self.native = None
+        self.opened[0] = bridge_ffi.NULL
+        self.closed(job.result, "rbd_aio_close")

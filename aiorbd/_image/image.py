@@ -1,0 +1,195 @@
+"""An open image. Its data, snapshots, copies and so on are in modules of their own, which it inherits."""
+
+import errno
+
+import anyio
+
+from aiorbd._core.metadata import Metadata
+from aiorbd._core.pool_handle import PoolHandle
+from aiorbd._core.progress import Progress
+from aiorbd._image.copies import ImageCopies
+from aiorbd._image.diff import ImageDiff
+from aiorbd._image.file import BlockingImageFile, ImageFile
+from aiorbd._image.handle import ImageHandle
+from aiorbd._image.image_snapshots import ImageSnapshots
+from aiorbd._image.info import ImageFacts
+from aiorbd._image.io import ImageData
+from aiorbd._image.locks import Locks
+from aiorbd._image.opening import open_handle
+from aiorbd._image.presence import is_current, require_same_image
+from aiorbd._image.snapshots import Snapshot, id_of, name_of
+from aiorbd._image.streams import ImageStreams
+from aiorbd._image.updates import ImageWatch
+from aiorbd._native.loader import ffi, rbd
+from aiorbd._native.marshal import decode, encode_name, invalid, number
+from aiorbd.errors import Timeout
+from aiorbd.models import ImageInfo
+
+
+async def open_image(
+    ioctx: PoolHandle,
+    close_timeout: float,
+    name: str | None,
+    image_id: str | None,
+    snapshot: str | Snapshot | None,
+    *,
+    read_only: bool,
+) -> "Image":
+    """Open an image: see `IoCtx.open_image`."""
+    at, at_id = (None, None) if snapshot is None else (name_of(snapshot), id_of(snapshot))
+    handle, found = await open_handle(ioctx, name, image_id, at, at_id, read_only=read_only)
+    if isinstance(snapshot, Snapshot):
+        try:
+            require_same_image(handle, snapshot._handle, "rbd_aio_open_read_only", handle.target)
+        except BaseException:
+            handle.begin_close()
+            raise
+    return Image(handle, close_timeout, found, read_only=read_only or snapshot is not None)
+
+
+class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, ImageFacts, ImageWatch):
+    """An open image, made by `IoCtx.open_image`. Use it as an async context manager, or call `close`.
+
+    Offsets, lengths and sizes are bytes. Any number of operations may run at once; none waits for
+    another, and librbd keeps no order among those that overlap. There is no back-pressure: bound
+    what you keep in flight.
+
+    A write is durable once a later `flush` has returned. Leaving ``async with`` without an exception flushes what was
+    written, and raises when that fails. Cancelling an operation returns at once and
+    leaves it running in librbd: what was to be read is dropped; what was to be changed may or may not
+    be. Buffers stay exported, which means that they can be neither resized nor freed, until librbd
+    is done with them; `in_flight` counts and `drain` awaits what is still running.
+    """
+
+    def __init__(self, handle: ImageHandle, close_timeout: float, name: str, *, read_only: bool) -> None:
+        """Private: use `IoCtx.open_image`."""
+        super().__init__(handle, close_timeout)
+        self._name = name
+        self._read_only = read_only
+
+    async def _make_durable(self) -> None:
+        """Flush, within the time that closing may take, if the image was written to since the last flush."""
+        handle = self._handle
+        try:
+            with anyio.fail_after(self._close_timeout):
+                await handle.make_durable()
+        except TimeoutError as error:
+            if isinstance(error, Timeout):
+                raise
+            message = f"not flushed after {self._close_timeout} s: whether what was written is durable is unknown"
+            raise Timeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(handle.target)) from None
+
+    async def _is_current(self, pool: str, name: str | None) -> bool:
+        """Tell whether pool, image and snapshot of these names are still those that are open."""
+        handle = self._handle
+        encoded = None if name is None else encode_name(name, "image name", "rados_read_op_operate")
+        encoded_pool = encode_name(pool, "pool name", "rados_pool_lookup")
+        return await handle.run("rados_read_op_operate", lambda: is_current(handle, encoded_pool, encoded))
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Close the image, waiting for what is in flight: at most `timeout` seconds.
+
+        Implements: rbd_update_unwatch, rbd_aio_close
+        """
+        await super().close(timeout)
+
+    @property
+    def name(self) -> str:
+        """The image's name when it was opened.
+
+        Implements: rbd_get_name
+        """
+        return self._name
+
+    @property
+    def id(self) -> str:
+        """The image's id, which never changes.
+
+        Implements: rbd_get_id
+        """
+        return self._handle.image_id
+
+    @property
+    def snapshot(self) -> str | None:
+        """The snapshot that is read, which is the one it was opened at, or that was set since."""
+        return self._handle.snapshot
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it was opened for reading only."""
+        return self._read_only
+
+    @property
+    def locks(self) -> Locks:
+        """Its locks."""
+        return Locks(self._handle)
+
+    def file(self, *, chunk_size: int = 1 << 22) -> ImageFile:
+        """Return an asynchronous file object over the image.
+
+        Args:
+            chunk_size: Bytes that ``async for`` gives at a time.
+
+        Implements: rbd_aio_read2, rbd_aio_write2, rbd_aio_flush, rbd_resize2
+        """
+        if chunk_size < 1:
+            raise invalid(f"chunk_size {chunk_size} is not positive", "rbd_aio_read2", self._handle.target)
+        return ImageFile(self, chunk_size)
+
+    def blocking_file(self) -> BlockingImageFile:
+        """Return a blocking file object over the image, for other threads than the event loop's.
+
+        Implements: rbd_aio_read2, rbd_aio_write2, rbd_aio_flush, rbd_resize2
+        """
+        return BlockingImageFile(self)
+
+    @property
+    def metadata(self) -> Metadata:
+        """Its metadata."""
+        return Metadata(self._handle, "rbd_metadata")
+
+    async def size(self) -> int:
+        """Return the size in bytes.
+
+        Implements: rbd_get_size
+        """
+        await self._handle.refresh()
+        return self._handle.size
+
+    async def stat(self) -> ImageInfo:
+        """Return the size and how it is cut into objects.
+
+        Implements: rbd_stat
+        """
+        handle = self._handle
+
+        def call() -> ImageInfo:
+            info = ffi.new("rbd_image_info_t *")
+            handle.raise_for(rbd().rbd_stat(handle.pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
+            return ImageInfo(info.size, info.obj_size, info.num_objs, info.order, decode(info.block_name_prefix))
+
+        return await handle.run("rbd_stat", call)
+
+    async def resize(self, size: int, allow_shrink: bool = True, *, progress: Progress | None = None) -> None:
+        """Change the size.
+
+        When cancelled, librbd is asked to stop a shrink; how far it came is unknown until the next
+        `size`.
+
+        Args:
+            size: Bytes; new ones read as zeroes.
+            allow_shrink: Whether data may be cut off.
+            progress: Called on the event loop with what is done and what there is to do. If it raises, librbd is asked
+                to stop where it can be stopped, and the error is raised here; if the work was done by then, the error
+                is logged instead.
+
+        Raises:
+            InvalidArgument: The size is out of range, or smaller and `allow_shrink` is false.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_resize2
+        """
+        handle = self._handle
+        handle.check()
+        size = number(size, "size", "rbd_resize2", handle.target)
+        await handle.call_that_shrinks("rbd_resize2", size, size, bool(allow_shrink), progress=progress)

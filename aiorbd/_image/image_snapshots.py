@@ -1,0 +1,146 @@
+"""The snapshots of an open image."""
+
+import errno
+import os
+from typing import Final
+
+from aiorbd._core.listing import Listing
+from aiorbd._core.progress import Progress
+from aiorbd._core.resource import Resource
+from aiorbd._image.handle import ImageHandle
+from aiorbd._image.presence import require_same_image
+from aiorbd._image.snapshot_ids import facts, list_facts, name_by_id, set_snapshot, size_by_id, snapshot_target, which
+from aiorbd._image.snapshots import Snapshot
+from aiorbd._native.loader import ffi, rbd
+from aiorbd._native.marshal import decode, encode_name, encode_new_name, number
+from aiorbd.enums import SnapshotCreateFlag, SnapshotNamespaceType
+from aiorbd.errors import SnapshotNotFound
+
+#: What librbd says for any number of snapshots.
+_NO_LIMIT: Final = (1 << 64) - 1
+
+
+class ImageSnapshots(Resource[ImageHandle]):
+    """The snapshots of an open image: part of `Image`."""
+
+    async def create_snapshot(
+        self, name: str, flags: SnapshotCreateFlag | int = 0, *, progress: Progress | None = None
+    ) -> Snapshot:
+        """Take a snapshot. When cancelled, the outcome is unknown.
+
+        What was written before and not flushed is part of it.
+
+        Args:
+            name: Its name, without ``@`` and ``/``.
+            flags: Whether clients that watch for it are asked to quiesce first.
+            progress: Called on the event loop while they do.
+
+        Raises:
+            SnapshotExists: The image has one of that name.
+            InvalidArgument: The name is empty or holds ``@`` or ``/``.
+            ReadOnlyImage: The image is open for reading only.
+            DiskQuotaExceeded: The limit of snapshots is reached.
+
+        Implements: rbd_snap_create2
+        """
+        handle = self._handle
+        encoded = encode_new_name(name, "snapshot name", "rbd_snap_create2")
+        on = snapshot_target(handle, name)
+        flags = number(flags, "flags", "rbd_snap_create2", on, bits=32)
+        await handle.call_with_progress("rbd_snap_create2", encoded, flags, progress=progress, on=on)
+        return await self.get_snapshot(name)
+
+    def snapshots(self, *, any_namespace: bool = False) -> Listing[Snapshot]:
+        """Iterate over the users' snapshots, the oldest first.
+
+        Args:
+            any_namespace: Whether those of groups, of mirroring, and in the trash of snapshots are listed as well.
+
+        Implements: rbd_snap_list, rbd_snap_get_namespace_type, rbd_snap_is_protected
+        """
+        handle = self._handle
+        wanted = tuple(SnapshotNamespaceType) if any_namespace else (SnapshotNamespaceType.USER,)
+        return handle.listing(
+            "rbd_snap_list",
+            "rbd_snap_info_t",
+            "rbd_snap_list_end",
+            lambda item, facts: Snapshot(handle, item.id, decode(item.name), item.size, facts),
+            returns_count=True,
+            examine=lambda items, count: list_facts(handle, items, count, wanted),
+        )
+
+    async def get_snapshot(self, name: str | None = None, *, snapshot_id: int | None = None) -> Snapshot:
+        """Return a snapshot: a user's by its name, or one of any kind by its id.
+
+        Raises:
+            SnapshotNotFound: There is no such snapshot.
+
+        Implements: rbd_snap_get_id, rbd_snap_get_name, rbd_snap_list
+        """
+        handle = self._handle
+        handle.check()
+        encoded, known = which(handle, name, snapshot_id)
+        on = snapshot_target(handle, name, snapshot_id)
+
+        def call() -> Snapshot:
+            found = known
+            if encoded is not None:
+                out = ffi.new("uint64_t *")
+                handle.raise_for(rbd().rbd_snap_get_id(handle.pointer, encoded, out), "rbd_snap_get_id", on)
+                found = out[0]
+            found_name = name_by_id(handle, found)
+            size = size_by_id(handle, found, on)
+            what = facts(handle, found, os.fsencode(found_name))
+            if what is None:
+                raise SnapshotNotFound(errno.ENOENT, "no such snapshot", "rbd_snap_get_namespace_type", str(on))
+            return Snapshot(handle, found, found_name, size, what)
+
+        return await handle.run("rbd_snap_get_id", call, on=on)
+
+    async def snapshot_exists(self, name: str) -> bool:
+        """Tell whether the image has a snapshot of that name.
+
+        Implements: rbd_snap_exists
+        """
+        return bool(
+            await self._handle.get(
+                "rbd_snap_exists",
+                "bool *",
+                encode_name(name, "snapshot name", "rbd_snap_exists", may_be_empty=True),
+            )
+        )
+
+    async def set_snapshot(self, name: str | Snapshot | None = None, *, snapshot_id: int | None = None) -> None:
+        """Read the image as it was at a snapshot, by its name, itself, or its id; without any, as it is now.
+
+        While a snapshot is set, the image cannot be written to. When cancelled, the outcome is unknown.
+
+        Raises:
+            SnapshotNotFound: There is no such snapshot.
+
+        Implements: rbd_snap_get_id, rbd_snap_set, rbd_snap_set_by_id
+        """
+        if isinstance(name, Snapshot):
+            require_same_image(self._handle, name._handle, "rbd_snap_set_by_id", self._handle.target)
+            await set_snapshot(self._handle, snapshot_id=name.id)
+        else:
+            await set_snapshot(self._handle, name, snapshot_id)
+
+    async def get_snapshot_limit(self) -> int | None:
+        """Return how many snapshots the image may have; None for any number.
+
+        Implements: rbd_snap_get_limit
+        """
+        limit: int = await self._handle.get("rbd_snap_get_limit", "uint64_t *")
+        return None if limit == _NO_LIMIT else limit
+
+    async def set_snapshot_limit(self, limit: int | None) -> None:
+        """Set how many snapshots the image may have; None for any number. When cancelled, the outcome is unknown.
+
+        Raises:
+            InvalidArgument: The limit is out of range, or there are more snapshots already.
+
+        Implements: rbd_snap_set_limit
+        """
+        value = _NO_LIMIT if limit is None else number(limit, "limit", "rbd_snap_set_limit", self._handle.target)
+        await self._handle.call("rbd_snap_set_limit", value)

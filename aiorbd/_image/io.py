@@ -1,0 +1,338 @@
+"""Reading and writing an open image.
+
+How a read travels: `ImageData.read` asks the table (C, `ffi/table`) for an entry: that looks at the range, makes
+the bytes, registers them, and submits; librbd's thread queues the result; the loop takes it from there and the task
+goes on, looks at the return value, and returns the very bytes that librbd has filled. `ImageHandle.io` does the
+same for the other calls, and for what is unusual.
+"""
+
+import errno
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from aiorbd._core.operation import Operation
+from aiorbd._core.resource import Resource
+from aiorbd._image.handle import ImageHandle
+from aiorbd._image.read_cache import require_no_read_cache
+from aiorbd._native.loader import bridge_ffi
+from aiorbd._native.marshal import LARGE, invalid, large_bytes, readable, writable
+from aiorbd.enums import OpFlag
+from aiorbd.errors import CompareMismatch
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+#: Bytes of zeroes that are written at once.
+_ZEROES: Final = 4 << 20
+
+
+class ImageData(Resource[ImageHandle]):
+    """The data of an open image: part of `Image`."""
+
+    # -- reading -------------------------------------------------------------------------------
+
+    async def read(self, offset: int, length: int, *, op_flags: OpFlag | int = 0) -> bytes:
+        """Return `length` bytes from `offset`.
+
+        Raises:
+            PastEndOfImage: They do not all lie within the image.
+            IncompleteReadError: The image shrank while it was read.
+
+        Implements: rbd_aio_read2
+        """
+        handle = self._handle
+        entry = None if op_flags else handle.bridge.read(handle, offset, length)
+        if entry is None:
+            return await self._read(handle, offset, length, op_flags)
+        try:
+            await (entry if handle.park is None else handle.park(entry))
+        except BaseException:
+            handle.abandon(entry, "rbd_aio_read2", offset, length)
+            raise
+        if entry.value != length:
+            if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before librbd had the read
+                return await self._read(handle, offset, length, op_flags)
+            await handle.find_place(entry.value)
+            handle.incomplete("rbd_aio_read2", offset, length, entry.value)
+        data: bytes = entry.keep
+        return data
+
+    async def _read(self, handle: ImageHandle, offset: int, length: int, op_flags: int) -> bytes:
+        """Read what is unusual, or was refused."""
+        handle.check()
+        offset, length = handle.range_of(offset, length)
+        if not await handle.check_range("rbd_aio_read2", offset, length):
+            return b""
+        data = bytes(length) if length < LARGE else large_bytes(length)
+        got = await handle.io(
+            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, data, offset, length, data, op_flags
+        )
+        if got != length:
+            handle.incomplete("rbd_aio_read2", offset, length, got)
+        return data
+
+    async def read_into(self, buffer: "WriteableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
+        """Fill a writable buffer from `offset`, without a copy; return its length in bytes.
+
+        The buffer stays exported until librbd is done, also when the read is cancelled: its contents
+        are undefined until then.
+
+        Raises:
+            PastEndOfImage: The image ends before the buffer is full.
+            InvalidArgument: The buffer is read-only or not contiguous.
+
+        Implements: rbd_aio_read2
+        """
+        handle = self._handle
+        handle.check()
+        view = writable(buffer, "buffer", "rbd_aio_read2", handle.target)
+        offset, length = handle.range_of(offset, len(view))
+        if not await handle.check_range("rbd_aio_read2", offset, length):
+            return 0
+        got = await handle.io(
+            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, view, offset, length, view, op_flags
+        )
+        if got != length:
+            handle.incomplete("rbd_aio_read2", offset, length, got)
+        return length
+
+    async def readv(self, buffers: "Sequence[WriteableBuffer]", offset: int) -> int:
+        """Fill several writable buffers one after the other from `offset`; return their bytes.
+
+        Raises:
+            PastEndOfImage: The image ends before the buffers are full.
+            InvalidArgument: A buffer is read-only or not contiguous.
+
+        Implements: rbd_aio_readv
+        """
+        handle = self._handle
+        handle.check()
+        views = [writable(buffer, "buffer", "rbd_aio_readv", handle.target) for buffer in buffers]
+        offset, length = handle.range_of(offset, sum(map(len, views)))
+        if not await handle.check_range("rbd_aio_readv", offset, length):
+            return 0
+        got = await handle.io("rbd_aio_readv", handle.lib.aiorbd_readv, offset, length, views, offset, *_vector(views))
+        if got != length:
+            handle.incomplete("rbd_aio_readv", offset, length, got)
+        return length
+
+    # -- writing -------------------------------------------------------------------------------
+
+    async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
+        """Write all of `data` at `offset`; return its length in bytes. When cancelled, the outcome is unknown.
+
+        Do not change the buffer before this returns, or after a cancellation before `drain` does.
+
+        Raises:
+            PastEndOfImage: It does not fit. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_write2
+        """
+        handle = self._handle
+        handle.check()
+        if type(data) is bytes and not op_flags:
+            await handle.bridge.loop.checkpoint_if_cancelled()
+            generation = handle.generation
+            entry = handle.bridge.write(handle, data, offset)
+            if entry is not None:
+                try:
+                    await (entry if handle.park is None else handle.park(entry))
+                except BaseException:
+                    handle.abandon(entry, "rbd_aio_write2", offset, len(data))
+                    raise
+                if not entry.value and handle.generation == generation:
+                    return len(data)
+                if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before librbd had the write
+                    handle.check()
+                else:
+                    await _require_written(handle, entry, "rbd_aio_write2", offset, len(data))
+                    return len(data)
+        view = readable(data, "data", "rbd_aio_write2", handle.target)
+        offset, length = handle.range_of(offset, len(view))
+        if await handle.check_change("rbd_aio_write2", offset, length):
+            await handle.change(
+                "rbd_aio_write2", handle.lib.aiorbd_write, offset, length, view, offset, length, view, op_flags
+            )
+        return length
+
+    async def writev(self, buffers: "Sequence[ReadableBuffer]", offset: int) -> int:
+        """Write several buffers one after the other at `offset`; return their bytes.
+
+        When cancelled, the outcome is unknown.
+
+        Raises:
+            PastEndOfImage: They do not fit. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_writev
+        """
+        handle = self._handle
+        handle.check()
+        views = [readable(buffer, "data", "rbd_aio_writev", handle.target) for buffer in buffers]
+        offset, length = handle.range_of(offset, sum(map(len, views)))
+        if await handle.check_change("rbd_aio_writev", offset, length):
+            await handle.change(
+                "rbd_aio_writev", handle.lib.aiorbd_writev, offset, length, views, offset, *_vector(views)
+            )
+        return length
+
+    async def write_same(self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = 0) -> int:
+        """Fill `length` bytes at `offset` with copies of `data`; return `length`.
+
+        When cancelled, the outcome is unknown.
+
+        Raises:
+            InvalidArgument: `data` is empty, or `length` no multiple of its length.
+            PastEndOfImage: It does not fit. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_writesame
+        """
+        handle = self._handle
+        handle.check()
+        view = readable(data, "data", "rbd_aio_writesame", handle.target)
+        offset, length = handle.range_of(offset, length)
+        if not len(view) or length % len(view):
+            message = f"length {length} is no multiple of the {len(view)} bytes of data"
+            raise invalid(message, "rbd_aio_writesame", handle.target)
+        if await handle.check_change("rbd_aio_writesame", offset, length):
+            arguments = offset, length, view, len(view), op_flags
+            await handle.change("rbd_aio_writesame", handle.lib.aiorbd_write_same, offset, length, view, *arguments)
+        return length
+
+    async def compare_and_write(
+        self, compare: "ReadableBuffer", data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0
+    ) -> int:
+        """Write `data` at `offset` if `compare` is there now, as one step; return its length in bytes.
+
+        When cancelled, the outcome is unknown.
+
+        Raises:
+            CompareMismatch: Something else is there; its `offset` says where. Nothing was written.
+            InvalidArgument: The lengths differ, the bytes do not all lie in one sector, 512 bytes of an object (Ceph
+                16.2), or they are more than half of the stripe unit.
+            OperationNotSupported: ``rbd_cache_policy`` is ``writeback`` or ``writethrough``: librbd would go on to
+                read the old data from its cache. Its default, ``writearound``, is fine.
+            PastEndOfImage: They do not lie within the image.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_compare_and_write, rbd_config_image_list
+        """
+        operation = "rbd_aio_compare_and_write"
+        handle = self._handle
+        handle.check()
+        expected = readable(compare, "compare", operation, handle.target)
+        view = readable(data, "data", operation, handle.target)
+        offset, length = handle.range_of(offset, len(view))
+        if len(expected) != length:
+            raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
+        if handle.caches_reads is not False:  # asked before the range is looked at, which must hold at the submit
+            await require_no_read_cache(handle, operation)
+            handle.check()
+        if not await handle.check_change(operation, offset, length):
+            return 0
+        unit = handle.layout.stripe_unit
+        # When the data differs, librbd adds the place of the difference to the length, and aborts past a stripe unit.
+        if 2 * length - 1 > unit:
+            message = f"{length} bytes are more than half of the stripe unit, {unit} bytes"
+            raise invalid(message, operation, handle.describe(offset, length))
+        mismatch = bridge_ffi.new("uint64_t *")
+        arguments = offset, length, expected, view, mismatch, op_flags
+        try:
+            await handle.change(operation, handle.lib.aiorbd_compare_and_write, offset, length, arguments, *arguments)
+        except CompareMismatch as error:
+            error.offset = offset + _bytes_into_object(handle, mismatch[0])
+            raise
+        return length
+
+    async def discard(self, offset: int, length: int) -> None:
+        """Give up a range. What is read there afterwards is zeroes or, for parts of objects, old data.
+
+        librbd frees whole multiples of ``rbd_discard_granularity_bytes`` (64 KiB) and may leave the
+        rest as it is: use `write_zeroes` where zeroes must be read. When cancelled, the outcome is
+        unknown.
+
+        Raises:
+            PastEndOfImage: The range does not lie within the image. Nothing was discarded.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_discard
+        """
+        handle = self._handle
+        handle.check()
+        offset, length = handle.range_of(offset, length)
+        if await handle.check_change("rbd_aio_discard", offset, length, largest=None):
+            await handle.change("rbd_aio_discard", handle.lib.aiorbd_discard, offset, length, None, offset, length)
+
+    async def write_zeroes(self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0) -> None:
+        """Make a range read as zeroes. When cancelled, the outcome is unknown.
+
+        Args:
+            offset: Where.
+            length: How much.
+            thick: Write zeroes, which allocates the space instead of freeing it: 4 MiB after 4 MiB, so that the
+                first may be written when a later one fails.
+            op_flags: Hints for the OSDs.
+
+        Raises:
+            PastEndOfImage: The range does not lie within the image. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_write_zeroes, rbd_aio_write2
+        """
+        handle = self._handle
+        handle.check()
+        offset, length = handle.range_of(offset, length)
+        if not await handle.check_change("rbd_aio_write_zeroes", offset, length, largest=None):
+            return
+        if not thick:
+            arguments = offset, length, 0, op_flags
+            await handle.change(
+                "rbd_aio_write_zeroes", handle.lib.aiorbd_write_zeroes, offset, length, None, *arguments
+            )
+            return
+        # librbd's own thick zeroes count as begun before they are let through, and whoever holds up writes meanwhile
+        # (a snapshot, a resize) waits for them while they wait for him: in 16.2 for ever.
+        zeroes = memoryview(bytes(min(length, _ZEROES)))
+        for start in range(offset, offset + length, _ZEROES):
+            await self.write(zeroes[: offset + length - start], start, op_flags=op_flags)
+
+    async def flush(self) -> None:
+        """Make every write that was completed before durable.
+
+        When cancelled, what is durable is unknown.
+
+        Implements: rbd_aio_flush
+        """
+        await self._handle.flush()
+
+
+async def _require_written(handle: ImageHandle, entry: Operation, operation: str, offset: int, length: int) -> None:
+    """Look closer at a write that failed, or under which the image changed, like `ImageHandle.change` does."""
+    code = entry.value or 0
+    if code >= 0 or code in (-errno.EINVAL, -errno.EDOM, -errno.ERANGE):
+        await handle.require_still(operation, offset, length)
+    if code < 0:
+        await handle.find_place(code)
+        handle.fail(code, operation, offset, length)
+
+
+def _bytes_into_object(handle: ImageHandle, offset: int) -> int:
+    """Tell where in its object an offset of the image lies.
+
+    librbd counts the equal bytes of a compare_and_write and reports them as if they were counted
+    from the object's start, translated to an offset of the image. This takes that back.
+    """
+    object_size, unit, count, *_ = handle.layout
+    return offset // unit // count % (object_size // unit) * unit + offset % unit
+
+
+def _vector(views: list[Any]) -> tuple[Any, Any, int]:
+    """What C's vector functions take: addresses, lengths, and how many."""
+    return (
+        bridge_ffi.new("void *[]", views),
+        bridge_ffi.new("size_t[]", [len(view) for view in views]),
+        len(views),
+    )

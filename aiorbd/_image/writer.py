@@ -1,0 +1,242 @@
+"""Writing much of an image: a bounded number of writes on their way, whose end somebody waits for."""
+
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import anyio
+
+from aiorbd._image.handle import LARGEST_IO, ImageHandle
+from aiorbd._image.lane import Lane
+from aiorbd._native.loader import bridge_ffi
+from aiorbd._native.marshal import number, readable
+from aiorbd.enums import OpFlag
+from aiorbd.errors import ClosedError, RbdError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_WRITE: Final = "rbd_aio_write2"
+
+
+class Writer:
+    """Writes of which a bounded number is on its way. Made by `Image.writer`; use it as an async context manager.
+
+    `write` returns when there was room for the write, not when it is done. The first error of any write is raised by
+    the next call, or at the end of the block. The end waits for what was written, takes no more writes, waits for
+    what other tasks wrote meanwhile, and flushes. Each write that returned is durable then. Overlapping writes are in
+    no order.
+
+    When the block is left with an exception, or is cancelled, what librbd has begun goes on, as `Image.in_flight`,
+    and the rest is given up: which writes happened is unknown.
+    """
+
+    def __init__(
+        self, handle: ImageHandle, depth: int, max_bytes: int, release: "Callable[[ReadableBuffer], object] | None"
+    ) -> None:
+        """Private: use `Image.writer`."""
+        handle.check()
+        self._handle = handle
+        self._lane = Lane(handle, depth, self._told)
+        self._window = 2 * depth
+        self._max_bytes = max_bytes
+        self._release = release or _keep
+        #: What was given to `write`, by the numbers of the requests, until it is given back.
+        self._lent: dict[int, ReadableBuffer] = {}
+        self._handing_over = anyio.Lock()
+        self._queue: deque[object] = deque()  # writes that wait for room, in their order
+        self._bytes = 0
+        self._end = 0  # of what was written
+        self._blocked = 0
+        self._error: BaseException | None = None
+        self._ending = False  # no more writes are taken
+        self._closed = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """How many bytes are on their way."""
+        lane = self._lane
+        requests = (*lane.running.values(), *lane.late.values())
+        return sum(length for kind, _, length, _, _ in requests if kind == lane.kind_write)
+
+    async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> None:
+        """Write all of `data` at `offset`, as soon as there is room. It must not change until `flush` or the end.
+
+        Or until it is given back: see `release` of `Image.writer`. What `write` raises for was not taken.
+
+        Raises:
+            PastEndOfImage: It does not fit. It was not written.
+            RbdError: An earlier write failed.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_write2
+        """
+        view = readable(data, "data", _WRITE, self._handle.target)
+        await self._submit(self._lane.kind_write, offset, len(view), view, op_flags, data)
+
+    async def write_zeroes(self, offset: int, length: int) -> None:
+        """Make a range read as zeroes, as soon as there is room: see `Image.write_zeroes`.
+
+        Raises:
+            PastEndOfImage: The range does not lie within the image. It was not written.
+            RbdError: An earlier write failed.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_write_zeroes
+        """
+        await self._submit(self._lane.kind_write_zeroes, offset, length, bridge_ffi.NULL, 0)
+
+    async def flush(self) -> None:
+        """Wait for all that was written, and make it durable. When cancelled, what is durable is unknown.
+
+        Raises:
+            RbdError: A write failed, or the flush.
+
+        Implements: rbd_aio_flush
+        """
+        self._check()
+        handle = self._handle
+        await self._wait_for_writes()
+        end, self._end = self._end, 0
+        try:
+            await handle.flush()
+            if end:
+                await handle.require_still(_WRITE, 0, end)
+        except BaseException:
+            self._end = max(end, self._end)
+            raise
+
+    async def __aenter__(self) -> Self:
+        self._check()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self._finish()
+        finally:
+            self._ending = self._closed = True
+            self._lane.abandon()
+            self._lent.clear()
+
+    async def _finish(self) -> None:
+        """Wait for what was written, take no more writes, wait for what other tasks wrote meanwhile, and flush."""
+        lane = self._lane
+        self._check()
+        await self._wait_for_writes()
+        self._ending = True
+        self._handle.wake_waiters()
+        await self._wait(lambda: not (lane.running or lane.late))
+        await self.flush()
+
+    async def _wait_for_writes(self) -> None:
+        """Wait for the writes that were taken before, not for those that other tasks hand over meanwhile."""
+        lane = self._lane
+        now = {*lane.running, *lane.late}
+        await self._wait(lambda: now.isdisjoint(lane.running) and now.isdisjoint(lane.late))
+
+    def _check_open(self) -> None:
+        if self._ending:
+            raise ClosedError(f"the writer of {self._handle.target} takes no more writes: its block is being left")
+        self._check()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise ClosedError(f"the writer of {self._handle.target} is closed")
+        self._handle.check()
+        if self._lane.over:  # an interrupt came before it was looked at
+            self._told()
+        if self._error is not None:
+            raise self._error
+
+    async def _wait(self, reached: Callable[[], bool]) -> None:
+        """Wait for what the end of some write brings."""
+        late = self._lane.late
+        self._blocked += 1
+        try:
+            while late or not (reached() or self._error is not None):
+                if late:
+                    async with self._handing_over:
+                        self._check()
+                        await self._lane.submit_late()
+                await self._handle.wait_until(lambda: bool(reached() or self._error or late), None)
+        finally:
+            self._blocked -= 1
+        self._check()
+
+    async def _wait_for_room(self, length: int) -> None:
+        """Wait until there is room, after the writes of other tasks that wait already."""
+        queue, place = self._queue, object()
+        queue.append(place)
+        try:
+            await self._wait(lambda: self._ending or (queue[0] is place and self._has_room(length)))
+        finally:
+            queue.remove(place)
+            if queue:
+                self._handle.wake_waiters()
+
+    def _has_room(self, length: int) -> bool:
+        """Whether one more is within the bounds; what is larger than all of them goes alone."""
+        running = len(self._lane.running)
+        return running < self._window and (self._bytes + length <= self._max_bytes or not running)
+
+    async def _submit(self, kind: int, offset: int, length: int, buffer: Any, flags: int, lent: Any = None) -> None:
+        """Submit one request as soon as there is room."""
+        self._check_open()
+        lane, handle = self._lane, self._handle
+        offset, length = handle.range_of(offset, length)
+        flags = number(flags, "op_flags", lane.functions[kind], handle.target, bits=31)
+        await handle.bridge.loop.checkpoint_if_cancelled()
+        data = kind == lane.kind_write
+        size = length if data else 0
+        if lane.late or self._queue or not self._has_room(size):
+            await self._wait_for_room(size)
+        if not await handle.check_change(lane.functions[kind], offset, length, largest=LARGEST_IO if data else None):
+            if data:  # nothing to write
+                self._give_back(lent)
+            return
+        self._check_open()  # the block may have been left while this waited
+        token, request = next(lane.numbers), (kind, offset, length, buffer, flags)
+        try:
+            if lane.is_large(request):
+                lane.submit_on_thread(token, request)
+            elif lane.submit(token, request):
+                await lane.submit_refused(token, request, self._check_open)
+        finally:
+            if token in lane.running:  # also when an interrupt came after C had taken it
+                self._bytes += size
+                if data:
+                    self._lent[token] = lent
+                self._end = max(self._end, offset + length)
+
+    def _told(self) -> None:
+        """On the loop: something is over, or waits to be submitted anew."""
+        lane = self._lane
+        for token, ((kind, offset, length, _, _), value) in tuple(lane.over.items()):
+            if isinstance(value, Exception):
+                self._error = self._error or value
+            elif value < 0 and self._error is None:
+                try:
+                    self._handle.fail(value, lane.functions[kind], offset, length)
+                except RbdError as error:
+                    self._error = error
+            if kind == lane.kind_write:
+                self._bytes -= length
+            del lane.over[token]
+            if token in self._lent:
+                self._give_back(self._lent.pop(token))
+        if self._blocked:
+            self._handle.wake_waiters()
+
+    def _give_back(self, data: "ReadableBuffer") -> None:
+        try:
+            self._release(data)
+        except Exception as error:  # noqa: BLE001 - the user's; raised by the next call, like what fails
+            self._error = self._error or error
+
+
+def _keep(_: "ReadableBuffer") -> None:
+    """Whoever does not want buffers back."""

@@ -1,0 +1,92 @@
+"""The libraries that the host has, and what they can do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+from aiorbd._native.loader import SINCE, ffi, library_of, rados, rbd
+from aiorbd.enums import Feature
+from aiorbd.errors import NotSupportedError
+from aiorbd.models import Version
+
+
+def version() -> Version:
+    """Return librbd's version: 1.16.0 for Ceph 16.2, 1.20.0 for 20.2.
+
+    Raises:
+        LibraryNotFoundError: librbd is not installed.
+
+    Implements: rbd_version
+    """
+    return Version(*rbd().version())
+
+
+def rados_version() -> Version:
+    """Return librados's version.
+
+    Raises:
+        LibraryNotFoundError: librados is not installed.
+
+    Implements: rados_version
+    """
+    return Version(*rados().version())
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What this host's librbd and librados can do. A call of what they lack raises `NotSupportedError`.
+
+    Attributes:
+        librbd: librbd's version.
+        librados: librados's version.
+        functions: The C functions that are there, with the Ceph release that brought each.
+        missing: Those that newer releases have, with the release.
+        features: Features of images that librbd knows; all that have a name here are in 16.2, the oldest release.
+    """
+
+    librbd: Version
+    librados: Version
+    functions: Mapping[str, str]
+    missing: Mapping[str, str]
+    features: Feature
+
+    def __contains__(self, function: str) -> bool:
+        """Tell whether a C function is there."""
+        return function in self.functions
+
+    def require(self, function: str) -> None:
+        """Raise for a C function that is not there.
+
+        Raises:
+            NotSupportedError: It is not; says which release has it, and which version was found.
+            ValueError: No release has such a function.
+        """
+        if function not in SINCE:
+            raise ValueError(f"{function} is no function of librbd or librados that aiorbd knows")
+        getattr(library_of(function), function)
+
+
+@cache
+def capabilities() -> Capabilities:
+    """Return what this host's librbd and librados can do, function by function, feature by feature.
+
+    Raises:
+        LibraryNotFoundError: One of them is not installed.
+
+    Implements: rbd_version, rados_version, rbd_features_to_string
+    """
+    there: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for function, since in sorted(SINCE.items()):
+        try:
+            getattr(library_of(function), function)
+        except NotSupportedError:
+            missing[function] = since
+        else:
+            there[function] = since
+    known = Feature(0)
+    for feature in Feature:
+        if rbd().rbd_features_to_string(feature.value, ffi.new("char[]", 256), ffi.new("size_t *", 256)) >= 0:
+            known |= feature
+    return Capabilities(version(), rados_version(), MappingProxyType(there), MappingProxyType(missing), known)

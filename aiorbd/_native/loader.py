@@ -1,0 +1,103 @@
+"""The only importer of the two compiled modules; loads librados and librbd at the first use.
+
+`ffi` with `rados()` and `rbd()` reach every C function, bound when it is first called. `bridge_ffi`
+with `bridge()` reach the compiled bridge. Importing this module loads neither library, so that the
+package can be imported, documented and type-checked on a host without Ceph.
+"""
+
+import os
+import re
+import threading
+from functools import cache
+from typing import Any, Final
+
+from aiorbd._native import _compiled, _declared  # their types: *.pyi
+from aiorbd.errors import LibraryNotFoundError, NotSupportedError
+
+ffi: Final[Any] = _declared.ffi
+bridge_ffi: Final[Any] = _compiled.ffi
+SINCE: Final[dict[str, str]] = _declared.SINCE
+
+_loading: Final = threading.Lock()
+
+#: A library by another name or path, for hosts with several builds of Ceph.
+_PATHS: Final = {
+    "librados": os.environ.get("AIORBD_LIBRADOS", "librados.so.2"),
+    "librbd": os.environ.get("AIORBD_LIBRBD", "librbd.so.1"),
+}
+
+
+class Library:
+    """A library whose functions are looked up when they are first called."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._path = _PATHS[name]
+        try:
+            self._library = ffi.dlopen(self._path)
+        except OSError as error:
+            raise _not_found(name, self._path, str(error)) from None
+
+    def __getattr__(self, function: str) -> Any:
+        try:
+            bound = getattr(self._library, function)
+        except (AttributeError, ffi.error):
+            if function not in SINCE:
+                raise
+            found = ".".join(map(str, self.version()))
+            raise NotSupportedError(function, SINCE[function], self._path, found) from None
+        setattr(self, function, bound)  # the next call finds it without coming here
+        return bound
+
+    def version(self) -> tuple[int, int, int]:
+        """Return the library's own version."""
+        numbers = [ffi.new("int *") for _ in range(3)]
+        getattr(self, {"librbd": "rbd_version", "librados": "rados_version"}[self._name])(*numbers)
+        major, minor, extra = (number[0] for number in numbers)
+        return major, minor, extra
+
+
+def _not_found(name: str, path: str, detail: str) -> LibraryNotFoundError:
+    package, variable = {"librados": "librados2", "librbd": "librbd1"}[name], f"AIORBD_{name.upper()}"
+    chosen = f"set {variable} before importing aiorbd to name another file"
+    searched = f"the file {path}"
+    if "/" not in path:
+        directories = os.environ.get("LD_LIBRARY_PATH") or "not set"
+        searched = (
+            f"{path} in LD_LIBRARY_PATH ({directories}), the linker's cache (ldconfig -p) and its default directories"
+        )
+    return LibraryNotFoundError(
+        f"{name} cannot be loaded: {detail}. Searched for: {searched}; {chosen}. Install the package {package}: "
+        f"'apt-get install {package}' on Debian and Ubuntu, 'dnf install {package}' on Fedora."
+    )
+
+
+@cache
+def rados() -> Library:
+    """Return librados."""
+    return Library("librados")
+
+
+@cache
+def rbd() -> Library:
+    """Return librbd."""
+    return Library("librbd")
+
+
+def library_of(function: str) -> Library:
+    """Return the library that has a function, by its name."""
+    return rbd() if function.startswith("rbd_") else rados()
+
+
+@cache
+def bridge() -> Any:
+    """Return the compiled bridge, bound to librbd and librados."""
+    rados(), rbd()  # a missing library is explained in one place
+    with _loading:  # two threads may be here, each with a loop of its own
+        message = _compiled.lib.aiorbd_load(_PATHS["librbd"].encode(), _PATHS["librados"].encode())
+        detail = bridge_ffi.string(message).decode() if message else None
+    if detail is not None:
+        for function in re.findall(r"\b(?:rbd|rados)_\w+", detail):
+            getattr(library_of(function), function)  # what a library lacks that is there says so itself
+        raise _not_found("librbd", _PATHS["librbd"], detail)
+    return _compiled.lib

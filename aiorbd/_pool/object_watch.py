@@ -1,0 +1,184 @@
+"""Being told what others say about a RADOS object."""
+
+import errno
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from aiorbd._core.handle import Handle
+from aiorbd._core.mailbox import Mailbox, Messages
+from aiorbd._core.pool_handle import PoolHandle
+from aiorbd._core.resource import Resource
+from aiorbd._core.stream import Source
+from aiorbd._native.loader import ffi, rados
+from aiorbd._native.marshal import encode_name, invalid, number, readable
+from aiorbd.errors import Target
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+#: Notifications that may wait to be taken.
+ROOM: Final = 4096
+
+
+class WatchHandle(Handle):
+    """A watch of librados's: its cookie, and the mailbox that its callbacks fill."""
+
+    def __init__(self, ioctx: PoolHandle, key: bytes, target: Target) -> None:
+        super().__init__(ioctx.bridge, ioctx, Target("object", f"watch of {target}"))
+        self.ioctx: PoolHandle = ioctx
+        self.key: bytes = key
+        self.source: Source = self.new_source(endless=True)
+        self.mailbox: Mailbox = Mailbox(self, self.source, ROOM)
+        #: Where librados puts the cookie, whoever waits for it by then; 0 is none.
+        self.cookie: Any = ffi.new("uint64_t *")
+
+    def require_place(self, operation: str) -> None:
+        """Any thread: raise when the pool was deleted."""
+        self.ioctx.require_place(operation)
+
+    async def find_place(self, code: int = -errno.ENOENT) -> None:
+        """After a call of the loop's that failed so: let a thread look whether the pool is there."""
+        await self.ioctx.find_place(code)
+
+    def shut(self) -> None:
+        """Unwatch on a worker thread, and wait until no callback is on its way."""
+        if self.pointer is None:
+            self._gone(0)
+        else:
+            self.bridge.start_background(self, "rados_unwatch2", self._unwatch, self._gone)
+
+    def _unwatch(self) -> int:
+        code: int = rados().rados_unwatch2(self.ioctx.pointer, self.pointer)
+        rados().rados_watch_flush(rados().rados_ioctx_get_cluster(self.ioctx.pointer))
+        # A watch that is broken, or whose object was removed, is gone already.
+        return 0 if code in (-errno.ENOTCONN, -errno.ENOENT) else code
+
+    def _gone(self, code: int) -> None:
+        self.mailbox.release()
+        self.closed(code, "rados_unwatch2")
+
+
+class Notification:
+    """What somebody said about a watched object, from `ObjectWatch`.
+
+    Attributes:
+        id: The number of the notification.
+        notifier_id: Whose client it is.
+        data: What was said.
+    """
+
+    __slots__ = ("_handle", "data", "id", "notifier_id")
+
+    def __init__(self, handle: WatchHandle, numbers: list[int], data: bytes) -> None:
+        """Private."""
+        self._handle = handle
+        self.id: int = numbers[0]
+        self.notifier_id: int = numbers[2]
+        self.data: bytes = data
+
+    def __repr__(self) -> str:
+        return f"<aiorbd.Notification {self.id} of client {self.notifier_id}: {len(self.data)} bytes>"
+
+    async def ack(self, reply: "ReadableBuffer" = b"") -> None:
+        """Acknowledge it, which its sender waits for, with an answer. When cancelled, it may have been sent.
+
+        Raises:
+            ClosedError: The watch is closed.
+
+        Implements: rados_notify_ack
+        """
+        handle, function = self._handle, "rados_notify_ack"
+        view = readable(reply, "reply", function, handle.target)
+        number(len(view), "length of the reply", function, handle.target, bits=31)
+        # Its arguments begin with the pool's handle, which cannot close before the watch has.
+        await handle.run(
+            function,
+            lambda: handle.raise_for(
+                rados().rados_notify_ack(handle.ioctx.pointer, handle.key, self.id, handle.pointer, view, len(view)),
+                function,
+            ),
+        )
+
+
+class ObjectWatch(Resource[WatchHandle]):
+    """A watch of an object, made by `Objects.watch`: iterate over it with ``async for``.
+
+    Each notification wants to be acknowledged (`Notification.ack`): whoever sent it waits for that.
+    """
+
+    def __init__(self, handle: WatchHandle, close_timeout: float) -> None:
+        """Private: use `Objects.watch`."""
+        super().__init__(handle, close_timeout)
+        self._messages = Messages(
+            handle.source, handle, handle.mailbox, lambda numbers, data: Notification(handle, numbers, data)
+        )
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Stop to watch; wait for that at most `timeout` seconds.
+
+        Implements: rados_unwatch2, rados_watch_flush
+        """
+        await super().close(timeout)
+
+    @property
+    def lost(self) -> int:
+        """How many notifications nobody took in time, so that they were dropped; their senders got no answer."""
+        return self._handle.mailbox.lost
+
+    async def check(self) -> float:
+        """Return how many seconds ago the cluster confirmed the watch.
+
+        Raises:
+            ConnectionShutdown: The watch is broken: notifications may have been missed. Watch anew.
+
+        Implements: rados_watch_check
+        """
+        handle = self._handle
+        return (
+            await handle.run(
+                "rados_watch_check",
+                lambda: handle.raise_for(
+                    rados().rados_watch_check(handle.ioctx.pointer, handle.pointer), "rados_watch_check"
+                ),
+            )
+            / 1000
+        )
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Notification:
+        return await anext(self._messages)
+
+
+async def open_watch(ioctx: PoolHandle, key: str, on: Target, timeout: float, close_timeout: float) -> ObjectWatch:
+    """Watch an object: see `Objects.watch`."""
+    function = "rados_aio_watch2"
+    encoded = encode_name(key, "object name", function)
+    if not 1 <= timeout < 1 << 32:
+        raise invalid(f"timeout {timeout} is out of range", function, on)
+    handle = WatchHandle(ioctx, encoded, on)
+    mailbox = handle.mailbox
+
+    def submit(completion: Any) -> int:
+        code: int = rados().rados_aio_watch2(
+            ioctx.pointer,
+            encoded,
+            completion,
+            handle.cookie,
+            mailbox.function("notify", "rados_watchcb2_t"),
+            mailbox.function("error", "rados_watcherrcb_t"),
+            int(timeout),
+            mailbox.argument,
+        )
+        return code
+
+    def ended(code: int) -> None:  # also when nobody waits any more: closing unwatches then
+        if code >= 0:
+            handle.take(handle.cookie[0])
+
+    try:
+        await handle.submit_rados(function, submit, handle.cookie, on=on, ended=ended)
+    except BaseException:
+        handle.begin_close()
+        raise
+    return ObjectWatch(handle, close_timeout)

@@ -1,0 +1,180 @@
+"""Images that were removed, but not quite."""
+
+import time
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from aiorbd._core.listing import Listing
+from aiorbd._core.pool_handle import PoolHandle
+from aiorbd._core.progress import Progress
+from aiorbd._core.resource import Topic
+from aiorbd._native.loader import ffi, rbd
+from aiorbd._native.marshal import decode, encode_name, encode_new_name, invalid, seconds, utc
+from aiorbd._pool.removal import explain_purge, remove_from_trash
+from aiorbd.enums import TrashImageSource
+from aiorbd.errors import Target
+from aiorbd.models import TrashEntry
+
+#: The last second that Ceph can note, in the year 2106.
+_LATEST: Final = (1 << 32) - 1
+
+
+class Trash(Topic[PoolHandle]):
+    """The trash of a pool or namespace: `IoCtx.trash`."""
+
+    def _entry(self, image_id: str) -> Target:
+        return Target("image", f"image id {image_id!r} in the trash of {self._handle.target}")
+
+    async def move(self, name: str, delay: float | timedelta = 0) -> None:
+        """Move an image to the trash. When cancelled, the outcome is unknown.
+
+        Whoever has it open goes on with it.
+
+        Args:
+            name: Its name.
+            delay: Seconds before it can be removed from there without force.
+
+        Raises:
+            ImageNotFound: There is no such image.
+            ImageMemberOfGroup: It must be taken out of its group first.
+            InvalidArgument: The delay is negative, or ends after the year 2106.
+
+        Implements: rbd_trash_move
+        """
+        asked = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        encoded = encode_name(name, "image name", "rbd_trash_move")
+        on = self._handle.image(name)
+        whole = int(seconds(asked, "delay", "rbd_trash_move", on))
+        if whole > _LATEST - time.time():
+            raise invalid(f"delay {whole} ends after {utc(_LATEST)}, the latest time of Ceph's", "rbd_trash_move", on)
+        await self._handle.call("rbd_trash_move", encoded, whole, on=on)
+
+    async def get(self, image_id: str) -> TrashEntry:
+        """Return one entry.
+
+        Raises:
+            ImageNotFound: There is none of that id.
+
+        Implements: rbd_trash_get
+        """
+        handle, on = self._handle, self._entry(image_id)
+        encoded = encode_name(image_id, "image id", "rbd_trash_get")
+
+        def call() -> TrashEntry:
+            info = ffi.new("rbd_trash_image_info_t *")
+            handle.raise_on_thread(rbd().rbd_trash_get(handle.pointer, encoded, info), "rbd_trash_get", on)
+            try:
+                return _entry(info)
+            finally:
+                rbd().rbd_trash_get_cleanup(info)
+
+        return await handle.run("rbd_trash_get", call, on=on)
+
+    def entries(self) -> Listing[TrashEntry]:
+        """Iterate over what is in the trash.
+
+        Raises:
+            PoolNotFound: The pool was deleted meanwhile.
+            NamespaceNotFound: The namespace of this I/O context is not there.
+
+        Implements: rbd_trash_list
+        """
+        handle, cleanup = self._handle, "rbd_trash_list_cleanup"
+        return handle.listing(
+            "rbd_trash_list", "rbd_trash_image_info_t", cleanup, _entry, when_empty=handle.require_all
+        )
+
+    async def remove(
+        self, image_id: str, force: bool = False, *, progress: Progress | None = None, retry_for: float = 0.0
+    ) -> None:
+        """Remove an image for good.
+
+        When cancelled, librbd is asked to stop; calling again finishes the work.
+
+        Args:
+            image_id: Its id.
+            force: Although its time in the trash is not over.
+            progress: Called on the event loop with what is done and what there is to do.
+            retry_for: For how many seconds to try again while it is open somewhere.
+
+        Raises:
+            ImageNotFound: There is no such image in the trash.
+            PermissionError: Its time in the trash is not over, or the key does not allow it.
+            ImageHasSnapshots: Its snapshots must go first.
+            ImageMemberOfGroup: It must be taken out of its group first.
+            ImageBusy: It is open somewhere; the message says at which addresses.
+
+        Implements: rbd_trash_remove_with_progress
+        """
+        handle = self._handle
+        await remove_from_trash(handle, image_id, force=force, progress=progress, retry_for=retry_for)
+
+    async def restore(self, image_id: str, name: str) -> None:
+        """Take an image out of the trash, under a name. When cancelled, the outcome is unknown.
+
+        Raises:
+            ImageNotFound: There is no such image in the trash.
+            ImageExists: There is an image of that name.
+
+        Implements: rbd_trash_restore
+        """
+        encoded = encode_name(image_id, "image id", "rbd_trash_restore")
+        encoded_name = encode_new_name(name, "image name", "rbd_trash_restore")
+        on = Target("image", f"{self._entry(image_id)}, new name {name!r}")
+        await self._handle.call("rbd_trash_restore", encoded, encoded_name, on=on)
+
+    async def purge(
+        self,
+        expired_before: datetime | None = None,
+        threshold: float | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Remove for good what has been in the trash long enough.
+
+        librbd cannot be stopped: when cancelled, it goes on.
+
+        Args:
+            expired_before: What could be removed by then; None for now.
+            threshold: Instead, the oldest ones until the pool is no fuller than this, of 1.
+            progress: Called on the event loop with what is done and what there is to do.
+
+        Raises:
+            InvalidArgument: The threshold is not between 0 and 1, or the time has no time zone.
+            ImageBusy, ImageHasSnapshots, ImageMemberOfGroup: An image cannot go; the message names it. What can go
+                is gone.
+
+        Implements: rbd_trash_purge_with_progress
+        """
+        function = "rbd_trash_purge_with_progress"
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise invalid(f"threshold {threshold} is not between 0 and 1", function, self._handle.target)
+        if expired_before is not None and not isinstance(expired_before, datetime):
+            raise TypeError(f"expired_before must be a datetime, not {type(expired_before).__name__}")
+        if expired_before is not None and expired_before.tzinfo is None:
+            raise invalid(f"{expired_before} has no time zone", function, self._handle.target)
+        # Ceph keeps such times in 32 bits.
+        when = min(max(int(time.time() if expired_before is None else expired_before.timestamp()), 0), _LATEST)
+        limit = -1.0 if threshold is None else threshold
+        on = Target("other", f"trash of {self._handle.target}")
+        handle = self._handle
+        await handle.plain.call_with_progress(
+            function,
+            when,
+            limit,
+            progress=progress,
+            on=on,
+            also=[handle],
+            first=handle.require_all,
+            why=lambda code: explain_purge(handle, when, code),
+        )
+
+
+def _entry(info: Any) -> TrashEntry:
+    return TrashEntry(
+        decode(info.id),
+        decode(info.name),
+        TrashImageSource(info.source),
+        utc(info.deletion_time),
+        utc(info.deferment_end_time),
+    )
