@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 PROGRAM = """
     import gc, os, sys, time
     import anyio, aiorbd
-    from aiorbd._bridge import operation
+    from aiorbd._core import operation
 
     conffile, name, backend, how = sys.argv[1:]
     if how == "broken":  # what must not be: the table lets go of what was abandoned

@@ -77,7 +77,7 @@ async def test_chunks(full):
 
 
 async def test_large_reads_and_writes(ioctx, make_image, monkeypatch, witness):
-    monkeypatch.setattr("aiorbd.file.PIECE", 100_000)
+    monkeypatch.setattr("aiorbd._image.file.PIECE", 100_000)
     async with ioctx.open_image(await make_image(len(DATA))) as image:
         async with image.file() as file:
             assert await file.write(memoryview(DATA)) == len(DATA)

@@ -269,7 +269,7 @@ async def test_what_was_given_up_before_it_began_is_no_success(cluster, ioctx):
 
 
 async def test_a_warning_that_is_an_error_leaves_no_connection(aiorbd_cluster):
-    from aiorbd._bridge import bridge
+    from aiorbd._core import bridge
 
     before = set(bridge._live)
     with warnings.catch_warnings():

@@ -4,11 +4,12 @@ import signal
 
 import anyio
 import pytest
-from aiorbd._bridge import source
 from fix_faults import opened
 
 import aiorbd
-from aiorbd import Extent, reader
+from aiorbd import Extent
+from aiorbd._core import stream
+from aiorbd._image import read_stream
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +63,7 @@ async def test_interrupts_cost_nothing(image, ordered):
 
     def interrupt(_, frame):
         nonlocal interrupts
-        ours = frame.f_code.co_filename in (reader.__file__, source.__file__)
+        ours = frame.f_code.co_filename in (read_stream.__file__, stream.__file__)
         if ours and frame.f_code.co_name != "__del__" and not making and in_task():
             interrupts += 1
             raise Interrupt

@@ -6,12 +6,12 @@ import random
 
 import anyio
 import pytest
-from aiorbd._bridge import lane
 from fix_content import CONTENT, MIB, fill
 from fix_faults import fail_in_lane, opened
 
 import aiorbd
 from aiorbd import Extent
+from aiorbd._image import lane
 
 pytestmark = pytest.mark.anyio
 
