@@ -23,7 +23,6 @@ pytest_plugins = (
     "fix_programs",
     "fix_bridge",
     "fix_table",
-    "fix_reads",
     "fix_cancel",
 )
 

@@ -31,7 +31,9 @@ PREAMBLE = """
 
     def drain(bridge, most=64):
         records = ffi.new("int64_t[]", 1 + 2 * most)
-        count = lib.aiorbd_bridge_drain(bridge, records, most)
+        lib.aiorbd_bridge_begin(bridge)
+        count = lib.aiorbd_bridge_take(bridge, records, most)
+        lib.aiorbd_bridge_end(bridge)
         assert count == records[0]
         return [(records[2 * index + 1], records[2 * index + 2]) for index in range(count)]
 
@@ -42,21 +44,25 @@ PREAMBLE = """
     other = ffi.new("char[]", 64)
     mismatch = ffi.new("uint64_t *")
     opened = ffi.new("void **")
-    vectors = ffi.new("void *[]", [buffer, other]), ffi.new("size_t[]", [3, 5]), 2
+    pieces = ffi.new("aiorbd_piece[]", [(buffer, 3), (other, 5)])
+    pointers = ffi.new("void *[3]", [buffer, other, mismatch])
+
+    def ask(kind, token=1, offset=0, length=64, data=ffi.NULL, extra=0, flags=0, submit=lib.aiorbd_submit, to=image):
+        request = ffi.new("aiorbd_request *", (kind, flags, offset, length, ffi.cast("void *", data), extra))
+        return submit(to, token, request)
 
     SUBMITS = {
         "open": lambda token: lib.aiorbd_open(bridge, token, ffi.NULL, b"name", 0, ffi.NULL, 0, opened),
         "close": lambda token: lib.aiorbd_close(image, token),
-        "flush": lambda token: lib.aiorbd_flush(image, token),
-        "read": lambda token: lib.aiorbd_read(image, token, 0, 64, buffer, 0),
-        "readv": lambda token: lib.aiorbd_readv(image, token, 0, *vectors),
-        "write": lambda token: lib.aiorbd_write(image, token, 0, 64, buffer, 0),
-        "writev": lambda token: lib.aiorbd_writev(image, token, 0, *vectors),
-        "discard": lambda token: lib.aiorbd_discard(image, token, 0, 64),
-        "write_zeroes": lambda token: lib.aiorbd_write_zeroes(image, token, 0, 64, 1, 0),
-        "write_same": lambda token: lib.aiorbd_write_same(image, token, 0, 64, buffer, 8, 0),
-        "compare_and_write": lambda token: lib.aiorbd_compare_and_write(
-            image, token, 0, 64, buffer, other, mismatch, 0),
+        "flush": lambda token: ask(lib.AIORBD_FLUSH, token),
+        "read": lambda token: ask(lib.AIORBD_READ, token, 0, 64, buffer),
+        "readv": lambda token: ask(lib.AIORBD_READV, token, 0, 8, pieces, 2),
+        "write": lambda token: ask(lib.AIORBD_WRITE, token, 0, 64, buffer),
+        "writev": lambda token: ask(lib.AIORBD_WRITEV, token, 0, 8, pieces, 2),
+        "discard": lambda token: ask(lib.AIORBD_DISCARD, token),
+        "write_zeroes": lambda token: ask(lib.AIORBD_WRITE_ZEROES, token, extra=1),
+        "write_same": lambda token: ask(lib.AIORBD_WRITE_SAME, token, 0, 64, buffer, 8),
+        "compare_and_write": lambda token: ask(lib.AIORBD_COMPARE_AND_WRITE, token, 0, 64, pointers),
     }
     RESULTS = {"read": 64, "readv": 8, "writev": 8, "write_zeroes": 1, "write_same": 8,
                "compare_and_write": -errno.EILSEQ}

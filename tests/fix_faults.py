@@ -76,14 +76,13 @@ async def full(cluster, pool):
             await anyio.sleep(0.1)
 
 
-def fail_in_lane(lane, offsets, code):
-    """Let those of a lane's requests that are for these offsets end with an error, as if librbd had said so."""
-    told = lane._told
+def fail_requests(queue, offsets, code):
+    """Let the requests of a queue that are for these offsets end with an error, as if librbd had said so."""
+    ended = queue.ended
 
-    def change_and_tell():
-        for number, (request, _) in lane.over.items():
-            if request[1] in offsets:
-                lane.over[number] = request, code
-        told()
+    def change_and_go_on(request):
+        if request.offset in offsets:
+            request.value = code
+        ended(request)
 
-    lane._told = change_and_tell
+    queue.ended = change_and_go_on

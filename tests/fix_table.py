@@ -18,12 +18,13 @@ PREAMBLE = """
         __slots__ = ()
 
     class Special(Operation):
-        pass
+        def settle(self):
+            settled.append(self.value)
+
+        def settle_again(self):
+            settled.append(("again", self.value))
 
     class Ours(Table):
-        def _settle(self, entry):
-            settled.append(entry.value)
-
         def _complain(self, number, error):
             complaints.append((number, type(error)))
 
@@ -59,6 +60,11 @@ PREAMBLE = """
             await table.read(owner, 0, 64)
 
         return asyncio.create_task(read())
+
+    def entry_of(owner, kind=Operation):
+        entry = kind()
+        entry.owner = owner
+        return entry
 
     data = b"w" * 64
 """

@@ -67,11 +67,15 @@ class RbdAioCall(Job[int]):
         """What it returned, as an error."""
         return error_for(self.result, self.name, self.on) if self.result < 0 else None
 
-    def settle(self) -> None:
-        """Keep what it returned, and go on."""
-        super().settle()
+    def keep_result(self) -> None:
+        """On the loop: keep what it returned."""
         if not self.refused:
             self.result = self.value or 0
+
+    def finish(self) -> None:
+        """Keep what it returned, and go on."""
+        super().finish()
+        self.keep_result()
         if self._then is not None:
             self._then(self)
 
@@ -159,9 +163,9 @@ class RadosAioCall(Job[int]):
         """What the completion says, as an error."""
         return error_for(self.result, self.name, self.on) if self.result < 0 else None
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Keep what the completion says."""
-        super().settle()
+        super().finish()
         if self._late is not None:
             self.owner.bridge.unlisten(self._late)
         self.owner.wake_waiters()

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiorbd._core.async_calls import RadosAioCall
 from aiorbd._core.loops import Loop
-from aiorbd._core.observers import READS, WRITES, ZEROES, Note, NotedOperation, Tally
+from aiorbd._core.observers import Note, Tally
 from aiorbd._core.operation import BackgroundJob, Job, Operation
 from aiorbd._core.workers import Workers
 from aiorbd._native import loader
+from aiorbd._native.requests import FUNCTIONS, READS, WRITE_ZEROES, WRITES
 from aiorbd._native.table import Table
 from aiorbd.errors import error_for
 from aiorbd.stats import ClusterStats
@@ -93,40 +94,8 @@ class Bridge(Table):
         """Forget a listener. Records that are still queued go nowhere."""
         del self.listeners[token]
 
-    def submit(self, operation: Operation, function: Callable[..., int], first: Any, *arguments: Any) -> int:
-        """Call one of the bridge's submitting functions; return 0 when librbd took it."""
-        token = next(self.numbers)
-        self.operations[token] = operation
-        operation.owner.in_flight += 1
-        try:
-            code = function(first, token, *arguments)
-        except BaseException:
-            # An argument that does not fit its C type, or a signal handler, which may have come after C
-            # took the operation: then it stays in the table.
-            if not self.has_taken(token):
-                self._forget(token)
-            raise
-        if code:
-            self._forget(token)
-        return code
-
-    def has_taken(self, number: int) -> bool:
-        """Tell whether C took what was submitted last, under that number."""
-        taken: int = self._lib.aiorbd_bridge_submitted(self._queue)
-        return taken == number
-
-    def enter(self, lane: Any) -> None:
-        """Put a lane into the table: it has requests in flight."""
-        self.operations[lane.token] = lane
-        self.listeners[-lane.token] = lane.take
-
-    def leave(self, lane: Any) -> None:
-        """Take a lane without requests in flight out of the table."""
-        self.operations.pop(lane.token, None)
-        self.listeners.pop(-lane.token, None)
-
     def _forget(self, token: int) -> None:
-        """Undo the registration of what C or the threads refused."""
+        """Undo the registration of a job that no thread took."""
         self.operations.pop(token).owner.in_flight -= 1
 
     def lose(self) -> None:
@@ -141,10 +110,6 @@ class Bridge(Table):
         """End every stream, watch and log: nothing more will come."""
         if self.root is not None:
             self.root.end_sources(lambda handle: error_for(-errno.ESHUTDOWN, "", handle.target))
-
-    def operation(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int = 0) -> Operation:
-        """Make the table's entry of a call, which observers are told of."""
-        return NotedOperation(owner, keep, name, target, length) if self.observers else Operation(owner, keep)
 
     async def wait(self, operation: Operation) -> None:
         """Wait for an operation that is in flight. Cancellation leaves it running, abandoned."""
@@ -201,18 +166,12 @@ class Bridge(Table):
         while self._lib.aiorbd_bridge_post(self._queue, job.token, 0) < 0:
             time.sleep(0.1)  # out of memory: whoever waits for this job must hear of it
 
-    def _settle(self, operation: Operation) -> None:
-        """From `drain`: what is out of the table and counted, and of which more than waking is to be done."""
-        if operation.settles:
-            operation.settle()
-            if operation.counted_here:
-                self._count(operation)
-
     def _complain(self, number: int, error: Exception) -> None:
         """From `drain`: a defect of ours. The rest of the batch does not pay for it."""
         logger.error("handling completion %d failed", number, exc_info=error)
 
-    def _count(self, job: Any) -> None:
+    def count(self, job: Any) -> None:
+        """Count a call that a worker thread made, and tell the observers of it."""
         error = self._tally.add(job)
         if job.note is not None:
             job.note.tell(self.observers, error, abandoned=job.abandoned)
@@ -232,8 +191,8 @@ class Bridge(Table):
             threads,
             drained[0],
             drained[1],
-            sum(moved.get(name, 0) for name in READS),
-            sum(moved.get(name, 0) for name in WRITES | ZEROES),
+            sum(moved.get(FUNCTIONS[kind], 0) for kind in READS),
+            sum(moved.get(FUNCTIONS[kind], 0) for kind in WRITES | {WRITE_ZEROES}),
             operations,
         )
 

@@ -3,10 +3,11 @@
 import logging
 import time
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from aiorbd._core.operation import Job, Operation
 from aiorbd._native import loader
+from aiorbd._native.requests import FUNCTIONS, STALE_BY_NOW
 from aiorbd.errors import Target, error_for
 from aiorbd.stats import LATENCY_BOUNDS, CompletedOperation, Observer, OperationStats
 
@@ -14,22 +15,6 @@ if TYPE_CHECKING:
     from aiorbd._core.lifecycle import Lifecycle
 
 logger = logging.getLogger("aiorbd")
-
-#: The C functions that the bridge counts, by its own numbers.
-KINDS: Final = {
-    "AIORBD_READ": "rbd_aio_read2",
-    "AIORBD_READV": "rbd_aio_readv",
-    "AIORBD_WRITE": "rbd_aio_write2",
-    "AIORBD_WRITEV": "rbd_aio_writev",
-    "AIORBD_DISCARD": "rbd_aio_discard",
-    "AIORBD_WRITE_ZEROES": "rbd_aio_write_zeroes",
-    "AIORBD_WRITE_SAME": "rbd_aio_writesame",
-    "AIORBD_COMPARE_AND_WRITE": "rbd_aio_compare_and_write",
-    "AIORBD_FLUSH": "rbd_aio_flush",
-}
-READS: Final = {"rbd_aio_read2", "rbd_aio_readv"}
-WRITES: Final = {"rbd_aio_write2", "rbd_aio_writev", "rbd_aio_writesame", "rbd_aio_compare_and_write"}
-ZEROES: Final = {"rbd_aio_write_zeroes"}
 
 
 class Note:
@@ -67,15 +52,15 @@ class NotedOperation(Operation):
     """A call of librbd's aio functions that observers are told of."""
 
     __slots__ = ("_note",)
-    settles: bool = True
 
     def __init__(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int) -> None:
         super().__init__(owner, keep)
         self._note = Note(name, target, length)
 
     def settle(self) -> None:
-        """Tell of it."""
-        self._note.tell_result(self.owner.bridge.observers, self.value or 0, abandoned=self.abandoned)
+        """Tell of it, unless librbd did not get it and it is submitted again."""
+        if self.value != STALE_BY_NOW:
+            self._note.tell_result(self.owner.bridge.observers, self.value or 0, abandoned=self.abandoned)
 
 
 class Tally:
@@ -103,8 +88,8 @@ class Tally:
             name: OperationStats(count, failed, 0, elapsed / 1e9, tuple(buckets))
             for name, (count, failed, elapsed, buckets) in self._counts.items()
         }
-        for kind, name in KINDS.items():
-            lib.aiorbd_bridge_counts(queue, getattr(lib, kind), counts)
+        for kind, name in FUNCTIONS.items():
+            lib.aiorbd_bridge_counts(queue, kind, counts)
             if counts.done:
                 found[name] = OperationStats(
                     counts.done, counts.failed, counts.bytes, counts.nanoseconds / 1e9, tuple(counts.buckets)

@@ -26,6 +26,7 @@ class Operation(Entry):
         waiter: The loop's handle on the waiting task, None when nobody waits.
         value: What C returned; None while it runs.
         abandoned: The task that waited was cancelled.
+        number: The entry's place in the table; 0 when C has not had the request.
     """
 
     __slots__ = ()
@@ -35,11 +36,8 @@ class Operation(Entry):
     waiter: Any
     value: int | None
     abandoned: bool
+    number: int
 
-    #: Whether `settle` has anything to do; spares the hot path a call.
-    settles: bool = False
-    #: Whether it is for Python to count it: the bridge's C side counts what it submits.
-    counted_here: bool = False
     #: Whether it comes to its end by itself.
     ends: bool = True
     #: Whether it reads, writes or flushes, so that a shrink or an excluding call waits for it.
@@ -55,7 +53,10 @@ class Operation(Entry):
         self.abandoned = True
 
     def settle(self) -> None:
-        """On the loop, at completion, before the task that waits is woken."""
+        """On the loop, at completion, before the waiting task is woken. C calls this, except for plain operations."""
+
+    def settle_again(self) -> None:
+        """On the loop: an interrupt came within `settle`."""
 
     def uses(self, handle: "Lifecycle") -> bool:
         """Tell whether it counts for that handle as well."""
@@ -81,7 +82,7 @@ class Job(Operation, Generic[T]):
     __slots__ = (
         "_also", "_ended", "_function", "began", "begun", "error", "group", "name", "note", "on", "result", "token",
     )  # fmt: skip
-    settles: bool = True
+    #: Whether Python counts the call. The bridge's C side counts what it submits.
     counted_here: bool = True
     moves_data: bool = False
 
@@ -147,7 +148,13 @@ class Job(Operation, Generic[T]):
         return None
 
     def settle(self) -> None:
-        """Let the other handles go."""
+        """Finish the call, and count it."""
+        self.finish()
+        if self.counted_here:
+            self.owner.bridge.count(self)
+
+    def finish(self) -> None:
+        """On the loop, at completion: let the other handles go."""
         self.let_go()
 
     def let_go(self) -> None:
@@ -177,28 +184,12 @@ class BackgroundJob(Job[int]):
         """What C returned, as an error."""
         return error_for(self.result, self.name, self.on) if self.result < 0 else None
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Go on with what C returned."""
         self.let_go()
         if self.error is not None:  # a defect of ours; what waits for this must go on all the same
             logger.error("a background call failed", exc_info=self.error)
         self._then(self.result if self.error is None else -errno.EIO)
-
-
-class CopyJob(BackgroundJob):
-    """A submit that copies much data, for a stream: the stream's own entry counts the request."""
-
-    __slots__ = ()
-    counted_here: bool = False
-
-    def __init__(self, owner: "Lifecycle", name: str, function: Callable[[], int], then: Callable[[int], None]) -> None:
-        super().__init__(owner, name, function, then)
-        self.group = ("copies", owner.group)
-
-    @property
-    def count(self) -> int:
-        """None: the stream counts its requests."""
-        return 0
 
 
 class Probe(BackgroundJob):

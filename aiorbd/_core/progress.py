@@ -95,7 +95,7 @@ class ProgressJob(Job[T]):
         if self.value is None:
             self._stop()
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Tell how it ended, and give the slot back."""
         if self.failure is not None:
             if self.error is None and isinstance(self.failure, Exception):

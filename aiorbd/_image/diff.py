@@ -67,7 +67,7 @@ class _Walk(Job[int]):
         """Whether it comes to its end without its reader, who may be waiting for other things."""
         return self._stopped
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Tell whoever iterates that this is all."""
         self.let_go()
         self._source.end(self.error)

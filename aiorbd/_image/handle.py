@@ -12,17 +12,17 @@ from anyio.lowlevel import checkpoint
 
 from aiorbd._core.async_calls import RbdAioCall
 from aiorbd._core.loops import Parked
-from aiorbd._core.observers import READS, WRITES
+from aiorbd._core.observers import NotedOperation
 from aiorbd._core.operation import URGENT, Operation
 from aiorbd._core.stream import Source
 from aiorbd._image.gate import Gate, gate_of
-from aiorbd._image.lane import LARGEST_COPY
 from aiorbd._image.large_write import LargeWrite
 from aiorbd._image.probe import Prober
 from aiorbd._image.size import SizeHandle
 from aiorbd._image.strays import Strays
 from aiorbd._native.loader import bridge_ffi
 from aiorbd._native.marshal import as_integer, invalid
+from aiorbd._native.requests import DISCARD, FLUSH, FUNCTIONS, READS, STALE, STALE_BY_NOW, WRITE_ZEROES, WRITES
 from aiorbd.errors import (
     ClosedError,
     ImageShrank,
@@ -41,7 +41,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("aiorbd")
 
 #: What succeeds without a pool.
-_NEEDS_NO_POOL: Final = {"rbd_aio_discard", "rbd_aio_write_zeroes"}
+_NEEDS_NO_POOL: Final = {DISCARD, WRITE_ZEROES}
+
+_READ_FUNCTIONS: Final = {FUNCTIONS[kind] for kind in READS}
+
+#: Bytes that are copied on the event loop's thread: librbd copies a mebibyte in a millisecond.
+LARGEST_COPY: Final = 1 << 20
 
 #: Bytes that one read or write may move: librbd counts some of them in 32 bits.
 LARGEST_IO: Final = (1 << 31) - 1
@@ -211,72 +216,113 @@ class ImageHandle(SizeHandle):
 
     # -- data ----------------------------------------------------------------------------------
 
+    def _entry(self, keep: object, function: str, *extent: int) -> Operation:
+        """Make the table's entry of a request, which observers are told of."""
+        if not self.bridge.observers:
+            return Operation(self, keep)
+        about = self.describe(*extent) if extent else str(self.target)
+        return NotedOperation(self, keep, function, about, extent[1] if extent else 0)
+
     async def io(
-        self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
-    ) -> int:
-        """Submit one operation and wait for it; return what librbd returned."""
-        if length > LARGEST_COPY and operation in WRITES:
-            return await self._write_large(operation, submit, offset, length, keep, *arguments)
-        bridge = self.bridge
-        entry = (
-            bridge.operation(self, keep, operation, self.describe(offset, length), length)
-            if bridge.observers
-            else Operation(self, keep)
-        )
-        try:
-            code = bridge.submit(entry, submit, self.native, *arguments)
-        except OverflowError as error:  # of flags: offset and length are known to fit
-            raise invalid(str(error), operation, self.describe(offset, length)) from None
-        while code:
-            await self.refused(code, operation, offset, length)
-            code = bridge.submit(entry, submit, self.native, *arguments)
-        try:  # what Bridge.wait does, without a coroutine of its own
-            await bridge.loop.park(entry)
-        except BaseException:
-            self.abandon(entry, operation, offset, length)
-            raise
-        value: int = entry.value  # type: ignore[assignment]  # it is done
-        if value < 0:
-            await self.find_place(value)
-            self.fail(value, operation, offset, length)
-        return value
+        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
+    ) -> Operation:
+        """Submit one request whose range was checked, and wait for it; return the table's entry, with librbd's value.
+
+        Args:
+            kind: One of those in `aiorbd._native.requests`.
+            offset: Bytes.
+            length: Bytes.
+            keep: What librbd reads or fills, beside `buffer`.
+            buffer: bytes, or a pointer of C's; None for a request without data, and for a read into new bytes, which
+                the entry keeps.
+            op_flags: Hints for the OSDs.
+            extra: See `aiorbd_request` in ``bridge.h``.
+        """
+        if length > LARGEST_COPY and kind in WRITES:
+            return await self._write_large(kind, offset, length, keep, buffer, op_flags, extra)
+        bridge, function = self.bridge, FUNCTIONS[kind]
+        if buffer is not None and type(buffer) is not bytes:
+            keep = keep, buffer
+            buffer = int(bridge_ffi.cast("uintptr_t", buffer))
+        while True:
+            entry = self._entry(keep, function, offset, length)
+            try:
+                code = bridge.submit(entry, kind, offset, length, buffer, op_flags, extra, 0)
+            except OverflowError as error:  # of flags: offset and length are known to fit
+                raise invalid(str(error), function, self.describe(offset, length)) from None
+            if not code:
+                try:  # what Bridge.wait does, without a coroutine of its own
+                    await bridge.loop.park(entry)
+                except BaseException:
+                    self.abandon(entry, kind, offset, length)
+                    raise
+                value: int = entry.value  # type: ignore[assignment]  # it is done
+                if value >= 0:
+                    return entry
+                if value != STALE_BY_NOW:
+                    await self.find_place(value)
+                    self.fail(value, function, offset, length)
+                code = STALE
+            await self.refused(code, function, offset, length)
 
     async def _write_large(
-        self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
-    ) -> int:
+        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int, extra: int
+    ) -> Operation:
         """Like `io`, for a write whose data a worker thread copies. A write that is cancelled before is not begun."""
-        lib, native = self.lib, self.native
-        on = Target("image", self.describe(offset, length))
+        function = FUNCTIONS[kind]
         while True:
-            generation = self.generation
-
-            def begin(token: int, generation: int = generation) -> int:
-                if lib.aiorbd_image_generation(native) != generation:  # the range was checked against another size
-                    return int(lib.AIORBD_STALE)
-                return submit(native, token, *arguments)
-
-            job = LargeWrite(self, operation, begin, keep, on, (offset, length))
             try:
-                value = await self.bridge.call(job)
+                job = self.large_write(kind, offset, length, keep, buffer, op_flags, extra)
             except OverflowError as error:  # of flags: offset and length are known to fit
-                raise invalid(str(error), operation, self.describe(offset, length)) from None
+                raise invalid(str(error), function, self.describe(offset, length)) from None
+            value = await self.bridge.call(job)
             if not job.refused:
                 break
-            await self.refused(value, operation, offset, length)
+            await self.refused(value, function, offset, length)
         if value < 0:
             await self.find_place(value)
-            self.fail(value, operation, offset, length)
-        return value
+            self.fail(value, function, offset, length)
+        return job
+
+    def large_write(
+        self,
+        kind: int,
+        offset: int,
+        length: int,
+        keep: object,
+        buffer: Any,
+        op_flags: int,
+        extra: int,
+        *,
+        lane: Any = None,
+        then: "Callable[[LargeWrite], object] | None" = None,
+    ) -> LargeWrite:
+        """Make the job that submits a large write on a worker thread; `then` is called on the loop at its end."""
+        lib, native, generation = self.lib, self.native, self.generation
+        if type(buffer) is bytes:
+            buffer = bridge_ffi.from_buffer(buffer)
+        request = bridge_ffi.new(
+            "aiorbd_request *", (kind, op_flags, offset, length, bridge_ffi.cast("void *", buffer), extra)
+        )
+
+        def submit(token: int) -> int:
+            if lib.aiorbd_image_generation(native) != generation:  # the range was checked against another size
+                return STALE
+            if lane is None:
+                return int(lib.aiorbd_submit(native, token, request))
+            return int(lib.aiorbd_lane_submit(lane, token, request))
+
+        return LargeWrite(self, kind, (offset, length), submit, (keep, buffer), then)
 
     async def flush(self) -> None:
         """Make durable every write that was completed before."""
-        function = "rbd_aio_flush"
+        function = FUNCTIONS[FLUSH]
         self.check()
         await self.bridge.loop.checkpoint_if_cancelled()
-        operation = self.bridge.operation(self, None, function, str(self.target))
+        operation = self._entry(None, function)
         while True:
             covered = self.covered_by_a_flush()
-            code = self.bridge.submit(operation, self.lib.aiorbd_flush, self.native)
+            code = self.bridge.submit(operation, FLUSH, 0, 0, None, 0, 0, 0)
             if code <= 0:
                 break
             await self.wait_while_usable(lambda: not self.barred)
@@ -304,45 +350,51 @@ class ImageHandle(SizeHandle):
         if self.native is not None and self.lib.aiorbd_image_writes(self.native) != self._flushed:
             await self.flush()
 
-    def abandon(self, entry: Operation, operation: str, offset: int, length: int) -> None:
+    def abandon(self, entry: Operation, kind: int, offset: int, length: int) -> None:
         """Note that the task that waited is gone."""
         entry.abandon()
-        if operation not in READS and length:
+        if kind not in READS and length:
             self.add_stray(offset, length, lambda: entry.value is not None)
-        logger.debug("abandoned: %s on %s, %d bytes at %d", operation, self.target, length, offset)
+        logger.debug("abandoned: %s on %s, %d bytes at %d", FUNCTIONS[kind], self.target, length, offset)
 
-    async def refused(self, code: int, operation: str, offset: int, length: int) -> None:
+    async def refused(self, code: int, function: str, offset: int, length: int) -> None:
         """A submit was refused with `code`: raise, or ask for the size, so that it can be tried anew."""
         if code < 0:
-            self.fail(code, operation, offset, length)
-        # AIORBD_STALE: somebody changed the image, perhaps its size.
+            self.fail(code, function, offset, length)
+        # STALE: somebody changed the image, perhaps its size.
         await self.refresh(if_stale=True)
         self.check()
-        self._require_range(operation, offset, length)
+        self._require_range(function, offset, length)
 
-    def fail(self, code: int, operation: str, offset: int, length: int) -> NoReturn:
+    def fail(self, code: int, function: str, offset: int, length: int) -> NoReturn:
         """Raise for what librbd returned for a range, which lay within the image when it was submitted."""
-        if code == -errno.EINVAL and operation in READS:
-            self.incomplete(operation, offset, length, 0)
-        self.raise_for(code, operation, Target("image", self.describe(offset, length)))
+        if code == -errno.EINVAL and function in _READ_FUNCTIONS:
+            self.incomplete(function, offset, length, 0)
+        self.raise_for(code, function, Target("image", self.describe(offset, length)))
         raise AssertionError(code)
 
+    def error(self, code: int, function: str, offset: int, length: int) -> RbdError:
+        """Return the error that `fail` raises."""
+        try:
+            self.fail(code, function, offset, length)
+        except RbdError as error:
+            return error
+
     async def change(
-        self, operation: str, submit: Callable[..., int], offset: int, length: int, keep: object, *arguments: Any
-    ) -> int:
+        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
+    ) -> None:
         """Like `io`, for what changes the image: not begun when the task is cancelled already."""
         await self.bridge.loop.checkpoint_if_cancelled()
-        generation = self.generation
+        function, generation = FUNCTIONS[kind], self.generation
         try:
-            value = await self.io(operation, submit, offset, length, keep, *arguments)
+            await self.io(kind, offset, length, keep, buffer, op_flags, extra)
         except InvalidArgument:
-            await self.require_still(operation, offset, length)
+            await self.require_still(function, offset, length)
             raise
         if generation != self.generation:
-            await self.require_still(operation, offset, length)
-        if operation in _NEEDS_NO_POOL:
-            await self.ioctx.confirm_place(self, operation)
-        return value
+            await self.require_still(function, offset, length)
+        if kind in _NEEDS_NO_POOL:
+            await self.ioctx.confirm_place(self, function)
 
     async def require_still(self, operation: str, offset: int, length: int) -> None:
         """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused.

@@ -15,7 +15,18 @@ from aiorbd._core.resource import Resource
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.read_cache import require_no_read_cache
 from aiorbd._native.loader import bridge_ffi
-from aiorbd._native.marshal import LARGE, invalid, large_bytes, readable, writable
+from aiorbd._native.marshal import invalid, readable, writable
+from aiorbd._native.requests import (
+    COMPARE_AND_WRITE,
+    DISCARD,
+    READ,
+    READV,
+    STALE_BY_NOW,
+    WRITE,
+    WRITE_SAME,
+    WRITE_ZEROES,
+    WRITEV,
+)
 from aiorbd.enums import OpFlag
 from aiorbd.errors import CompareMismatch
 
@@ -48,10 +59,10 @@ class ImageData(Resource[ImageHandle]):
         try:
             await (entry if handle.park is None else handle.park(entry))
         except BaseException:
-            handle.abandon(entry, "rbd_aio_read2", offset, length)
+            handle.abandon(entry, READ, offset, length)
             raise
         if entry.value != length:
-            if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before librbd had the read
+            if entry.value == STALE_BY_NOW:  # the image changed before librbd had the read
                 return await self._read(handle, offset, length, op_flags)
             await handle.find_place(entry.value)
             handle.incomplete("rbd_aio_read2", offset, length, entry.value)
@@ -64,12 +75,10 @@ class ImageData(Resource[ImageHandle]):
         offset, length = handle.range_of(offset, length)
         if not await handle.check_range("rbd_aio_read2", offset, length):
             return b""
-        data = bytes(length) if length < LARGE else large_bytes(length)
-        got = await handle.io(
-            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, data, offset, length, data, op_flags
-        )
-        if got != length:
-            handle.incomplete("rbd_aio_read2", offset, length, got)
+        entry = await handle.io(READ, offset, length, None, None, op_flags)
+        if entry.value != length:
+            handle.incomplete("rbd_aio_read2", offset, length, entry.value or 0)
+        data: bytes = entry.keep  # type: ignore[assignment]  # C made it
         return data
 
     async def read_into(self, buffer: "WriteableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
@@ -90,9 +99,7 @@ class ImageData(Resource[ImageHandle]):
         offset, length = handle.range_of(offset, len(view))
         if not await handle.check_range("rbd_aio_read2", offset, length):
             return 0
-        got = await handle.io(
-            "rbd_aio_read2", handle.lib.aiorbd_read, offset, length, view, offset, length, view, op_flags
-        )
+        got = (await handle.io(READ, offset, length, None, view, op_flags)).value or 0
         if got != length:
             handle.incomplete("rbd_aio_read2", offset, length, got)
         return length
@@ -112,7 +119,7 @@ class ImageData(Resource[ImageHandle]):
         offset, length = handle.range_of(offset, sum(map(len, views)))
         if not await handle.check_range("rbd_aio_readv", offset, length):
             return 0
-        got = await handle.io("rbd_aio_readv", handle.lib.aiorbd_readv, offset, length, views, offset, *_vector(views))
+        got = (await handle.io(READV, offset, length, views, _pieces(views), extra=len(views))).value or 0
         if got != length:
             handle.incomplete("rbd_aio_readv", offset, length, got)
         return length
@@ -140,11 +147,11 @@ class ImageData(Resource[ImageHandle]):
                 try:
                     await (entry if handle.park is None else handle.park(entry))
                 except BaseException:
-                    handle.abandon(entry, "rbd_aio_write2", offset, len(data))
+                    handle.abandon(entry, WRITE, offset, len(data))
                     raise
                 if not entry.value and handle.generation == generation:
                     return len(data)
-                if entry.value == handle.lib.AIORBD_STALE_BY_NOW:  # the image changed before librbd had the write
+                if entry.value == STALE_BY_NOW:  # the image changed before librbd had the write
                     handle.check()
                 else:
                     await _require_written(handle, entry, "rbd_aio_write2", offset, len(data))
@@ -152,9 +159,7 @@ class ImageData(Resource[ImageHandle]):
         view = readable(data, "data", "rbd_aio_write2", handle.target)
         offset, length = handle.range_of(offset, len(view))
         if await handle.check_change("rbd_aio_write2", offset, length):
-            await handle.change(
-                "rbd_aio_write2", handle.lib.aiorbd_write, offset, length, view, offset, length, view, op_flags
-            )
+            await handle.change(WRITE, offset, length, None, view, op_flags)
         return length
 
     async def writev(self, buffers: "Sequence[ReadableBuffer]", offset: int) -> int:
@@ -173,9 +178,7 @@ class ImageData(Resource[ImageHandle]):
         views = [readable(buffer, "data", "rbd_aio_writev", handle.target) for buffer in buffers]
         offset, length = handle.range_of(offset, sum(map(len, views)))
         if await handle.check_change("rbd_aio_writev", offset, length):
-            await handle.change(
-                "rbd_aio_writev", handle.lib.aiorbd_writev, offset, length, views, offset, *_vector(views)
-            )
+            await handle.change(WRITEV, offset, length, views, _pieces(views), extra=len(views))
         return length
 
     async def write_same(self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = 0) -> int:
@@ -198,8 +201,7 @@ class ImageData(Resource[ImageHandle]):
             message = f"length {length} is no multiple of the {len(view)} bytes of data"
             raise invalid(message, "rbd_aio_writesame", handle.target)
         if await handle.check_change("rbd_aio_writesame", offset, length):
-            arguments = offset, length, view, len(view), op_flags
-            await handle.change("rbd_aio_writesame", handle.lib.aiorbd_write_same, offset, length, view, *arguments)
+            await handle.change(WRITE_SAME, offset, length, None, view, op_flags, len(view))
         return length
 
     async def compare_and_write(
@@ -239,9 +241,9 @@ class ImageData(Resource[ImageHandle]):
             message = f"{length} bytes are more than half of the stripe unit, {unit} bytes"
             raise invalid(message, operation, handle.describe(offset, length))
         mismatch = bridge_ffi.new("uint64_t *")
-        arguments = offset, length, expected, view, mismatch, op_flags
+        pointers = bridge_ffi.new("void *[3]", [expected, view, mismatch])
         try:
-            await handle.change(operation, handle.lib.aiorbd_compare_and_write, offset, length, arguments, *arguments)
+            await handle.change(COMPARE_AND_WRITE, offset, length, (expected, view, mismatch), pointers, op_flags)
         except CompareMismatch as error:
             error.offset = offset + _bytes_into_object(handle, mismatch[0])
             raise
@@ -264,7 +266,7 @@ class ImageData(Resource[ImageHandle]):
         handle.check()
         offset, length = handle.range_of(offset, length)
         if await handle.check_change("rbd_aio_discard", offset, length, largest=None):
-            await handle.change("rbd_aio_discard", handle.lib.aiorbd_discard, offset, length, None, offset, length)
+            await handle.change(DISCARD, offset, length, None, None)
 
     async def write_zeroes(self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0) -> None:
         """Make a range read as zeroes. When cancelled, the outcome is unknown.
@@ -288,10 +290,7 @@ class ImageData(Resource[ImageHandle]):
         if not await handle.check_change("rbd_aio_write_zeroes", offset, length, largest=None):
             return
         if not thick:
-            arguments = offset, length, 0, op_flags
-            await handle.change(
-                "rbd_aio_write_zeroes", handle.lib.aiorbd_write_zeroes, offset, length, None, *arguments
-            )
+            await handle.change(WRITE_ZEROES, offset, length, None, None, op_flags)
             return
         # librbd's own thick zeroes count as begun before they are let through, and whoever holds up writes meanwhile
         # (a snapshot, a resize) waits for them while they wait for him: in 16.2 for ever.
@@ -329,10 +328,6 @@ def _bytes_into_object(handle: ImageHandle, offset: int) -> int:
     return offset // unit // count % (object_size // unit) * unit + offset % unit
 
 
-def _vector(views: list[Any]) -> tuple[Any, Any, int]:
-    """What C's vector functions take: addresses, lengths, and how many."""
-    return (
-        bridge_ffi.new("void *[]", views),
-        bridge_ffi.new("size_t[]", [len(view) for view in views]),
-        len(views),
-    )
+def _pieces(views: list[Any]) -> Any:
+    """Return the array that C's vector functions take."""
+    return bridge_ffi.new("aiorbd_piece[]", [(view, len(view)) for view in views])

@@ -1,9 +1,10 @@
 """One write whose data is too large to be copied on the event loop's thread."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiorbd._core.async_calls import RbdAioCall
+from aiorbd._native.requests import FUNCTIONS, STALE_BY_NOW
 from aiorbd.errors import Target
 
 if TYPE_CHECKING:
@@ -11,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class LargeWrite(RbdAioCall):
-    """One write whose data librbd copies on a worker thread: the event loop would be late by the copy."""
+    """A write that a worker thread submits, because librbd copies the data in the submit.
+
+    `result` is librbd's return value. With `refused` it is why the bridge did not take the write.
+    """
 
     __slots__ = ("_range",)
     counted_here: bool = False  # the bridge counts it
@@ -20,31 +24,30 @@ class LargeWrite(RbdAioCall):
     def __init__(
         self,
         owner: "ImageHandle",
-        name: str,
+        kind: int,
+        extent: tuple[int, int],
         submit: Callable[[int], int],
         keep: object,
-        on: Target,
-        extent: tuple[int, int],
+        then: "Callable[[LargeWrite], object] | None" = None,
     ) -> None:
-        super().__init__(owner, name, submit, keep, on=on, group=("copies", owner.group))
+        on = Target("image", owner.describe(*extent))
+        after: Any = then
+        super().__init__(owner, FUNCTIONS[kind], submit, keep, then=after, on=on, group=("copies", owner.group))
         self._range = extent
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Tell the observers, unless it is to be submitted again."""
-        super().settle()
-        if self.note is not None and self.begun and (self.refused, self.result > 0) != (True, True):
+        self.keep_result()
+        again = self.result == STALE_BY_NOW or (self.refused and self.result > 0)
+        if self.note is not None and self.begun and not again:
             self.note.tell(self.owner.bridge.observers, self.outcome(), abandoned=self.abandoned)
+        super().finish()
 
     def abandon(self) -> None:
         """Note that librbd may still have it."""
         super().abandon()
         handle: ImageHandle = self.owner  # type: ignore[assignment]  # it was made by one
-        handle.add_stray(*self._range, lambda: self.over)
-
-    @property
-    def over(self) -> bool:
-        """Whether librbd is done with it, or never had it."""
-        return self.value is not None
+        handle.add_stray(*self._range, lambda: self.value is not None)
 
     @property
     def length(self) -> int:

@@ -1,21 +1,23 @@
-"""Reading much of an image: a window of reads that librbd keeps full, and the chunks that come out of it."""
+"""Reading much of an image: a window of reads that is kept full, and the chunks that come out of it."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
+from itertools import islice
 from operator import index
 from typing import Any, Final, NamedTuple
 
+from anyio.lowlevel import checkpoint
+
 from aiorbd._core.stream import Stream
 from aiorbd._image.handle import ImageHandle
-from aiorbd._image.lane import Lane, Request
-from aiorbd._native.marshal import LARGE, large_bytes
-from aiorbd._native.table import Reads
+from aiorbd._image.request_queue import Request, RequestQueue
+from aiorbd._native.requests import FUNCTIONS, READ
 from aiorbd.errors import ClosedError, RbdError, UsageError
 from aiorbd.models import Extent
 
-_FUNCTION: Final = "rbd_aio_read2"
+_FUNCTION: Final = FUNCTIONS[READ]
 
-#: Reads that are submitted in one pass of the loop.
+#: Reads that are prepared, and chunks that are handed out, before other tasks have their turn.
 _PASS: Final = 64
 
 
@@ -38,7 +40,11 @@ Extents = Iterable[tuple[int, int] | Extent] | AsyncIterable[tuple[int, int] | E
 
 
 class ReadStream(Stream[Chunk]):
-    """Chunks of an image: iterate over it with ``async for``. Made by `Image.read_extents`."""
+    """Chunks of an image: iterate over it with ``async for``. Made by `Image.read_extents`.
+
+    A signal handler may raise after any call in here. What a step takes from one place, and puts into another, is in
+    one of both at each call: the next step goes on from there.
+    """
 
     def __init__(
         self, handle: ImageHandle, extents: Extents, chunk_size: int, depth: int, op_flags: int, *, ordered: bool
@@ -49,108 +55,222 @@ class ReadStream(Stream[Chunk]):
         super().__init__(source, handle.check_loop)
         self._handle = handle
         self._window = 2 * depth
-        self._lane = Lane(handle, depth, source.tell)
-        source.stop = self._lane.cancel
+        self._pass = min(_PASS, (depth + 1) // 2)
+        self._chunk_size = chunk_size
+        self._op_flags = op_flags
+        self._ordered = ordered
+        self._queue = RequestQueue(handle, depth, source.tell, collects=not ordered)
+        source.stop = self._queue.cancel
         self._awaited: AsyncIterator[Any] | None = None
-        iterator: Iterator[Any] | None = None
+        self._iterator: Iterator[tuple[Any]] = zip(())
         if isinstance(extents, AsyncIterable):
             self._awaited = aiter(extents)
         else:
-            iterator = iter(extents)
+            self._iterator = zip(extents)  # asks the user's object for an iterator once, and `islice` asks `zip`
         self._generated = isinstance(extents, Generator | AsyncGenerator)
-        #: What is left of the extents, and what comes next: reads by their numbers, if in order; what is no read; at
-        #: the end an error. C does with it what is usual: see ``fill.c`` and ``reads.c``.
-        self._reads = Reads(self._lane, iterator, deque(), Chunk, chunk_size, op_flags, ordered)
+        self._fetched: deque[tuple[Any]] = deque()  # the extent that is cut next, if there is one
+        self._exhausted = False
+        self._cut = self._end = 0  # what is left of the extent that is being cut
+        #: What was cut, and has no place in `_row` or in the queue yet.
+        self._new: Request | Chunk | None = None
+        #: What is handed out next: with `ordered` all reads; holes; at the end an error.
+        self._row: deque[Request | Chunk | Exception] = deque()
+        self._quick = 0  # chunks that may be handed out before other tasks have their turn
 
     # -- what comes out ------------------------------------------------------------------------
 
-    def _take(self) -> tuple[Chunk, ...]:
-        """Move what is there to the batch itself: an interrupt leaves each chunk in one place."""
-        failed = self._reads.hand_out(self._batch)
-        if failed is not None:
-            error = failed if isinstance(failed, Exception) else self._error(*failed)
-            self._source.end(error)
-            self._lane.abandon()  # nobody wants what else is on its way
-        return ()
+    async def __anext__(self) -> Chunk:
+        if self._quick > 0 and self._new is None and not self._closed:
+            self._quick -= 1
+            row, over = self._row, self._queue.over
+            if row:
+                first = row[0]
+                if type(first) is Request:
+                    if first.value == first.length:
+                        chunk = tuple.__new__(Chunk, (first.offset, first.length, first.keep))
+                        del row[0]
+                        return chunk
+                elif type(first) is Chunk:
+                    del row[0]
+                    return first
+            elif over:
+                request = next(iter(over))
+                if request.value == request.length:
+                    chunk = tuple.__new__(Chunk, (request.offset, request.length, request.keep))
+                    del over[request]
+                    return chunk
+        return await super().__anext__()
 
-    def _error(self, request: Request, value: int | Exception) -> Exception:
-        """What a read failed with."""
-        if isinstance(value, Exception):
-            return value
-        _, offset, length, _, _ = request
-        try:
-            self._handle.incomplete(_FUNCTION, offset, length, value)
-        except RbdError as error:
-            return error
+    async def _next(self) -> Chunk:
+        """Keep the window full, and wait for the next chunk."""
+        source, waited = self._source, False
+        while not self._closed:
+            ended = source.ended  # looked at first: what came before the end is not left behind
+            if not ended:
+                await self._go_on()
+                if self._closed:  # by another task meanwhile
+                    break
+            first = self._first()
+            if first is not None:
+                error = self._error_of(first)
+                if error is None:
+                    if not waited:  # others have their turn, and a cancellation is seen
+                        await checkpoint()
+                    self._quick = self._pass
+                    return self._remove(first)
+                self._queue.abandon()  # nobody wants what else is in flight
+                self._row.clear()
+                source.end(error)
+            if ended:
+                break
+            if first is None:
+                await source.wait()
+                waited = True
+        self._closed = True
+        if source.error is not None:
+            error, source.error = source.error, None
+            raise error
+        raise StopAsyncIteration
 
-    def _is_ready(self) -> bool:
-        """Whether there is something to hand out."""
-        row, over = self._reads.row, self._lane.over
-        if self._batch or not row:
-            return bool(self._batch or (over and not self._reads.ordered))
-        first = row[0]
-        return not isinstance(first, int) or first in over
+    def _first(self) -> Request | Chunk | Exception | None:
+        """Return what is next, if it is ready."""
+        row = self._row
+        if row:
+            first = row[0]
+            if not isinstance(first, Request) or first.is_over:
+                return first
+        return next(iter(self._queue.over), None)
+
+    def _remove(self, first: Any) -> Chunk:
+        """Hand out what `_first` returned."""
+        chunk = first
+        if isinstance(first, Request):
+            data: Any = first.keep
+            chunk = Chunk(first.offset, first.length, data)
+        if first in self._queue.over:
+            del self._queue.over[first]
+        elif self._row and self._row[0] is first:
+            del self._row[0]
+        result: Chunk = chunk
+        return result
+
+    def _error_of(self, first: Request | Chunk | Exception) -> BaseException | None:
+        """Return why the stream ends with what is next, if it does."""
+        if isinstance(first, Exception):
+            return first
+        if isinstance(first, Request) and first.value != first.length:
+            if first.error is not None:
+                return first.error
+            try:
+                self._handle.incomplete(_FUNCTION, first.offset, first.length, first.value or 0)
+            except RbdError as error:
+                return error
+        return None
 
     # -- what goes in --------------------------------------------------------------------------
 
     async def _go_on(self) -> None:
         """Keep the window full. Whatever a cancelled wait leaves undone is done by the next one."""
-        source, lane, reads = self._source, self._lane, self._reads
-        if source.ended:
-            return
+        source, queue = self._source, self._queue
         try:
             self._handle.check()
-            if lane.late:
-                await lane.submit_late()
             await self._fill()
+            while queue.stale:
+                await queue.submit_stale()
         except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
-            reads.exhausted, reads.extent, reads.cut, reads.end = True, None, 0, 0
-            reads.row.append(error)
-            lane.fail_late(error)
-        if self._is_ready():
-            source.tell()  # no read will
-        elif not (reads.row or lane.running or lane.late or lane.over):
-            if reads.exhausted and reads.extent is None and reads.cut >= reads.end:
+            self._exhausted = True
+            self._fetched.clear()
+            self._cut = self._end = 0
+            queue.fail_stale(error)
+            self._row.append(error)
+        if not (self._row or len(queue) or queue.over or self._fetched or self._cut < self._end):
+            if self._exhausted:
                 source.end()
             else:
                 source.tell()  # all that was asked for was nothing
 
     async def _fill(self) -> None:
-        """Begin reads while there is room; wait for the next extent while nothing is ready."""
-        reads, lane = self._reads, self._lane
-        room = self._window - len(reads.row) - len(self._batch)
-        if not reads.ordered:
-            room -= len(lane.running) + len(lane.over)
-        room = min(_PASS, room)
+        """Prepare reads while there is room; wait for the next extent while nothing is ready."""
+        if self._new is not None:
+            self._place(self._new)
+        handle, queue, row = self._handle, self._queue, self._row
+        size, ordered = self._chunk_size, self._ordered
+        room = min(_PASS, self._window - len(row) - (0 if ordered else len(queue) + len(queue.over)))
         while room > 0:
-            try:
-                room -= reads.fill(room)
-            except BaseException as error:
-                if reads.fetching:
-                    self._require_rest(error)
-                raise
-            if room <= 0:
+            if self._cut < self._end:
+                if self._end > handle.size:  # a shrink that has begun meanwhile
+                    await handle.unusual_range(_FUNCTION, self._cut, self._end - self._cut, largest=None)
+                    self._check_wanted()
+                offset = self._cut
+                end = min(self._end, offset - offset % size + size)
+                self._new = new = Request(queue, READ, offset, end - offset, self._op_flags)
+                self._cut = end
+                if ordered:
+                    row.append(new)
+                queue.add(new)
+                self._new = None
+                room -= 1
+            elif self._fetched:
+                extent = self._fetched[0][0]
+                if type(extent) is tuple and len(extent) == 2:
+                    offset, length = extent
+                    if type(offset) is int is type(length) and 0 <= offset < offset + length <= handle.size:
+                        self._cut, self._end = offset, offset + length
+                        del self._fetched[0]
+                        continue
+                await self._begin_to_cut(self._fetched[0][0])
+                room -= self._new is not None
+                if self._new is not None:
+                    self._place(self._new)
+            elif self._exhausted:
                 break
-            self._check_wanted()
-            if reads.cut < reads.end:
-                await self._submit()
-            elif reads.extent is not None:
-                await self._begin_to_cut(reads.extent)
-            elif reads.exhausted or self._awaited is None or self._is_ready():
+            elif self._awaited is None:
+                self._fetch()
+            elif self._first() is not None:
                 break
             else:
-                await self._next_extent(self._awaited)
-                continue
-            room -= 1
+                await self._await_extent(self._awaited)
+
+    def _place(self, new: Request | Chunk) -> None:
+        """Give what was cut its place, also when an interrupt came within an earlier call."""
+        row, queue = self._row, self._queue
+        if (self._ordered or isinstance(new, Chunk)) and not (row and row[-1] is new):
+            row.append(new)
+        if isinstance(new, Request) and not (new.is_taken or new.is_over or new in queue.stale):
+            queue.add(new)
+        self._new = None
+
+    def _fetch(self) -> None:
+        """Ask the iterator for the next extent. An interrupt after the call finds the extent in its place."""
+        try:
+            self._fetched.extend(islice(self._iterator, 1))
+        except BaseException as error:
+            self._require_rest(error)
+            raise
+        if not self._fetched:
+            self._exhausted = True
+
+    async def _await_extent(self, extents: AsyncIterator[Any]) -> None:
+        try:
+            self._fetched.append((await anext(extents, self),))
+        except BaseException as error:
+            self._require_rest(error)
+            raise
+        if self._fetched[0][0] is self:
+            self._exhausted = True
+            del self._fetched[0]
+        self._check_wanted()
 
     async def _begin_to_cut(self, extent: Any) -> None:
-        """What is no pair of numbers within the image, as far as its size is known."""
-        reads, handle = self._reads, self._handle
+        """Look at an extent; of what is a hole make a chunk at once."""
+        handle = self._handle
+        if extent is None:
+            raise TypeError("an extent is a pair of offset and length, or an Extent, not None")
         if isinstance(extent, Extent):
             if not extent.exists:
                 hole = Chunk(extent.offset, extent.length, None)
-                reads.extent = None
-                reads.row.append(hole)
+                self._new = hole
+                del self._fetched[0]
                 return
             extent = extent.offset, extent.length
         offset, length = extent
@@ -160,27 +280,8 @@ class ReadStream(Stream[Chunk]):
             if not await handle.unusual_range(_FUNCTION, offset, length, largest=None):
                 end = offset
             self._check_wanted()
-        reads.extent, reads.cut, reads.end = None, offset, end
-
-    async def _submit(self) -> None:
-        """Submit what C does not begin by itself, or find out why."""
-        reads, lane, handle = self._reads, self._lane, self._handle
-        offset, size = reads.cut, reads.chunk_size
-        end = min(reads.end, offset - offset % size + size)
-        length = end - offset
-        if end > handle.size:  # a shrink that has begun meanwhile
-            await handle.unusual_range(_FUNCTION, offset, length)
-            self._check_wanted()
-        data = bytes(length) if length < LARGE else large_bytes(length)  # which librbd fills
-        number, request = next(lane.numbers), (lane.kind_read, offset, length, data, reads.op_flags)
-        try:
-            if lane.submit(number, request):
-                await lane.submit_refused(number, request, self._check_wanted)
-        finally:
-            if number in lane.running:  # also when an interrupt came after C had taken it
-                reads.cut = end
-                if reads.ordered:
-                    reads.row.append(number)
+        self._cut, self._end = offset, end
+        del self._fetched[0]
 
     def _check_wanted(self) -> None:
         """After others had their turn: raise when nothing may be submitted any more."""
@@ -188,24 +289,11 @@ class ReadStream(Stream[Chunk]):
         if self._source.ended:
             raise ClosedError(f"the stream of {self._handle.target} was closed")
 
-    async def _next_extent(self, extents: AsyncIterator[Any]) -> None:
-        reads = self._reads
-        try:
-            reads.extent = await anext(extents, self)
-        except BaseException as error:
-            self._require_rest(error)
-            raise
-        if reads.extent is self:
-            reads.extent, reads.exhausted = None, True
-        elif reads.extent is None:
-            raise TypeError("an extent is a pair of offset and length, or an Extent, not None")
-        self._check_wanted()
-
     def _require_rest(self, error: BaseException) -> None:
         """A generator through which a cancellation went is at its end: what it had left would be missing."""
         if self._generated and not isinstance(error, Exception):
             self._source.close(UsageError("cancelled while the next extent was waited for"))
 
     def _stop(self) -> None:
-        self._lane.abandon()
+        self._queue.abandon()
         super()._stop()

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import anyio
 
 from aiorbd._image.handle import LARGEST_IO, ImageHandle
-from aiorbd._image.lane import Lane
+from aiorbd._image.request_queue import Request, RequestQueue
 from aiorbd._native.loader import bridge_ffi
 from aiorbd._native.marshal import number, readable
+from aiorbd._native.requests import FUNCTIONS, WRITE, WRITE_ZEROES
 from aiorbd.enums import OpFlag
-from aiorbd.errors import ClosedError, RbdError
+from aiorbd.errors import ClosedError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_WRITE: Final = "rbd_aio_write2"
+_WRITE: Final = FUNCTIONS[WRITE]
 
 
 class Writer:
@@ -38,14 +39,12 @@ class Writer:
         """Private: use `Image.writer`."""
         handle.check()
         self._handle = handle
-        self._lane = Lane(handle, depth, self._told)
+        self._queue = RequestQueue(handle, depth, self._ended)
         self._window = 2 * depth
         self._max_bytes = max_bytes
         self._release = release or _keep
-        #: What was given to `write`, by the numbers of the requests, until it is given back.
-        self._lent: dict[int, ReadableBuffer] = {}
         self._handing_over = anyio.Lock()
-        self._queue: deque[object] = deque()  # writes that wait for room, in their order
+        self._turns: deque[object] = deque()  # calls of `write` that wait for room, in their order
         self._bytes = 0
         self._end = 0  # of what was written
         self._blocked = 0
@@ -55,10 +54,8 @@ class Writer:
 
     @property
     def pending_bytes(self) -> int:
-        """How many bytes are on their way."""
-        lane = self._lane
-        requests = (*lane.running.values(), *lane.late.values())
-        return sum(length for kind, _, length, _, _ in requests if kind == lane.kind_write)
+        """How many bytes were taken and are not written yet."""
+        return sum(request.length for request in self._queue.unfinished() if request.kind == WRITE)
 
     async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> None:
         """Write all of `data` at `offset`, as soon as there is room. It must not change until `flush` or the end.
@@ -73,7 +70,7 @@ class Writer:
         Implements: rbd_aio_write2
         """
         view = readable(data, "data", _WRITE, self._handle.target)
-        await self._submit(self._lane.kind_write, offset, len(view), view, op_flags, data)
+        await self._submit(WRITE, offset, len(view), view, op_flags, data)
 
     async def write_zeroes(self, offset: int, length: int) -> None:
         """Make a range read as zeroes, as soon as there is room: see `Image.write_zeroes`.
@@ -85,7 +82,7 @@ class Writer:
 
         Implements: rbd_aio_write_zeroes
         """
-        await self._submit(self._lane.kind_write_zeroes, offset, length, bridge_ffi.NULL, 0)
+        await self._submit(WRITE_ZEROES, offset, length, None, 0)
 
     async def flush(self) -> None:
         """Wait for all that was written, and make it durable. When cancelled, what is durable is unknown.
@@ -119,24 +116,21 @@ class Writer:
                 await self._finish()
         finally:
             self._ending = self._closed = True
-            self._lane.abandon()
-            self._lent.clear()
+            self._queue.abandon()
 
     async def _finish(self) -> None:
         """Wait for what was written, take no more writes, wait for what other tasks wrote meanwhile, and flush."""
-        lane = self._lane
         self._check()
         await self._wait_for_writes()
         self._ending = True
         self._handle.wake_waiters()
-        await self._wait(lambda: not (lane.running or lane.late))
+        await self._wait(lambda: not len(self._queue))
         await self.flush()
 
     async def _wait_for_writes(self) -> None:
         """Wait for the writes that were taken before, not for those that other tasks hand over meanwhile."""
-        lane = self._lane
-        now = {*lane.running, *lane.late}
-        await self._wait(lambda: now.isdisjoint(lane.running) and now.isdisjoint(lane.late))
+        now = self._queue.unfinished()
+        await self._wait(lambda: all(request.is_over for request in now))
 
     def _check_open(self) -> None:
         if self._ending:
@@ -147,87 +141,87 @@ class Writer:
         if self._closed:
             raise ClosedError(f"the writer of {self._handle.target} is closed")
         self._handle.check()
-        if self._lane.over:  # an interrupt came before it was looked at
-            self._told()
+        if self._queue.over:  # an interrupt came before it was looked at
+            self._ended()
         if self._error is not None:
             raise self._error
 
     async def _wait(self, reached: Callable[[], bool]) -> None:
         """Wait for what the end of some write brings."""
-        late = self._lane.late
+        stale = self._queue.stale
         self._blocked += 1
         try:
-            while late or not (reached() or self._error is not None):
-                if late:
+            while stale or not (reached() or self._error is not None):
+                if stale:
                     async with self._handing_over:
                         self._check()
-                        await self._lane.submit_late()
-                await self._handle.wait_until(lambda: bool(reached() or self._error or late), None)
+                        await self._queue.submit_stale()
+                await self._handle.wait_until(lambda: bool(reached() or self._error or stale), None)
         finally:
             self._blocked -= 1
         self._check()
 
     async def _wait_for_room(self, length: int) -> None:
         """Wait until there is room, after the writes of other tasks that wait already."""
-        queue, place = self._queue, object()
-        queue.append(place)
+        turns, place = self._turns, object()
+        turns.append(place)
         try:
-            await self._wait(lambda: self._ending or (queue[0] is place and self._has_room(length)))
+            await self._wait(lambda: self._ending or (turns[0] is place and self._has_room(length)))
         finally:
-            queue.remove(place)
-            if queue:
+            turns.remove(place)
+            if turns:
                 self._handle.wake_waiters()
 
     def _has_room(self, length: int) -> bool:
         """Whether one more is within the bounds; what is larger than all of them goes alone."""
-        running = len(self._lane.running)
-        return running < self._window and (self._bytes + length <= self._max_bytes or not running)
+        taken = len(self._queue)
+        return taken < self._window and (self._bytes + length <= self._max_bytes or not taken)
 
     async def _submit(self, kind: int, offset: int, length: int, buffer: Any, flags: int, lent: Any = None) -> None:
-        """Submit one request as soon as there is room."""
+        """Hand one request to the queue as soon as there is room."""
         self._check_open()
-        lane, handle = self._lane, self._handle
+        queue, handle, function = self._queue, self._handle, FUNCTIONS[kind]
         offset, length = handle.range_of(offset, length)
-        flags = number(flags, "op_flags", lane.functions[kind], handle.target, bits=31)
+        flags = number(flags, "op_flags", function, handle.target, bits=31)
         await handle.bridge.loop.checkpoint_if_cancelled()
-        data = kind == lane.kind_write
+        data = kind == WRITE
         size = length if data else 0
-        if lane.late or self._queue or not self._has_room(size):
+        if queue.stale or self._turns or not self._has_room(size):
             await self._wait_for_room(size)
-        if not await handle.check_change(lane.functions[kind], offset, length, largest=LARGEST_IO if data else None):
+        if not await handle.check_change(function, offset, length, largest=LARGEST_IO if data else None):
             if data:  # nothing to write
                 self._give_back(lent)
             return
         self._check_open()  # the block may have been left while this waited
-        token, request = next(lane.numbers), (kind, offset, length, buffer, flags)
+        request = Request(queue, kind, offset, length, flags)
+        if data:
+            request.keep = buffer
+            request.buffer = int(bridge_ffi.cast("uintptr_t", buffer))
+            request.lent = lent
         try:
-            if lane.is_large(request):
-                lane.submit_on_thread(token, request)
-            elif lane.submit(token, request):
-                await lane.submit_refused(token, request, self._check_open)
+            while code := queue.submit(request):
+                await handle.refused(code, function, offset, length)
+                self._check_open()
         finally:
-            if token in lane.running:  # also when an interrupt came after C had taken it
+            if request.is_taken:  # also when an interrupt came after that
                 self._bytes += size
-                if data:
-                    self._lent[token] = lent
                 self._end = max(self._end, offset + length)
 
-    def _told(self) -> None:
-        """On the loop: something is over, or waits to be submitted anew."""
-        lane = self._lane
-        for token, ((kind, offset, length, _, _), value) in tuple(lane.over.items()):
-            if isinstance(value, Exception):
-                self._error = self._error or value
+    def _ended(self) -> None:
+        """On the loop: some requests are over, or wait to be submitted anew."""
+        over = self._queue.over
+        for request in tuple(over):
+            value = request.value or 0
+            if request.error is not None:
+                self._error = self._error or request.error
             elif value < 0 and self._error is None:
-                try:
-                    self._handle.fail(value, lane.functions[kind], offset, length)
-                except RbdError as error:
-                    self._error = error
-            if kind == lane.kind_write:
-                self._bytes -= length
-            del lane.over[token]
-            if token in self._lent:
-                self._give_back(self._lent.pop(token))
+                self._error = self._handle.error(value, FUNCTIONS[request.kind], request.offset, request.length)
+            if request.kind == WRITE:
+                self._bytes -= request.length
+            del over[request]
+            lent, request.lent = request.lent, None
+            if lent is not None:
+                self._give_back(lent)
         if self._blocked:
             self._handle.wake_waiters()
 

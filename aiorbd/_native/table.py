@@ -18,4 +18,3 @@ def _load() -> Any:
 
 _module = _load()
 Entry, Owner, Table = _module.Entry, _module.Owner, _module.Table
-Requests, Reads = _module.Requests, _module.Reads

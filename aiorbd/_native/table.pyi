@@ -1,4 +1,3 @@
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Self
 
@@ -8,6 +7,7 @@ class Entry:
     waiter: Any
     value: int | None
     abandoned: bool
+    number: int
     def __await__(self) -> Generator[Any, Any]: ...
 
 class Owner:
@@ -19,48 +19,6 @@ class Owner:
     image_address: int
     @property
     def generation(self) -> int: ...
-
-class Requests(Entry):
-    bridge: Any
-    over: dict[int, Any]
-    lane_address: int
-    counted: int
-    @property
-    def running(self) -> dict[int, Any]: ...
-    @property
-    def late(self) -> dict[int, Any]: ...
-    @property
-    def notes(self) -> dict[int, Any]: ...
-    def collect(self) -> None: ...
-
-class Reads:
-    def __new__(
-        cls,
-        lane: Requests,
-        extents: Iterator[Any] | None,
-        row: deque[Any],
-        chunk: type[tuple[Any, ...]],
-        chunk_size: int,
-        op_flags: int,
-        ordered: object,
-        /,
-    ) -> Self: ...
-    extent: Any
-    cut: int
-    end: int
-    exhausted: bool
-    @property
-    def row(self) -> deque[Any]: ...
-    @property
-    def chunk_size(self) -> int: ...
-    @property
-    def op_flags(self) -> int: ...
-    @property
-    def ordered(self) -> int: ...
-    @property
-    def fetching(self) -> bool: ...
-    def fill(self, most: int, /) -> int: ...
-    def hand_out(self, batch: deque[Any], /) -> Any: ...
 
 class Table:
     loop: Any
@@ -86,5 +44,17 @@ class Table:
     ended: bool
     def read(self, owner: Owner, offset: int, length: int, /) -> Any: ...
     def write(self, owner: Owner, data: object, offset: int, /) -> Any: ...
+    def submit(
+        self,
+        entry: Entry,
+        kind: int,
+        offset: int,
+        length: int,
+        buffer: bytes | int | None,
+        op_flags: int,
+        extra: int,
+        lane: int,
+        /,
+    ) -> int: ...
     def drain(self) -> bool: ...
     def submit_pass(self) -> None: ...

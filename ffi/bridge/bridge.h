@@ -1,14 +1,13 @@
 /*
  * The compiled bridge: its whole face.
  *
- * librbd runs callbacks on two threads of its own. What this file declares keeps those threads out
- * of Python: a callback stores its result, links one record into a lock-free list and, when the
- * loop sleeps, writes one eventfd. A lane's callback also submits the lane's next request. The event
- * loop's thread then drains records in batches.
+ * librbd runs callbacks on two threads of its own. What this file declares keeps those threads out of Python: a
+ * callback stores its result, links one record into a lock-free list and, when the loop sleeps, writes one eventfd.
+ * The event loop's thread then drains records in batches.
  *
- * The builder reads this very text as cffi declarations (lines that begin with '#' left out), so it
- * holds plain C only. "Loop" in the comments is the thread of the event loop, "any" means what it
- * says. Every function that can fail returns a negative errno.
+ * The builder reads this very text as cffi declarations (lines that begin with '#' left out), so it holds plain C
+ * only. "Loop" in the comments is the thread of the event loop, "any" means what it says. Every function that can
+ * fail returns a negative errno.
  */
 #ifndef AIORBD_BRIDGE_H
 #define AIORBD_BRIDGE_H
@@ -24,24 +23,22 @@ typedef struct aiorbd_diff aiorbd_diff;
 typedef struct aiorbd_mailbox aiorbd_mailbox;
 typedef struct aiorbd_completion aiorbd_completion;
 
-/*
- * Find the libraries' functions. Thread: any, one at a time, before all else. Returns
- * NULL, or the dynamic linker's message, which stays valid.
- */
+/* Find the libraries' functions. Thread: any, one at a time, before all else. Returns NULL, or the dynamic linker's
+ * message, which stays valid. */
 const char *aiorbd_load(const char *librbd, const char *librados);
 
 /*
- * The queue. A record is two integers: the token somebody chose, and a value. The creator owns one
- * reference; each operation in flight, each image and each progress slot holds another, so the
- * memory and the descriptor go when the last of them is done, wherever that is.
+ * The queue. A record is two integers: the token somebody chose, and a value. The creator owns one reference; each
+ * operation in flight, each image and each progress slot holds another, so the memory and the descriptor go when the
+ * last of them is done, wherever that is.
  */
-aiorbd_bridge *aiorbd_bridge_new(void);                /* any; NULL with errno set */
-void aiorbd_bridge_release(aiorbd_bridge *bridge);     /* any; the creator's reference */
-int aiorbd_bridge_fd(const aiorbd_bridge *bridge);     /* any; readable when there are records */
-/* Loop. Begin: empty the eventfd; nobody writes to it from here on. Take: copy up to `max` records out, oldest
- * first: how many, which is returned as well, then token, value, token, value, ... End: whoever pushes from
- * here on writes to the eventfd; signals itself when records are left. Each begin needs an end, or a wake, which
- * makes another pass sure; both submit what the pass asked for. */
+aiorbd_bridge *aiorbd_bridge_new(void);            /* any; NULL with errno set */
+void aiorbd_bridge_release(aiorbd_bridge *bridge); /* any; the creator's reference */
+int aiorbd_bridge_fd(const aiorbd_bridge *bridge); /* any; readable when there are records */
+/* Loop. Begin: empty the eventfd; nobody writes to it from here on. Take: copy up to `max` records out, oldest first:
+ * how many, which is returned as well, then token, value, token, value, ... End: whoever pushes from here on writes
+ * to the eventfd; signals itself when records are left. Each begin needs an end, or a wake, which makes another pass
+ * sure; both submit what the pass asked for. */
 void aiorbd_bridge_begin(aiorbd_bridge *bridge);
 int aiorbd_bridge_take(aiorbd_bridge *bridge, int64_t *records, int max);
 void aiorbd_bridge_end(aiorbd_bridge *bridge);
@@ -49,16 +46,10 @@ void aiorbd_bridge_end(aiorbd_bridge *bridge);
 void aiorbd_bridge_rest(aiorbd_bridge *bridge);
 void aiorbd_bridge_submit_pass(aiorbd_bridge *bridge);
 void aiorbd_bridge_wake(aiorbd_bridge *bridge);
-int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max); /* all three */
-/* Any. The token that this thread submitted last to the bridge, if it was not refused: for callers that were
- * interrupted there. */
-int64_t aiorbd_bridge_submitted(const aiorbd_bridge *bridge);
 int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* any; -ENOMEM */
 
-/*
- * What was submitted and is done, by kind, since the bridge was made. Time runs from the submit to
- * librbd's callback. Bucket 0 counts what took less than a microsecond, bucket n what took less than
- * 2^n, the last all that took longer.
+/* What was submitted and is done, by kind, since the bridge was made. Time runs from the submit to librbd's callback.
+ * Bucket 0 counts what took less than a microsecond, bucket n what took less than 2^n, the last all that took longer.
  */
 enum {
     AIORBD_READ,
@@ -84,18 +75,18 @@ void aiorbd_bridge_counts(const aiorbd_bridge *bridge, int kind, aiorbd_counts *
 void aiorbd_bridge_drained(const aiorbd_bridge *bridge, uint64_t *wakeups_records);
 
 /*
- * Images. An aiorbd_image stands for an open rbd_image_t, which it does not own, and knows whether
- * the image's header changed since somebody looked: then an operation that depends on the size is
- * refused with AIORBD_STALE until somebody took the generation, asked for the size, and said that it
- * is known now: a change in between leaves the image stale. A new image is.
+ * Images. An aiorbd_image stands for an open rbd_image_t, which it does not own, and knows whether the image's header
+ * changed since somebody looked: then an operation that depends on the size is refused with AIORBD_STALE until
+ * somebody took the generation, asked for the size, and said that it is known now: a change in between leaves the
+ * image stale. A new image is.
  */
 enum { AIORBD_STALE = 1, AIORBD_STALE_BY_NOW = -1000000 };
 
-/* Any. `ioctx` is a rados_ioctx_t of the image's cluster that nobody writes through, for aiorbd_pass_submit(), or NULL. */
+/* Any. `ioctx` is a rados_ioctx_t of the image's cluster that nobody writes through, for aiorbd_submit_in_pass(), or NULL. */
 aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, void *ioctx, int64_t token);
-int aiorbd_image_watch(aiorbd_image *image);   /* worker: may wait for the network */
-int aiorbd_image_unwatch(aiorbd_image *image); /* worker: waits for a callback that is running */
-uint64_t aiorbd_image_generation(aiorbd_image *image);  /* any; one more with each change */
+int aiorbd_image_watch(aiorbd_image *image);           /* worker: may wait for the network */
+int aiorbd_image_unwatch(aiorbd_image *image);         /* worker: waits for a callback that is running */
+uint64_t aiorbd_image_generation(aiorbd_image *image); /* any; one more with each change */
 void aiorbd_image_set_known(aiorbd_image *image, uint64_t generation); /* any; its size is known */
 int aiorbd_image_is_stale(aiorbd_image *image); /* any; the size of the generation is not known */
 void aiorbd_image_changed(aiorbd_image *image); /* any; as if librbd had told of a change */
@@ -108,80 +99,75 @@ void aiorbd_image_add_write(aiorbd_image *image);
 void aiorbd_image_release(aiorbd_image *image); /* any; after unwatch */
 
 /*
- * Submit. Thread: any. librbd copies what is written before these return. Returns 0 when librbd took the operation: a record with
- * `token` and librbd's return value will come, exactly once, perhaps before this returns. Anything
- * else means that nothing was queued and no record will come. Buffers, and what out-parameters
- * point to, are the caller's and must live until the record is there.
+ * One request of an image. What `buffer` and `extra` are depends on the kind:
+ *
+ *   READ, WRITE          the data; nothing
+ *   READV, WRITEV        an array of pieces; how many
+ *   WRITE_SAME           the data; how many bytes it has
+ *   WRITE_ZEROES         nothing; librbd's zero flags
+ *   COMPARE_AND_WRITE    three pointers: the data to compare, the new data, and where the offset of a mismatch goes
+ *   DISCARD, FLUSH       nothing
  */
-int aiorbd_read(aiorbd_image *image, int64_t token, uint64_t offset, size_t length, void *buffer,
-                int op_flags);
-int aiorbd_readv(aiorbd_image *image, int64_t token, uint64_t offset, void **buffers,
-                 size_t *lengths, int count);
-int aiorbd_write(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
-                 const void *buffer, int op_flags);
-int aiorbd_writev(aiorbd_image *image, int64_t token, uint64_t offset, void **buffers,
-                  size_t *lengths, int count);
-int aiorbd_discard(aiorbd_image *image, int64_t token, uint64_t offset, uint64_t length);
-int aiorbd_write_zeroes(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
-                        int zero_flags, int op_flags);
-int aiorbd_write_same(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
-                      const void *buffer, size_t buffer_length, int op_flags);
-int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
-                             const void *compare, const void *buffer, uint64_t *mismatch_offset,
-                             int op_flags);
-int aiorbd_flush(aiorbd_image *image, int64_t token);
+typedef struct {
+    int kind, op_flags;
+    uint64_t offset, length;
+    void *buffer;
+    int64_t extra;
+} aiorbd_request;
+
+/* The same as a struct iovec. */
+typedef struct {
+    void *base;
+    size_t length;
+} aiorbd_piece;
 
 /*
- * Reads and writes of many tasks at once: like aiorbd_read() and aiorbd_write(), but the small ones that are submitted
- * from aiorbd_bridge_begin() until aiorbd_bridge_end() or aiorbd_bridge_submit_pass() are handed to one of librbd's threads by that call. A
- * request that is refused there, or whose image is stale by then (AIORBD_STALE_BY_NOW), has that as its record's value,
- * and did not reach librbd. aiorbd_bridge_submitted() does not tell of these.
+ * Submit a request. librbd copies what is written before this returns. Returns 0 when librbd took the request: a
+ * record with `token` and librbd's return value will come, exactly once, perhaps before this returns. Anything else
+ * means that nothing was queued and no record will come. The request itself is copied; what its pointers lead to is
+ * the caller's and must live until the record is there.
  */
-int aiorbd_pass_submit(aiorbd_image *image, int64_t token, int kind, uint64_t offset, size_t length,
-                       void *buffer); /* loop; AIORBD_READ or AIORBD_WRITE */
+int aiorbd_submit(aiorbd_image *image, int64_t token, const aiorbd_request *request); /* any */
 
 /*
- * The same on any thread: librbd takes milliseconds to submit these. They are not counted.
+ * The same, for requests of many tasks at once. Small reads and writes that are submitted from aiorbd_bridge_begin()
+ * until aiorbd_bridge_end() or aiorbd_bridge_submit_pass() are handed to one of librbd's threads by that call. A
+ * request that is refused there, or whose image is stale by then (AIORBD_STALE_BY_NOW), has that as its record's
+ * value, and did not reach librbd.
  */
-int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id,
-                const char *snapshot, int read_only, void **image);
-int aiorbd_close(aiorbd_image *image, int64_t token);
+int aiorbd_submit_in_pass(aiorbd_image *image, int64_t token, const aiorbd_request *request); /* loop */
 
 /*
- * A lane: reads and writes of one image of which `depth` are with librbd at a time. The others wait and
- * are submitted by librbd's threads, each when another ends. The bridge's records with `token` say that
- * some are over, to be taken by the numbers they were given; also what waited and is refused then, or
- * cancelled (-ECANCELED), or whose image is stale by then (AIORBD_STALE_BY_NOW): none of these reached librbd.
+ * A lane: requests of one image of which `depth` are with librbd at a time. The others wait, and are submitted by
+ * librbd's threads, each when another ends. Their records come like all others, but the loop is woken when `bulk` are
+ * over, or when nothing waits any more. The value of a request that waited is also -ECANCELED, when it was cancelled,
+ * or what is said above of requests that are handed over.
  */
-/* Any; NULL. The loop is told when `bulk` are over, or nothing waits any more. */
-aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int64_t token, int depth, int bulk);
-/* Any. AIORBD_READ, AIORBD_WRITE, or AIORBD_WRITE_ZEROES, which has no buffer: otherwise like the functions
- * above, the number in the token's place. The image must stay open until it is taken. */
-int aiorbd_lane_submit(aiorbd_lane *lane, int64_t number, int kind, uint64_t offset, size_t length,
-                       void *buffer, int op_flags);
-/* Loop. Like aiorbd_bridge_drain(): how many, then number, value, number, value, ... From then on the loop
- * must call aiorbd_lane_hurry() after a while, or what is over may stay untold. */
-int aiorbd_lane_take(aiorbd_lane *lane, int64_t *records, int max);
-void aiorbd_lane_again(aiorbd_lane *lane);   /* loop; there is a record once more */
-void aiorbd_lane_hurry(aiorbd_lane *lane);   /* loop; what is over is told, and the next at once */
+aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int depth, int bulk);                  /* any; NULL */
+int aiorbd_lane_submit(aiorbd_lane *lane, int64_t token, const aiorbd_request *request); /* any */
+void aiorbd_lane_wait(aiorbd_lane *lane);    /* loop; wake it in bulk; aiorbd_lane_hurry() must follow after a while */
+void aiorbd_lane_hurry(aiorbd_lane *lane);   /* loop; wake it for what is over, and for each that ends from now on */
 void aiorbd_lane_cancel(aiorbd_lane *lane);  /* any; what waits */
 void aiorbd_lane_release(aiorbd_lane *lane); /* any; the creator's reference */
 
+/* Open and close an image. librbd takes milliseconds to submit these. They are not counted. */
+int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id, const char *snapshot,
+                int read_only, void **image);
+int aiorbd_close(aiorbd_image *image, int64_t token);
+
 /*
  * Progress of a blocking call that runs on a worker thread. librbd calls the function behind
- * aiorbd_progress_callback() with the slot as its argument, from whatever thread it likes; records
- * with `token` say that there is news, several reports in one where the loop was slower.
+ * aiorbd_progress_callback() with the slot as its argument, from whatever thread it likes; records with `token` say
+ * that there is news, several reports in one where the loop was slower.
  */
 aiorbd_progress *aiorbd_progress_new(aiorbd_bridge *bridge, int64_t token); /* any */
-void *aiorbd_progress_callback(void);  /* any; a librbd_progress_fn_t */
-void aiorbd_progress_read(aiorbd_progress *slot, uint64_t *done_total); /* any; two numbers */
+void *aiorbd_progress_callback(void);                                       /* any; a librbd_progress_fn_t */
+void aiorbd_progress_read(aiorbd_progress *slot, uint64_t *done_total);     /* any; two numbers */
 void aiorbd_progress_stop(aiorbd_progress *slot);    /* any; the next report returns -ECANCELED */
 void aiorbd_progress_release(aiorbd_progress *slot); /* any; after the blocking call returned */
 
-/*
- * Extents of a diff that a worker thread walks. The function behind aiorbd_diff_callback() waits when
- * `capacity` of them are not taken yet; records with `token` say that there are some.
- */
+/* Extents of a diff that a worker thread walks. The function behind aiorbd_diff_callback() waits when `capacity` of
+ * them are not taken yet; records with `token` say that there are some. */
 aiorbd_diff *aiorbd_diff_new(aiorbd_bridge *bridge, int64_t token, unsigned capacity); /* any */
 void *aiorbd_diff_callback(void); /* any; for rbd_diff_iterate2() */
 /* Loop. Up to `max` extents as offset, length, whether there is data. Returns how many. */
@@ -191,28 +177,27 @@ void aiorbd_diff_release(aiorbd_diff *diff); /* any; after the walk ended */
 
 /*
  * Messages of librados's, copied; at most `room` of them wait, and 64 MiB; more are lost and counted. Records with
- * `token` say that there is news. A notification has the notify id, the watch's cookie and the
- * notifier's id as its numbers, and the payload as its data; a line of the log has seconds, nanoseconds
- * and sequence, and channel, who, name, level and text, each with its NUL.
+ * `token` say that there is news. A notification has the notify id, the watch's cookie and the notifier's id as its
+ * numbers, and the payload as its data; a line of the log has seconds, nanoseconds and sequence, and channel, who,
+ * name, level and text, each with its NUL.
  */
 enum { AIORBD_MESSAGE_NUMBERS = 3 };
 
 aiorbd_mailbox *aiorbd_mailbox_new(aiorbd_bridge *bridge, int64_t token, int room); /* any */
-void *aiorbd_mailbox_notify_callback(void); /* any; a rados_watchcb2_t */
-void *aiorbd_mailbox_error_callback(void);  /* any; a rados_watcherrcb_t */
-void *aiorbd_mailbox_log_callback(void);    /* any; a rados_log_callback2_t */
-/* Loop. Take the oldest message; its data is valid until the next call. Returns the data's length,
- * or -1 when there is no message. */
+void *aiorbd_mailbox_notify_callback(void);                                         /* any; a rados_watchcb2_t */
+void *aiorbd_mailbox_error_callback(void);                                          /* any; a rados_watcherrcb_t */
+void *aiorbd_mailbox_log_callback(void);                                            /* any; a rados_log_callback2_t */
+/* Loop. Take the oldest message; its data is valid until the next call. Returns the data's length, or -1 when there
+ * is no message. */
 int64_t aiorbd_mailbox_take(aiorbd_mailbox *mailbox, uint64_t *numbers, const char **data);
 int aiorbd_mailbox_error(aiorbd_mailbox *mailbox);     /* any; of the watch, an errno or 0 */
 uint64_t aiorbd_mailbox_lost(aiorbd_mailbox *mailbox); /* any */
 void aiorbd_mailbox_release(aiorbd_mailbox *mailbox);  /* any; after librados's last call */
 
 /*
- * A completion for one of librados's rados_aio_ functions. The holder begins it, which gives the
- * rados_completion_t, and submits; when librados refuses, the holder says so. Either way one record
- * with `token` comes. The pointer, with which the operation can be cancelled, is valid until the
- * holder releases.
+ * A completion for one of librados's rados_aio_ functions. The holder begins it, which gives the rados_completion_t,
+ * and submits; when librados refuses, the holder says so. Either way one record with `token` comes. The pointer, with
+ * which the operation can be cancelled, is valid until the holder releases.
  */
 aiorbd_completion *aiorbd_completion_new(aiorbd_bridge *bridge, int64_t token); /* any; NULL */
 void *aiorbd_completion_begin(aiorbd_completion *completion);                   /* any, once */

@@ -1,7 +1,5 @@
-/*
- * A completion of librados's. Unlike librbd's it can be cancelled, by its pointer: so the submitter
- * holds it as well, and it is given back when both that one and the record are gone.
- */
+/* A completion of librados's. Unlike librbd's it can be cancelled, by its pointer: so the submitter holds it as well,
+ * and it is given back when both that one and the record are gone. */
 #include <stdlib.h>
 
 #include "internal.h"
@@ -36,8 +34,8 @@ static void completion_taken(struct aiorbd_node *node)
     drop((aiorbd_completion *)node);
 }
 
-/* A thread of librados's, or the submitter's when it was refused. The drain may drop the record's
- * reference before the push returns, and the submitter its own: the bridge is held since begin(). */
+/* A thread of librados's, or the submitter's when it was refused. The drain may drop the record's reference before
+ * the push returns, and the submitter its own: the bridge is held since begin(). */
 static void finish(aiorbd_completion *completion, int value)
 {
     aiorbd_bridge *bridge = completion->bridge;
@@ -58,8 +56,7 @@ aiorbd_completion *aiorbd_completion_new(aiorbd_bridge *bridge, int64_t token)
     aiorbd_completion *completion = calloc(1, sizeof *completion);
     if (completion == NULL)
         return NULL;
-    if (aiorbd_librados.rados_aio_create_completion2(completion, on_complete,
-                                                     &completion->completion) < 0) {
+    if (aiorbd_librados.rados_aio_create_completion2(completion, on_complete, &completion->completion) < 0) {
         free(completion);
         return NULL;
     }

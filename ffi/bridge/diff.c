@@ -1,8 +1,8 @@
 /*
  * The extents of a diff, on their way from the worker thread that walks the image to the loop.
  *
- * librbd reports them on the thread that called it, which is ours: so this callback may wait. It does
- * when the loop is behind, and that bounds the memory. librbd holds no lock then that others need.
+ * librbd reports them on the thread that called it, which is ours: so this callback may wait. It does when the loop
+ * is behind, and that bounds the memory. librbd holds no lock then that others need.
  */
 #include <errno.h>
 #include <pthread.h>

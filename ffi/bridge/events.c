@@ -14,8 +14,8 @@ static void drop(struct aiorbd_event *event)
     free(event);
 }
 
-/* Any thread. It is the owner that holds the bridge: a record in the bridge's own queue must not, or
- * a queue that nobody empties any more would live for ever. */
+/* Any thread. It is the owner that holds the bridge: a record in the bridge's own queue must not, or a queue that
+ * nobody empties any more would live for ever. */
 void aiorbd_event_release(struct aiorbd_event *event)
 {
     aiorbd_bridge *bridge = event->bridge;
@@ -23,8 +23,8 @@ void aiorbd_event_release(struct aiorbd_event *event)
     aiorbd_bridge_release(bridge);
 }
 
-/* The loop's thread, or the last holder's of the bridge. Cleared before the record's reader looks at the source, so that news which
- * arrive while it looks queue the record again. */
+/* The loop's thread, or the last holder's of the bridge. Cleared before the record's reader looks at the source, so
+ * that news which arrive while it looks queue the record again. */
 static void event_taken(struct aiorbd_node *node)
 {
     struct aiorbd_event *event = (struct aiorbd_event *)node;
@@ -141,6 +141,13 @@ void aiorbd_image_changed(aiorbd_image *image)
     atomic_fetch_add_explicit(&image->generation, 1, memory_order_acq_rel);
 }
 
+/* Any thread. An owner of the image holds the bridge as well. */
+void aiorbd_image_hold(aiorbd_image *image)
+{
+    atomic_fetch_add_explicit(&image->event.references, 1, memory_order_relaxed);
+    aiorbd_bridge_hold(image->event.bridge);
+}
+
 /* Any thread, after unwatch. */
 void aiorbd_image_release(aiorbd_image *image)
 {
@@ -164,8 +171,8 @@ aiorbd_progress *aiorbd_progress_new(aiorbd_bridge *bridge, int64_t token)
     return slot;
 }
 
-/* A thread of librbd's, or the worker thread that made the blocking call. Only a negative return
- * stops librbd, and only some calls heed it. */
+/* A thread of librbd's, or the worker thread that made the blocking call. Only a negative return stops librbd, and
+ * only some calls heed it. */
 static int on_progress(uint64_t done, uint64_t total, void *argument)
 {
     aiorbd_progress *slot = argument;

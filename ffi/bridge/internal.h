@@ -11,9 +11,9 @@
 #include "symbols.h"
 
 /*
- * One entry of the queue, embedded in whatever produces it. `taken` runs exactly once after the
- * push: on the loop's thread when the record was copied out, or on the thread that drops the
- * bridge's last reference when nobody drained it.
+ * One entry of the queue, embedded in whatever produces it. `taken` runs exactly once after the push: on the loop's
+ * thread when the record was copied out, or on the thread that drops the bridge's last reference when nobody drained
+ * it.
  */
 struct aiorbd_node {
     struct aiorbd_node *next;
@@ -22,9 +22,7 @@ struct aiorbd_node {
     void (*taken)(struct aiorbd_node *node);
 };
 
-/*
- * A list that any thread pushes to, without a lock, and one thread empties, oldest first.
- */
+/* A list that any thread pushes to, without a lock, and one thread empties, oldest first. */
 struct aiorbd_list {
     _Atomic(struct aiorbd_node *) head; /* newest first */
     struct aiorbd_node *ready;          /* oldest first; the emptying thread only */
@@ -36,8 +34,8 @@ static inline bool aiorbd_list_push(struct aiorbd_list *list, struct aiorbd_node
     struct aiorbd_node *old = atomic_load_explicit(&list->head, memory_order_relaxed);
     do {
         node->next = old;
-    } while (!atomic_compare_exchange_weak_explicit(&list->head, &old, node, memory_order_release,
-                                                    memory_order_relaxed));
+    } while (
+        !atomic_compare_exchange_weak_explicit(&list->head, &old, node, memory_order_release, memory_order_relaxed));
     return old == NULL;
 }
 
@@ -60,10 +58,8 @@ static inline struct aiorbd_node *aiorbd_list_pop(struct aiorbd_list *list)
     return node;
 }
 
-/*
- * A source of many records that never allocates: while its one record is queued, further news are
- * told by the same record. It lives until its owner and the queue have both let go.
- */
+/* A source of many records that never allocates: while its one record is queued, further news are told by the same
+ * record. It lives until its owner and the queue have both let go. */
 struct aiorbd_event {
     struct aiorbd_node node; /* first: `taken` gets this address */
     aiorbd_bridge *bridge;
@@ -72,14 +68,13 @@ struct aiorbd_event {
     void (*dispose)(struct aiorbd_event *event); /* frees what the source owns; may be NULL */
 };
 
-/* A function's address as C's callers in Python take it. ISO C converts none to an object pointer:
- * copy the bits. */
-#define AIORBD_ADDRESS(function)                                                                   \
-    (__extension__({                                                                               \
-        void *address_;                                                                            \
-        _Static_assert(sizeof address_ == sizeof(function), "function pointers fit object pointers"); \
-        __builtin_memcpy(&address_, &(function), sizeof address_);                                 \
-        address_;                                                                                  \
+/* A function's address as C's callers in Python take it. ISO C converts none to an object pointer: copy the bits. */
+#define AIORBD_ADDRESS(function)                                                                                       \
+    (__extension__({                                                                                                   \
+        void *address_;                                                                                                \
+        _Static_assert(sizeof address_ == sizeof(function), "function pointers fit object pointers");                  \
+        __builtin_memcpy(&address_, &(function), sizeof address_);                                                     \
+        address_;                                                                                                      \
     }))
 
 /* What is written by librbd's threads for one kind of operation: see aiorbd_counts. */
@@ -88,42 +83,54 @@ struct aiorbd_tally {
     _Atomic uint64_t buckets[AIORBD_BUCKETS];
 };
 
-/* A read or write that any thread may submit: see request.c. */
-struct aiorbd_request {
-    uint64_t started;    /* nanoseconds, at the submit */
-    uint64_t generation; /* of the image whose size its range was checked against */
-    uint64_t offset;
-    size_t length;
-    char *buffer;
-    int op_flags;
-    int kind; /* AIORBD_READ, AIORBD_WRITE or AIORBD_WRITE_ZEROES */
+/* A request with librbd, or about to be: see submit.c. */
+struct aiorbd_operation {
+    struct aiorbd_node node;       /* first: freed through it */
+    aiorbd_bridge *bridge;         /* held */
+    aiorbd_image *image;           /* held; NULL for opens and closes */
+    aiorbd_lane *lane;             /* held; NULL for most */
+    struct aiorbd_operation *next; /* of the same pass, or that waits in the same lane */
+    uint64_t started;              /* nanoseconds, at the submit */
+    uint64_t generation;           /* of the image whose size the request's range was checked against */
+    aiorbd_request request;
 };
 
-/* 0, an error, or AIORBD_STALE_BY_NOW. */
-int aiorbd_request_submit(aiorbd_image *image, struct aiorbd_request *request,
-                          void (*on_complete)(void *, void *), void *argument);
-int64_t aiorbd_request_over(const struct aiorbd_request *request, aiorbd_bridge *bridge, void *completion);
+struct aiorbd_operation *aiorbd_operation_new(aiorbd_bridge *bridge, aiorbd_image *image, int64_t token,
+                                              const aiorbd_request *request);
+int aiorbd_operation_start(struct aiorbd_operation *operation);
+int aiorbd_operation_start_late(struct aiorbd_operation *operation); /* also AIORBD_STALE_BY_NOW */
+int aiorbd_operation_give_up(struct aiorbd_operation *operation, int code);
+void aiorbd_operation_finish(struct aiorbd_operation *operation, int64_t value);
 
-struct handed;
+void aiorbd_lane_over(struct aiorbd_operation *operation, int64_t value);
+void aiorbd_image_hold(aiorbd_image *image);
 
 /* What the tasks of one pass of the loop ask for: see handover.c. The loop's thread. */
 struct aiorbd_pass {
     bool running;
-    struct handed *first, *last;
+    struct aiorbd_operation *first, *last;
 };
 
-struct aiorbd_pass *aiorbd_bridge_pass(aiorbd_bridge *bridge);
+struct aiorbd_bridge {
+    struct aiorbd_list records;
+    atomic_int references;
+    atomic_bool armed; /* the loop sleeps, or is about to: a push must write the eventfd */
+    int fd;
+    uint64_t wakeups, taken; /* the loop's thread's */
+    bool found;              /* so is this: a record was taken since the last begin */
+    struct aiorbd_pass pass; /* and this */
+    struct aiorbd_tally tallies[AIORBD_KINDS];
+};
+
 void aiorbd_pass_end(struct aiorbd_pass *pass);
 void aiorbd_bridge_hold(aiorbd_bridge *bridge);
-void aiorbd_bridge_count_taken(aiorbd_bridge *bridge, int taken);
-struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind);
 uint64_t aiorbd_now(void); /* nanoseconds */
 void aiorbd_tally_add(struct aiorbd_tally *tally, uint64_t nanoseconds, int64_t value, uint64_t bytes);
-void aiorbd_tally_read(const struct aiorbd_tally *tally, aiorbd_counts *counts);
-void aiorbd_bridge_set_submitted(const aiorbd_bridge *bridge, int64_t token);
-/* Link the node in and wake the loop. The caller must hold a reference until this returned: the
- * drain may be done with the node before the eventfd is written. */
+/* Link the node in and wake the loop. The caller must hold a reference until this returned: the drain may be done
+ * with the node before the eventfd is written. */
 void aiorbd_bridge_push(aiorbd_bridge *bridge, struct aiorbd_node *node);
+void aiorbd_bridge_add(aiorbd_bridge *bridge, struct aiorbd_node *node);
+void aiorbd_bridge_alert(aiorbd_bridge *bridge);
 
 void aiorbd_event_init(struct aiorbd_event *event, aiorbd_bridge *bridge, int64_t token);
 void aiorbd_event_raise(struct aiorbd_event *event);

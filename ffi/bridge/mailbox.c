@@ -1,8 +1,8 @@
 /*
  * Messages of librados's: notifications and errors of an object watch, lines of the cluster log.
  *
- * librados's thread must not wait, and what it shows is gone when the callback returns: so a message
- * is copied. Their number is bounded; what comes when the mailbox is full is counted and dropped.
+ * librados's thread must not wait, and what it shows is gone when the callback returns: so a message is copied. Their
+ * number is bounded; what comes when the mailbox is full is counted and dropped.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +25,7 @@ struct aiorbd_mailbox {
     struct message *shown; /* the one that the loop looks at */
     atomic_int room;
     _Atomic int64_t bytes; /* of the messages that wait */
-    atomic_int error; /* of the watch; kept apart, since it must not get lost */
+    atomic_int error;      /* of the watch; kept apart, since it must not get lost */
     _Atomic uint64_t lost;
 };
 
@@ -56,8 +56,7 @@ static struct message *new_message(aiorbd_mailbox *mailbox, size_t length)
 {
     struct message *message = NULL;
     int64_t bytes = atomic_fetch_add_explicit(&mailbox->bytes, (int64_t)length, memory_order_relaxed);
-    if (atomic_fetch_sub_explicit(&mailbox->room, 1, memory_order_relaxed) > 0 &&
-        bytes + (int64_t)length <= MOST_BYTES)
+    if (atomic_fetch_sub_explicit(&mailbox->room, 1, memory_order_relaxed) > 0 && bytes + (int64_t)length <= MOST_BYTES)
         message = calloc(1, sizeof *message + length);
     if (message == NULL) {
         atomic_fetch_add_explicit(&mailbox->room, 1, memory_order_relaxed);
@@ -78,8 +77,8 @@ static void put(aiorbd_mailbox *mailbox, struct message *message)
 }
 
 /* A thread of librados's. */
-static void on_notify(void *argument, uint64_t notify_id, uint64_t cookie, uint64_t notifier_id,
-                      void *data, size_t length)
+static void on_notify(void *argument, uint64_t notify_id, uint64_t cookie, uint64_t notifier_id, void *data,
+                      size_t length)
 {
     struct message *message = new_message(argument, length);
     if (message == NULL)
@@ -101,11 +100,9 @@ static void on_watch_error(void *argument, uint64_t cookie, int error)
     aiorbd_event_raise(&mailbox->event);
 }
 
-/* A thread of librados's, which holds a lock of the client's. The strings go one after the other,
- * each with its NUL. */
-static void on_log(void *argument, const char *line, const char *channel, const char *who,
-                   const char *name, uint64_t seconds, uint64_t nanoseconds, uint64_t sequence,
-                   const char *level, const char *text)
+/* A thread of librados's, which holds a lock of the client's. The strings go one after the other, each with its NUL. */
+static void on_log(void *argument, const char *line, const char *channel, const char *who, const char *name,
+                   uint64_t seconds, uint64_t nanoseconds, uint64_t sequence, const char *level, const char *text)
 {
     const char *strings[] = {channel, who, name, level, text};
     size_t lengths[5], length = 0;
@@ -144,8 +141,8 @@ void *aiorbd_mailbox_error_callback(void)
 /* Any thread. */
 void *aiorbd_mailbox_log_callback(void)
 {
-    void (*function)(void *, const char *, const char *, const char *, const char *, uint64_t,
-                     uint64_t, uint64_t, const char *, const char *) = on_log;
+    void (*function)(void *, const char *, const char *, const char *, const char *, uint64_t, uint64_t, uint64_t,
+                     const char *, const char *) = on_log;
     return AIORBD_ADDRESS(function);
 }
 

@@ -6,23 +6,6 @@
 
 #include "internal.h"
 
-struct aiorbd_bridge {
-    struct aiorbd_list records;
-    atomic_int references;
-    atomic_bool armed; /* the loop sleeps, or is about to: a push must write the eventfd */
-    int fd;
-    uint64_t wakeups, taken; /* the loop's thread's */
-    bool found;              /* so is this: a record was taken since the last begin */
-    struct aiorbd_pass pass; /* and this */
-    struct aiorbd_tally tallies[AIORBD_KINDS];
-};
-
-/* What this thread submitted last, and to which bridge: worker threads submit as well as the loop's. */
-static _Thread_local struct {
-    const aiorbd_bridge *bridge;
-    int64_t token;
-} submitted;
-
 /* Any thread. */
 aiorbd_bridge *aiorbd_bridge_new(void)
 {
@@ -36,8 +19,6 @@ aiorbd_bridge *aiorbd_bridge_new(void)
     }
     atomic_init(&bridge->references, 1);
     atomic_init(&bridge->armed, true);
-    if (submitted.bridge == bridge) /* an earlier one, in the same memory */
-        submitted.token = 0;
     return bridge;
 }
 
@@ -53,8 +34,8 @@ void aiorbd_bridge_hold(aiorbd_bridge *bridge)
     atomic_fetch_add_explicit(&bridge->references, 1, memory_order_relaxed);
 }
 
-/* Any thread. A full counter cannot happen (it takes 2^64 - 2 unread signals), and a signal that is
- * already pending does the same work, so the result does not matter. */
+/* Any thread. A full counter cannot happen (it takes 2^64 - 2 unread signals), and a signal that is already pending
+ * does the same work, so the result does not matter. */
 static void signal_loop(const aiorbd_bridge *bridge)
 {
     const uint64_t one = 1;
@@ -64,12 +45,23 @@ static void signal_loop(const aiorbd_bridge *bridge)
     } while (written < 0 && errno == EINTR);
 }
 
-/* Any thread. `node` may be gone after the push, which is in one order with the look at `armed`, as the
- * loop's are in aiorbd_bridge_end(): one of both sees the other. One push signals for all until the loop
- * sleeps again. */
+/* Any thread. `node` may be gone after the push, which is in one order with the look at `armed`, as the loop's are in
+ * aiorbd_bridge_end(): one of both sees the other. One push signals for all until the loop sleeps again. */
 void aiorbd_bridge_push(aiorbd_bridge *bridge, struct aiorbd_node *node)
 {
+    aiorbd_bridge_add(bridge, node);
+    aiorbd_bridge_alert(bridge);
+}
+
+/* Any thread. The first half of a push: the loop finds the node when it is awake. */
+void aiorbd_bridge_add(aiorbd_bridge *bridge, struct aiorbd_node *node)
+{
     aiorbd_list_push(&bridge->records, node);
+}
+
+/* Any thread. The second half: wake the loop. */
+void aiorbd_bridge_alert(aiorbd_bridge *bridge)
+{
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&bridge->armed, memory_order_relaxed) && atomic_exchange(&bridge->armed, false))
         signal_loop(bridge);
@@ -128,8 +120,7 @@ void aiorbd_bridge_rest(aiorbd_bridge *bridge)
 {
     atomic_store(&bridge->armed, true);
     atomic_thread_fence(memory_order_seq_cst);
-    if ((bridge->records.ready != NULL ||
-         atomic_load_explicit(&bridge->records.head, memory_order_relaxed) != NULL) &&
+    if ((bridge->records.ready != NULL || atomic_load_explicit(&bridge->records.head, memory_order_relaxed) != NULL) &&
         atomic_exchange(&bridge->armed, false))
         signal_loop(bridge);
 }
@@ -143,58 +134,10 @@ void aiorbd_bridge_wake(aiorbd_bridge *bridge)
 }
 
 /* The loop's thread. */
-int aiorbd_bridge_drain(aiorbd_bridge *bridge, int64_t *records, int max)
-{
-    int taken;
-    aiorbd_bridge_begin(bridge);
-    taken = aiorbd_bridge_take(bridge, records, max);
-    aiorbd_bridge_end(bridge);
-    return taken;
-}
-
-/* The loop's thread. */
 void aiorbd_bridge_drained(const aiorbd_bridge *bridge, uint64_t *wakeups_records)
 {
     wakeups_records[0] = bridge->wakeups;
     wakeups_records[1] = bridge->taken;
-}
-
-/* The loop's thread. Of what came in bulk, the record that said so is counted already. */
-void aiorbd_bridge_count_taken(aiorbd_bridge *bridge, int taken)
-{
-    if (taken > 1)
-        bridge->taken += (uint64_t)taken - 1;
-}
-
-/* The loop's thread. */
-struct aiorbd_pass *aiorbd_bridge_pass(aiorbd_bridge *bridge)
-{
-    return &bridge->pass;
-}
-
-/* Any thread. */
-struct aiorbd_tally *aiorbd_bridge_tally(aiorbd_bridge *bridge, int kind)
-{
-    return &bridge->tallies[kind];
-}
-
-/* Any thread. */
-void aiorbd_bridge_counts(const aiorbd_bridge *bridge, int kind, aiorbd_counts *counts)
-{
-    aiorbd_tally_read(&bridge->tallies[kind], counts);
-}
-
-/* The submitter's thread. */
-void aiorbd_bridge_set_submitted(const aiorbd_bridge *bridge, int64_t token)
-{
-    submitted.bridge = bridge;
-    submitted.token = token;
-}
-
-/* The submitter's thread. */
-int64_t aiorbd_bridge_submitted(const aiorbd_bridge *bridge)
-{
-    return submitted.bridge == bridge ? submitted.token : 0;
 }
 
 /* Any thread: the owner's, or librbd's when an operation outlived the owner. */

@@ -1,250 +1,213 @@
 /*
- * One C call an operation: allocate, create the completion, submit, unwind when librbd refuses.
+ * One request, one operation: allocate, create the completion, submit, undo all of it when librbd refuses.
  *
- * librbd may run the callback before its submitting function returns, and the callback frees the
- * operation's record with the drain that follows: nothing here touches it after a successful
- * submit. A submit that fails never calls back.
+ * librbd may run the callback before its submitting function returns, and the record may be drained and freed by
+ * then: nothing here touches an operation after a successful submit. A submit that fails never calls back.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "internal.h"
 
-struct operation {
-    struct aiorbd_node node; /* first: freed through it */
-    aiorbd_bridge *bridge;
-    struct aiorbd_tally *tally; /* may be NULL */
-    uint64_t started; /* nanoseconds */
-    uint64_t bytes;
-    struct iovec vector[]; /* librbd reads the array of a readv at completion */
-};
+_Static_assert(sizeof(aiorbd_piece) == sizeof(struct iovec) &&
+                   offsetof(aiorbd_piece, length) == offsetof(struct iovec, iov_len),
+               "a piece is a struct iovec");
 
-struct submission {
-    struct operation *operation;
-    void *completion;
-};
-
-/* The loop's thread. */
+/* The loop's thread, or the last holder's of the bridge. */
 static void free_operation(struct aiorbd_node *node)
 {
     free(node);
 }
 
-/* A thread of librbd's. Must stay short and never call Python: it holds up the whole connection. */
-static void on_complete(void *completion, void *argument)
+/* Any thread. An image holds the bridge as well. */
+static void let_go(aiorbd_bridge *bridge, aiorbd_image *image)
 {
-    struct operation *operation = argument;
-    aiorbd_bridge *bridge = operation->bridge;
-    operation->node.value = aiorbd_librbd.rbd_aio_get_return_value(completion);
-    if (operation->tally != NULL)
-        aiorbd_tally_add(operation->tally, aiorbd_now() - operation->started, operation->node.value,
-                         operation->bytes);
-    aiorbd_librbd.rbd_aio_release(completion);
-    aiorbd_bridge_push(bridge, &operation->node);
-    aiorbd_bridge_release(bridge);
+    if (image != NULL)
+        aiorbd_event_release(&image->event);
+    else
+        aiorbd_bridge_release(bridge);
 }
 
-/* Any thread. */
-static int prepare(struct submission *submission, aiorbd_bridge *bridge, int64_t token,
-                   struct aiorbd_tally *tally, uint64_t bytes, int vectors)
+/* Any thread. The caller either starts the operation, or finishes or frees it. */
+struct aiorbd_operation *aiorbd_operation_new(aiorbd_bridge *bridge, aiorbd_image *image, int64_t token,
+                                              const aiorbd_request *request)
 {
-    struct operation *operation =
-        malloc(sizeof *operation + (size_t)vectors * sizeof operation->vector[0]);
-    int code;
+    struct aiorbd_operation *operation = malloc(sizeof *operation);
     if (operation == NULL)
-        return -ENOMEM;
-    operation->node.token = token;
-    operation->node.taken = free_operation;
-    operation->bridge = bridge;
-    operation->tally = tally;
-    operation->bytes = bytes;
-    operation->started = aiorbd_now();
-    code = aiorbd_librbd.rbd_aio_create_completion(operation, on_complete, &submission->completion);
-    if (code < 0) {
-        free(operation);
-        return code;
+        return NULL;
+    *operation = (struct aiorbd_operation){
+        .node = {.token = token, .taken = free_operation},
+        .bridge = bridge,
+        .image = image,
+        .request = *request,
+    };
+    if (image == NULL) {
+        aiorbd_bridge_hold(bridge);
+    } else {
+        aiorbd_image_hold(image);
+        operation->generation = aiorbd_image_generation(image);
     }
-    aiorbd_bridge_hold(bridge);
-    submission->operation = operation;
-    return 0;
+    return operation;
 }
 
-/* Any thread. Undoes prepare() when librbd refused. */
-static int conclude(const struct submission *submission, ssize_t code)
+/* Any thread. The operation is over: the record belongs to the loop from the push on. */
+void aiorbd_operation_finish(struct aiorbd_operation *operation, int64_t value)
 {
-    if (code >= 0)
-        return 0;
-    aiorbd_librbd.rbd_aio_release(submission->completion);
-    aiorbd_bridge_release(submission->operation->bridge);
-    free(submission->operation);
-    return (int)code;
+    aiorbd_bridge *bridge = operation->bridge;
+    aiorbd_image *image = operation->image;
+    operation->node.value = value;
+    aiorbd_bridge_push(bridge, &operation->node);
+    let_go(bridge, image);
 }
 
-/* Any thread. */
-static int begin(struct submission *submission, aiorbd_bridge *bridge, int64_t token, int kind,
-                 uint64_t bytes, int vectors)
+/* Any thread. Free an operation that was not started, and return `code`. */
+int aiorbd_operation_give_up(struct aiorbd_operation *operation, int code)
 {
-    int code = prepare(submission, bridge, token, aiorbd_bridge_tally(bridge, kind), bytes, vectors);
-    if (!code)
-        aiorbd_bridge_set_submitted(bridge, token);
+    let_go(operation->bridge, operation->image);
+    free(operation);
     return code;
 }
 
-/* Any thread. Undoes begin() when librbd refused. */
-static int end(const struct submission *submission, ssize_t code)
+/* A thread of librbd's. Must stay short and never call Python: it holds up the whole connection. */
+static void on_complete(void *completion, void *argument)
 {
+    struct aiorbd_operation *operation = argument;
+    int64_t value = aiorbd_librbd.rbd_aio_get_return_value(completion);
+    aiorbd_librbd.rbd_aio_release(completion);
+    if (operation->request.kind < AIORBD_KINDS)
+        aiorbd_tally_add(&operation->bridge->tallies[operation->request.kind], aiorbd_now() - operation->started, value,
+                         operation->request.length);
+    if (operation->lane != NULL)
+        aiorbd_lane_over(operation, value);
+    else
+        aiorbd_operation_finish(operation, value);
+}
+
+/* Kinds of this file alone, whose buffer is an opening, and the image itself. */
+enum { OPEN = AIORBD_KINDS, CLOSE };
+
+struct opening {
+    void *ioctx, **image;
+    const char *name, *snapshot;
+    int by_id, read_only;
+};
+
+static int call_open(const struct opening *o, void *completion)
+{
+    int (*open)(void *, const char *, void **, const char *, void *) =
+        o->by_id ? (o->read_only ? aiorbd_librbd.rbd_aio_open_by_id_read_only : aiorbd_librbd.rbd_aio_open_by_id)
+                 : (o->read_only ? aiorbd_librbd.rbd_aio_open_read_only : aiorbd_librbd.rbd_aio_open);
+    return open(o->ioctx, o->name, o->image, o->snapshot, completion);
+}
+
+static ssize_t call_librbd(void *image, const aiorbd_request *r, void *completion)
+{
+    void **pointers = r->buffer;
+    switch (r->kind) {
+    case OPEN:
+        return call_open(r->buffer, completion);
+    case CLOSE:
+        return aiorbd_librbd.rbd_aio_close(r->buffer, completion);
+    case AIORBD_READ:
+        return aiorbd_librbd.rbd_aio_read2(image, r->offset, r->length, r->buffer, completion, r->op_flags);
+    case AIORBD_READV:
+        return aiorbd_librbd.rbd_aio_readv(image, r->buffer, (int)r->extra, r->offset, completion);
+    case AIORBD_WRITE:
+        return aiorbd_librbd.rbd_aio_write2(image, r->offset, r->length, r->buffer, completion, r->op_flags);
+    case AIORBD_WRITEV:
+        return aiorbd_librbd.rbd_aio_writev(image, r->buffer, (int)r->extra, r->offset, completion);
+    case AIORBD_DISCARD:
+        return aiorbd_librbd.rbd_aio_discard(image, r->offset, r->length, completion);
+    case AIORBD_WRITE_ZEROES:
+        return aiorbd_librbd.rbd_aio_write_zeroes(image, r->offset, r->length, completion, (int)r->extra, r->op_flags);
+    case AIORBD_WRITE_SAME:
+        return aiorbd_librbd.rbd_aio_writesame(image, r->offset, r->length, r->buffer, (size_t)r->extra, completion,
+                                               r->op_flags);
+    case AIORBD_COMPARE_AND_WRITE:
+        return aiorbd_librbd.rbd_aio_compare_and_write(image, r->offset, r->length, pointers[0], pointers[1],
+                                                       completion, pointers[2], r->op_flags);
+    case AIORBD_FLUSH:
+        return aiorbd_librbd.rbd_aio_flush(image, completion);
+    default:
+        return -EINVAL;
+    }
+}
+
+static bool changes_data(int kind)
+{
+    return kind >= AIORBD_WRITE && kind < AIORBD_FLUSH; /* the order of the kinds in bridge.h */
+}
+
+/* Any thread. Whether the request may reach librbd: a flush does not depend on the image's size. */
+static bool must_wait(aiorbd_image *image, int kind)
+{
+    return kind == AIORBD_FLUSH ? aiorbd_image_is_barred(image) : aiorbd_image_is_stale(image);
+}
+
+/* Any thread. Returns 0 when librbd has the operation, which then belongs to librbd's thread. */
+int aiorbd_operation_start(struct aiorbd_operation *operation)
+{
+    const aiorbd_request *request = &operation->request;
+    aiorbd_image *image = operation->image;
+    void *completion;
+    ssize_t submitted;
+    int code = aiorbd_librbd.rbd_aio_create_completion(operation, on_complete, &completion);
     if (code < 0)
-        aiorbd_bridge_set_submitted(submission->operation->bridge, 0);
-    return conclude(submission, code);
-}
-
-/* Any thread. For calls that depend on the image's size. */
-static int begin_io(struct submission *submission, aiorbd_image *image, int64_t token, int kind,
-                    uint64_t bytes, int vectors)
-{
-    if (aiorbd_image_is_stale(image))
-        return AIORBD_STALE;
-    if (kind != AIORBD_READ && kind != AIORBD_READV)
+        return code;
+    operation->started = aiorbd_now();
+    if (changes_data(request->kind))
         aiorbd_image_add_write(image);
-    return begin(submission, image->event.bridge, token, kind, bytes, vectors);
+    submitted = call_librbd(image == NULL ? NULL : image->handle, request, completion);
+    if (submitted >= 0)
+        return 0;
+    aiorbd_librbd.rbd_aio_release(completion);
+    return (int)submitted;
 }
 
-static uint64_t total(const size_t *lengths, int count)
+/* Any thread. Start an operation that waited: its image may have changed meanwhile. */
+int aiorbd_operation_start_late(struct aiorbd_operation *operation)
 {
-    uint64_t sum = 0;
-    for (int i = 0; i < count; i++)
-        sum += lengths[i];
-    return sum;
+    aiorbd_image *image = operation->image;
+    if (aiorbd_image_generation(image) != operation->generation || aiorbd_image_is_barred(image))
+        return AIORBD_STALE_BY_NOW;
+    return aiorbd_operation_start(operation);
 }
 
 /* Any thread. */
-int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id,
-                const char *snapshot, int read_only, void **image)
+int aiorbd_submit(aiorbd_image *image, int64_t token, const aiorbd_request *request)
 {
-    struct submission s;
-    int (*open)(void *, const char *, void **, const char *, void *) =
-        by_id ? (read_only ? aiorbd_librbd.rbd_aio_open_by_id_read_only : aiorbd_librbd.rbd_aio_open_by_id)
-              : (read_only ? aiorbd_librbd.rbd_aio_open_read_only : aiorbd_librbd.rbd_aio_open);
-    int code = prepare(&s, bridge, token, NULL, 0, 0);
-    if (code)
-        return code;
-    return conclude(&s, open(ioctx, name, image, snapshot, s.completion));
+    struct aiorbd_operation *operation;
+    int code;
+    if (request->kind < 0 || request->kind >= AIORBD_KINDS)
+        return -EINVAL;
+    if (must_wait(image, request->kind))
+        return AIORBD_STALE;
+    operation = aiorbd_operation_new(image->event.bridge, image, token, request);
+    if (operation == NULL)
+        return -ENOMEM;
+    code = aiorbd_operation_start(operation);
+    return code ? aiorbd_operation_give_up(operation, code) : 0;
+}
+
+/* Any thread. Opens and closes are not counted, and depend on no size. */
+static int submit_uncounted(aiorbd_bridge *bridge, int64_t token, int kind, void *argument)
+{
+    const aiorbd_request request = {.kind = kind, .buffer = argument};
+    struct aiorbd_operation *operation = aiorbd_operation_new(bridge, NULL, token, &request);
+    int code = operation == NULL ? -ENOMEM : aiorbd_operation_start(operation);
+    return code && operation != NULL ? aiorbd_operation_give_up(operation, code) : code;
+}
+
+/* Any thread. */
+int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *name, int by_id, const char *snapshot,
+                int read_only, void **image)
+{
+    struct opening opening = {ioctx, image, name, snapshot, by_id, read_only};
+    return submit_uncounted(bridge, token, OPEN, &opening);
 }
 
 /* Any thread. */
 int aiorbd_close(aiorbd_image *image, int64_t token)
 {
-    struct submission s;
-    int code = prepare(&s, image->event.bridge, token, NULL, 0, 0);
-    if (code)
-        return code;
-    return conclude(&s, aiorbd_librbd.rbd_aio_close(image->handle, s.completion));
-}
-
-int aiorbd_read(aiorbd_image *image, int64_t token, uint64_t offset, size_t length, void *buffer,
-                int op_flags)
-{
-    struct submission s;
-    int code = begin_io(&s, image, token, AIORBD_READ, length, 0);
-    if (code)
-        return code;
-    return end(&s, aiorbd_librbd.rbd_aio_read2(image->handle, offset, length, buffer, s.completion,
-                                               op_flags));
-}
-
-static void fill_vector(struct operation *operation, void **buffers, const size_t *lengths, int count)
-{
-    for (int i = 0; i < count; i++) {
-        operation->vector[i].iov_base = buffers[i];
-        operation->vector[i].iov_len = lengths[i];
-    }
-}
-
-int aiorbd_readv(aiorbd_image *image, int64_t token, uint64_t offset, void **buffers,
-                 size_t *lengths, int count)
-{
-    struct submission s;
-    int code = begin_io(&s, image, token, AIORBD_READV, total(lengths, count), count);
-    if (code)
-        return code;
-    fill_vector(s.operation, buffers, lengths, count);
-    return end(&s, aiorbd_librbd.rbd_aio_readv(image->handle, s.operation->vector, count, offset,
-                                               s.completion));
-}
-
-int aiorbd_write(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
-                 const void *buffer, int op_flags)
-{
-    struct submission s;
-    int code = begin_io(&s, image, token, AIORBD_WRITE, length, 0);
-    if (code)
-        return code;
-    return end(&s, aiorbd_librbd.rbd_aio_write2(image->handle, offset, length, buffer, s.completion,
-                                                op_flags));
-}
-
-int aiorbd_writev(aiorbd_image *image, int64_t token, uint64_t offset, void **buffers,
-                  size_t *lengths, int count)
-{
-    struct submission s;
-    int code = begin_io(&s, image, token, AIORBD_WRITEV, total(lengths, count), count);
-    if (code)
-        return code;
-    fill_vector(s.operation, buffers, lengths, count);
-    return end(&s, aiorbd_librbd.rbd_aio_writev(image->handle, s.operation->vector, count, offset,
-                                                s.completion));
-}
-
-int aiorbd_discard(aiorbd_image *image, int64_t token, uint64_t offset, uint64_t length)
-{
-    struct submission s;
-    int code = begin_io(&s, image, token, AIORBD_DISCARD, length, 0);
-    if (code)
-        return code;
-    return end(&s, aiorbd_librbd.rbd_aio_discard(image->handle, offset, length, s.completion));
-}
-
-int aiorbd_write_zeroes(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
-                        int zero_flags, int op_flags)
-{
-    struct submission s;
-    int code = begin_io(&s, image, token, AIORBD_WRITE_ZEROES, length, 0);
-    if (code)
-        return code;
-    return end(&s, aiorbd_librbd.rbd_aio_write_zeroes(image->handle, offset, length, s.completion,
-                                                      zero_flags, op_flags));
-}
-
-int aiorbd_write_same(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
-                      const void *buffer, size_t buffer_length, int op_flags)
-{
-    struct submission s;
-    int code = begin_io(&s, image, token, AIORBD_WRITE_SAME, length, 0);
-    if (code)
-        return code;
-    return end(&s, aiorbd_librbd.rbd_aio_writesame(image->handle, offset, length, buffer,
-                                                   buffer_length, s.completion, op_flags));
-}
-
-int aiorbd_compare_and_write(aiorbd_image *image, int64_t token, uint64_t offset, size_t length,
-                             const void *compare, const void *buffer, uint64_t *mismatch_offset,
-                             int op_flags)
-{
-    struct submission s;
-    int code = begin_io(&s, image, token, AIORBD_COMPARE_AND_WRITE, length, 0);
-    if (code)
-        return code;
-    return end(&s, aiorbd_librbd.rbd_aio_compare_and_write(image->handle, offset, length, compare,
-                                                           buffer, s.completion, mismatch_offset,
-                                                           op_flags));
-}
-
-int aiorbd_flush(aiorbd_image *image, int64_t token)
-{
-    struct submission s;
-    int code = aiorbd_image_is_barred(image) ? AIORBD_STALE
-                                             : begin(&s, image->event.bridge, token, AIORBD_FLUSH, 0, 0);
-    if (code)
-        return code;
-    return end(&s, aiorbd_librbd.rbd_aio_flush(image->handle, s.completion));
+    return submit_uncounted(image->event.bridge, token, CLOSE, image->handle);
 }

@@ -27,8 +27,8 @@ const char *aiorbd_load(const char *librbd, const char *librados)
 {
     void *library = dlopen(librbd, RTLD_NOW | RTLD_LOCAL);
     message[0] = '\0';
-#define AIORBD_FIND(result, name, arguments)                                                       \
-    if (!find(library, #name, &AIORBD_TABLE.name))                                                 \
+#define AIORBD_FIND(result, name, arguments)                                                                           \
+    if (!find(library, #name, &AIORBD_TABLE.name))                                                                     \
         return message;
 #define AIORBD_TABLE aiorbd_librbd
     AIORBD_LIBRBD_SYMBOLS(AIORBD_FIND)

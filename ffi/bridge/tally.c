@@ -36,8 +36,9 @@ void aiorbd_tally_add(struct aiorbd_tally *tally, uint64_t nanoseconds, int64_t 
 }
 
 /* Any thread. What is added meanwhile may be seen in part. */
-void aiorbd_tally_read(const struct aiorbd_tally *tally, aiorbd_counts *counts)
+void aiorbd_bridge_counts(const aiorbd_bridge *bridge, int kind, aiorbd_counts *counts)
 {
+    const struct aiorbd_tally *tally = &bridge->tallies[kind];
     counts->done = look(&tally->done);
     counts->failed = look(&tally->failed);
     counts->bytes = look(&tally->bytes);

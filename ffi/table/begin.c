@@ -1,67 +1,52 @@
-/* Reads and writes of the usual kind: checked, entered into the table, and submitted. */
+/* Requests: checked, entered into the table, counted, and submitted; or undone when C refuses them. */
 #include <limits.h>
 
 #include "table.h"
 
-/* What librbd is asked for. */
-struct request {
-    int kind; /* AIORBD_READ or AIORBD_WRITE */
-    uint64_t offset;
-    size_t length;
-    PyObject *data; /* bytes: to be filled, or written */
-};
-
-bool aiorbd_is_open(const Table *self, const Owner *owner, unsigned long long offset, unsigned long long length)
+/* Whether the range is one of an image that may be used. */
+static bool is_open(const Table *self, const Owner *owner, unsigned long long offset, unsigned long long length)
 {
     return owner->usable && owner->image && !self->dead && offset <= owner->size && length <= owner->size - offset;
 }
 
 /* Without the GIL: librbd copies what is written, and may wait where it is configured to. No signal handler runs. */
-static int submit(const Owner *owner, int64_t token, const struct request *request)
+static int submit(const Owner *owner, int64_t token, const aiorbd_request *request, aiorbd_lane *lane)
 {
     aiorbd_image *image = (aiorbd_image *)(uintptr_t)owner->image;
-    char *buffer = PyBytes_AsString(request->data);
     int code;
-    Py_BEGIN_ALLOW_THREADS
-    code = aiorbd_pass_submit(image, token, request->kind, request->offset, request->length, buffer);
-    Py_END_ALLOW_THREADS
-    return code;
+    Py_BEGIN_ALLOW_THREADS code =
+        lane == NULL ? aiorbd_submit_in_pass(image, token, request) : aiorbd_lane_submit(lane, token, request);
+    Py_END_ALLOW_THREADS return code;
 }
 
-/* Register, submit, undo what C refused. Returns the entry, NULL for an error, or None: nothing was
- * submitted, and the usual way is to find out why. Steals the request's data. */
-static PyObject *begin(Table *self, Owner *owner, const struct request *request)
+/* Register, count, submit; undo it when C refuses. Returns -1 for an error of Python's; else `code` is what C said. */
+static int begin(Table *self, Entry *entry, const aiorbd_request *request, aiorbd_lane *lane, int *code)
 {
-    PyObject *token = PyIter_Next(self->numbers), *result = NULL, *entry = NULL;
-    if (token == NULL)
-        goto end;
-    entry = PyType_GenericAlloc((PyTypeObject *)self->plain, 0);
-    if (entry == NULL)
-        goto end;
-    ((Entry *)entry)->owner = Py_NewRef(&owner->ob_base);
-    ((Entry *)entry)->keep = Py_NewRef(request->data);
-    ((Entry *)entry)->table = Py_NewRef(&self->ob_base);
-    /* librbd may call back, and be done, before it returns: the table comes first. */
-    if (PyDict_SetItem(self->operations, token, entry) < 0)
+    Owner *owner = (Owner *)Py_NewRef(entry->owner);
+    PyObject *token = PyIter_Next(self->numbers);
+    int result = -1;
+    /* librbd may call back, and be done, before the submit returns: the table comes first. */
+    if (token == NULL || PyDict_SetItem(self->operations, token, &entry->ob_base) < 0)
         goto end;
     owner->in_flight++;
-    /* Anybody's code may have run since it was looked at, in a finalizer or a signal handler, and closed the image. */
-    if (aiorbd_is_open(self, owner, request->offset, request->length) &&
-        submit(owner, PyLong_AsLongLong(token), request) == 0) {
-        result = Py_NewRef(entry);
-    } else {
+    entry->number = PyLong_AsLongLong(token);
+    /* Anybody's code may have run since the image was looked at, in a finalizer or a signal handler, and closed it. */
+    *code = is_open(self, owner, request->offset, request->length) ? submit(owner, entry->number, request, lane)
+                                                                   : AIORBD_STALE;
+    result = 0;
+    if (*code) {
         owner->in_flight--;
-        if (PyDict_DelItem(self->operations, token) == 0)
-            result = Py_NewRef(Py_None);
+        entry->number = 0;
+        result = PyDict_DelItem(self->operations, token);
     }
 end:
     Py_XDECREF(token);
-    Py_XDECREF(entry);
-    Py_DECREF(request->data);
+    Py_DECREF(&owner->ob_base);
     return result;
 }
 
-bool aiorbd_to_number(PyObject *object, long long *number)
+/* Whether an integer is one that C can use. What is none, or too large, is for the usual way to complain about. */
+static bool to_number(PyObject *object, long long *number)
 {
     int overflow = 0;
     if (!PyLong_Check(object))
@@ -76,7 +61,7 @@ static int is_usual(const Table *self, const Owner *owner, long long offset, lon
     PyObject *current;
     int answer;
     if (length <= 0 || length > INT_MAX || PyList_Size(self->observers) != 0 ||
-        !aiorbd_is_open(self, owner, (unsigned long long)offset, (unsigned long long)length))
+        !is_open(self, owner, (unsigned long long)offset, (unsigned long long)length))
         return 0;
     if (PyThread_get_thread_ident() != self->thread)
         return 0;
@@ -88,6 +73,33 @@ static int is_usual(const Table *self, const Owner *owner, long long offset, lon
     return answer;
 }
 
+/* Begin a read or write of the usual kind. Returns the entry, NULL for an error, or None: nothing was submitted, and the
+ * usual way is to find out why. A read gets new bytes, which are not cleared: librbd fills the very object that is
+ * returned, all of it before anybody sees it. */
+static PyObject *begin_usual(Table *self, Owner *owner, int kind, long long offset, long long length, PyObject *data)
+{
+    aiorbd_request request = {.kind = kind, .offset = (uint64_t)offset, .length = (uint64_t)length};
+    int code = 0, usual = is_usual(self, owner, offset, length);
+    PyObject *object;
+    Entry *entry;
+    if (usual <= 0)
+        return usual < 0 ? NULL : Py_NewRef(Py_None);
+    object = PyType_GenericAlloc((PyTypeObject *)self->plain, 0);
+    if (object == NULL)
+        return NULL;
+    entry = (Entry *)object;
+    entry->owner = Py_NewRef(&owner->ob_base);
+    entry->table = Py_NewRef(&self->ob_base);
+    entry->keep = data == NULL ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length) : Py_NewRef(data);
+    if (entry->keep != NULL) {
+        request.buffer = PyBytes_AsString(entry->keep);
+        if (begin(self, entry, &request, NULL, &code) == 0 && code == 0)
+            return object;
+    }
+    Py_DECREF(object);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
 static bool are_arguments(PyObject *const *arguments, Py_ssize_t count)
 {
     if (count == 3 && PyObject_TypeCheck(arguments[0], aiorbd_owner_type))
@@ -96,50 +108,79 @@ static bool are_arguments(PyObject *const *arguments, Py_ssize_t count)
     return false;
 }
 
-PyObject *aiorbd_table_read(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+/* read(owner, offset, length): the entry, or None. */
+PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    Table *self = (Table *)object;
-    Owner *owner;
     long long offset, length;
-    struct request request = {.kind = AIORBD_READ};
-    int usual;
     if (!are_arguments(arguments, count))
         return NULL;
-    owner = (Owner *)arguments[0];
-    if (!aiorbd_to_number(arguments[1], &offset) || !aiorbd_to_number(arguments[2], &length))
+    if (!to_number(arguments[1], &offset) || !to_number(arguments[2], &length))
         Py_RETURN_NONE;
-    usual = is_usual(self, owner, offset, length);
-    if (usual <= 0)
-        return usual < 0 ? NULL : Py_NewRef(Py_None);
-    /* Not cleared: librbd fills the very object that is returned, all of it before anybody sees it. */
-    request.data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
-    if (request.data == NULL)
-        return NULL;
-    request.offset = (uint64_t)offset;
-    request.length = (size_t)length;
-    return begin(self, owner, &request);
+    return begin_usual((Table *)self, (Owner *)arguments[0], AIORBD_READ, offset, length, NULL);
 }
 
-PyObject *aiorbd_table_write(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+/* write(owner, data, offset): the entry, or None. */
+PyObject *aiorbd_table_write(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
-    Table *self = (Table *)object;
-    Owner *owner;
+    PyObject *data;
     long long offset;
-    struct request request = {.kind = AIORBD_WRITE};
-    int usual;
     if (!are_arguments(arguments, count))
         return NULL;
-    owner = (Owner *)arguments[0];
-    request.data = arguments[1];
-    if (!PyBytes_CheckExact(request.data) || !aiorbd_to_number(arguments[2], &offset))
+    data = arguments[1];
+    if (!PyBytes_CheckExact(data) || !to_number(arguments[2], &offset) || PyBytes_Size(data) > LARGEST_COPY ||
+        ((Owner *)arguments[0])->strays)
         Py_RETURN_NONE;
-    usual = owner->strays || PyBytes_Size(request.data) > LARGEST_COPY
-                ? 0
-                : is_usual(self, owner, offset, PyBytes_Size(request.data));
-    if (usual <= 0)
-        return usual < 0 ? NULL : Py_NewRef(Py_None);
-    Py_INCREF(request.data);
-    request.offset = (uint64_t)offset;
-    request.length = (size_t)PyBytes_Size(request.data);
-    return begin(self, owner, &request);
+    return begin_usual((Table *)self, (Owner *)arguments[0], AIORBD_WRITE, offset, PyBytes_Size(data), data);
+}
+
+/* Where a buffer is: bytes, an address, or None for a request without one. -1 with an error. */
+static int to_buffer(PyObject *object, void **buffer)
+{
+    if (object == Py_None)
+        *buffer = NULL;
+    else if (PyBytes_Check(object))
+        *buffer = PyBytes_AsString(object);
+    else
+        *buffer = PyLong_AsVoidPtr(object);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* Make the bytes of a read that has no buffer; the entry keeps them. -1 with an error. */
+static int make_buffer(Entry *entry, aiorbd_request *request)
+{
+    PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)request->length), *before = entry->keep;
+    if (data == NULL)
+        return -1;
+    request->buffer = PyBytes_AsString(data);
+    entry->keep = data;
+    Py_XDECREF(before);
+    return 0;
+}
+
+/* submit(entry, kind, offset, length, buffer, op_flags, extra, lane): 0 when C has the request, or why it has not. The caller
+ * has checked the range, keeps the buffer in the entry, and is in a task of the loop. `lane` is an address, or 0. */
+PyObject *aiorbd_table_submit(PyObject *object, PyObject *arguments)
+{
+    aiorbd_request request;
+    unsigned long long offset, length, lane;
+    PyObject *entry, *buffer;
+    long long extra;
+    int code;
+    if (!PyArg_ParseTuple(arguments, "O!iKKOiLK", aiorbd_entry_type, &entry, &request.kind, &offset, &length, &buffer,
+                          &request.op_flags, &extra, &lane) ||
+        to_buffer(buffer, &request.buffer) < 0)
+        return NULL;
+    if (((Entry *)entry)->owner == NULL || !PyObject_TypeCheck(((Entry *)entry)->owner, aiorbd_owner_type)) {
+        PyErr_SetString(PyExc_TypeError, "takes an entry with an owner");
+        return NULL;
+    }
+    request.offset = offset;
+    request.length = length;
+    request.extra = extra;
+    if (request.kind == AIORBD_READ && buffer == Py_None && make_buffer((Entry *)entry, &request) < 0)
+        return NULL;
+    code = 0;
+    if (begin((Table *)object, (Entry *)entry, &request, (aiorbd_lane *)(uintptr_t)lane, &code) < 0)
+        return NULL;
+    return PyLong_FromLong(code);
 }

@@ -1,11 +1,11 @@
 /* What is over: taken from the bridge, out of the table, and to the tasks that wait. */
 #include "table.h"
 
-static PyObject *name_wake, *name_on_idle, *name_settle, *name_complain, *name_release;
+static PyObject *name_wake, *name_on_idle, *name_settle, *name_settle_again, *name_complain, *name_release;
 static PyObject *name_nesting;
 
-/* A defect of ours must not be paid by the rest of the batch: it is logged. Anything else, which a signal
- * handler has raised, goes on: -1. */
+/* A defect of ours must not be paid by the rest of the batch: it is logged. Anything else, which a signal handler has
+ * raised, goes on: -1. */
 static int complain(Table *self, int64_t token)
 {
     PyObject *type, *error, *traceback, *number;
@@ -34,21 +34,20 @@ static int wake(Table *self, Entry *entry)
 }
 
 /* What is out of the table and counted: settle it, wake its task, tell its owner. A task that only goes on later is
- * woken first, before those who wait for the owner; one that goes on in here comes last, and finds all told. A
- * second time, after an interrupt, nothing is done twice but that the owner is told. */
+ * woken first, before those who wait for the owner; one that goes on in here comes last, and finds all told. A second
+ * time, after an interrupt, nothing is done twice but that the owner is told, and what can be repeated. */
 static int conclude(Table *self, int64_t token, Entry *entry, bool again)
 {
     Owner *owner = (Owner *)entry->owner;
     bool now = entry->table != NULL && self->native != Py_None;
-    if (!again && (PyObject *)Py_TYPE(&entry->ob_base) != self->plain &&
-        aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)self, name_settle, entry, NULL)) < 0 &&
-        complain(self, token) < 0)
+    PyObject *settle = again ? name_settle_again : name_settle;
+    if ((PyObject *)Py_TYPE(&entry->ob_base) != self->plain &&
+        aiorbd_done(PyObject_CallMethodObjArgs(&entry->ob_base, settle, NULL)) < 0 && complain(self, token) < 0)
         return -1;
     if (!now && wake(self, entry) < 0 && complain(self, token) < 0)
         return -1;
     if ((owner->awaited || (!owner->in_flight && (owner->waiting || !owner->usable))) &&
-        aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)owner, name_on_idle, NULL)) < 0 &&
-        complain(self, token) < 0)
+        aiorbd_done(PyObject_CallMethodObjArgs((PyObject *)owner, name_on_idle, NULL)) < 0 && complain(self, token) < 0)
         return -1;
     return now && aiorbd_entry_finish(entry, self->in_task) < 0 ? complain(self, token) : 0;
 }
@@ -106,8 +105,8 @@ end:
     return entry;
 }
 
-/* Handle the records that were taken. What a signal handler raises meanwhile leaves the rest where it is. A
- * listener may be called once too often then. */
+/* Handle the records that were taken. What a signal handler raises meanwhile leaves the rest where it is. A listener
+ * may be called once too often then. */
 static int handle(Table *self)
 {
     for (; self->next < self->records[0]; self->next++) {
@@ -142,16 +141,15 @@ PyObject *aiorbd_table_submit_pass(PyObject *object, PyObject *unused)
     aiorbd_bridge *bridge = (aiorbd_bridge *)(uintptr_t)self->queue;
     (void)unused;
     if (bridge != NULL && !self->forked) {
-        Py_BEGIN_ALLOW_THREADS
-        aiorbd_bridge_submit_pass(bridge);
+        Py_BEGIN_ALLOW_THREADS aiorbd_bridge_submit_pass(bridge);
         Py_END_ALLOW_THREADS
     }
     Py_RETURN_NONE;
 }
 
-/* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn. Returns
- * whether submit_pass() has to follow when the tasks that were woken have run.
- * What a signal handler raises in here goes to the loop, and the next pass, which is made sure, goes on. */
+/* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn.
+ * Returns whether submit_pass() has to follow when the tasks that were woken have run. What a signal handler raises
+ * in here goes to the loop, and the next pass, which is made sure, goes on. */
 PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
 {
     Table *self = (Table *)object;
@@ -189,20 +187,14 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         Py_RETURN_FALSE;
     /* Tasks that were only woken run after this: the adapter calls submit_pass() then. */
     after = self->native == Py_None && !self->ended && BATCH - left >= SEVERAL;
-    Py_BEGIN_ALLOW_THREADS
-    if (after)
-        aiorbd_bridge_rest(bridge);
-    else
-        aiorbd_bridge_end(bridge);
-    Py_END_ALLOW_THREADS
-    if (after)
-        Py_RETURN_TRUE;
+    Py_BEGIN_ALLOW_THREADS if (after) aiorbd_bridge_rest(bridge);
+    else aiorbd_bridge_end(bridge);
+    Py_END_ALLOW_THREADS if (after) Py_RETURN_TRUE;
     if (!self->ended || aiorbd_done(PyObject_CallMethodObjArgs(object, name_release, NULL)) == 0)
         Py_RETURN_FALSE;
 interrupted:
     if (self->queue && !self->forked) { /* not released */
-        Py_BEGIN_ALLOW_THREADS
-        aiorbd_bridge_wake(bridge);
+        Py_BEGIN_ALLOW_THREADS aiorbd_bridge_wake(bridge);
         Py_END_ALLOW_THREADS
     }
     return NULL;
@@ -212,7 +204,8 @@ interrupted:
 int aiorbd_drain_prepare(void)
 {
     return aiorbd_intern(&name_wake, "wake") < 0 || aiorbd_intern(&name_on_idle, "on_idle") < 0 ||
-                   aiorbd_intern(&name_settle, "_settle") < 0 || aiorbd_intern(&name_complain, "_complain") < 0 ||
+                   aiorbd_intern(&name_settle, "settle") < 0 || aiorbd_intern(&name_complain, "_complain") < 0 ||
+                   aiorbd_intern(&name_settle_again, "settle_again") < 0 ||
                    aiorbd_intern(&name_release, "_release") < 0 || aiorbd_intern(&name_nesting, "_nest_patched") < 0
                ? -1
                : 0;

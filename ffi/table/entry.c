@@ -1,8 +1,8 @@
 /*
- * An entry of the table that is awaited itself, by asyncio's protocol of futures: a task that awaits one
- * finds it in its step, gives it a callback, and is woken by that. asyncio's own futures would have the loop
- * make another pass for it; here the task goes on where its operation is found to be over, which saves that
- * pass, with its question to the kernel, and a handle. Under trio the adapter parks the task.
+ * An entry of the table that is awaited itself, by asyncio's protocol of futures: a task that awaits one finds it in
+ * its step, gives it a callback, and is woken by that. asyncio's own futures would have the loop make another pass
+ * for it; here the task goes on where its operation is found to be over, which saves that pass, with its question to
+ * the kernel, and a handle. Under trio the adapter parks the task.
  */
 #include "table.h"
 
@@ -74,9 +74,9 @@ static PyObject *entry_result(PyObject *object, PyObject *unused)
     if (self->state == DONE)
         Py_RETURN_NONE;
     exceptions = PyImport_ImportModule("asyncio.exceptions");
-    class = exceptions == NULL ? NULL
-                               : PyObject_GetAttrString(exceptions, self->state == CANCELLED ? "CancelledError"
-                                                                                             : "InvalidStateError");
+    class = exceptions == NULL
+                ? NULL
+                : PyObject_GetAttrString(exceptions, self->state == CANCELLED ? "CancelledError" : "InvalidStateError");
     /* By the message, who cancelled recognizes his own. */
     if (class != NULL)
         PyErr_SetObject(class, self->message);
@@ -148,44 +148,33 @@ int aiorbd_entry_finish(Entry *self, bool in_task)
 
 /* -- the type ------------------------------------------------------------------------------------- */
 
-int aiorbd_entry_traverse(PyObject *object, visitproc visit, void *arg)
+#define OBJECTS(DO) DO(owner) DO(keep) DO(waiter) DO(value) DO(table) DO(callback) DO(context) DO(message)
+
+static int entry_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Entry *self = (Entry *)object;
     Py_VISIT(Py_TYPE(object));
-    Py_VISIT(self->owner);
-    Py_VISIT(self->keep);
-    Py_VISIT(self->waiter);
-    Py_VISIT(self->value);
-    Py_VISIT(self->table);
-    Py_VISIT(self->callback);
-    Py_VISIT(self->context);
-    Py_VISIT(self->message);
+    OBJECTS(AIORBD_VISIT)
     return 0;
 }
 
-int aiorbd_entry_clear(PyObject *object)
+static int entry_clear(PyObject *object)
 {
     Entry *self = (Entry *)object;
-    Py_CLEAR(self->owner);
-    Py_CLEAR(self->keep);
-    Py_CLEAR(self->waiter);
-    Py_CLEAR(self->value);
-    Py_CLEAR(self->table);
-    Py_CLEAR(self->callback);
-    Py_CLEAR(self->context);
-    Py_CLEAR(self->message);
+    OBJECTS(AIORBD_CLEAR)
     return 0;
 }
 
 static void entry_dealloc(PyObject *object)
 {
-    aiorbd_free(object, aiorbd_entry_clear);
+    aiorbd_free(object, entry_clear);
 }
 
 static PyMemberDef entry_members[] = {
     {"owner", T_OBJECT, offsetof(Entry, owner), 0, NULL},
     {"keep", T_OBJECT, offsetof(Entry, keep), 0, NULL},
     {"waiter", T_OBJECT, offsetof(Entry, waiter), 0, NULL},
+    {"number", T_LONGLONG, offsetof(Entry, number), 0, NULL},
     {"value", T_OBJECT, offsetof(Entry, value), 0, NULL},
     {"abandoned", T_BOOL, offsetof(Entry, abandoned), 0, NULL},
     {"_asyncio_future_blocking", T_BOOL, offsetof(Entry, blocking), 0, NULL},
@@ -202,15 +191,9 @@ static PyMethodDef entry_methods[] = {
 };
 
 static PyType_Slot entry_slots[] = {
-    {Py_tp_traverse, aiorbd_entry_traverse},
-    {Py_tp_clear, aiorbd_entry_clear},
-    {Py_tp_dealloc, entry_dealloc},
-    {Py_tp_members, entry_members},
-    {Py_tp_methods, entry_methods},
-    {Py_am_await, entry_await},
-    {Py_tp_iter, PyObject_SelfIter},
-    {Py_tp_iternext, entry_next},
-    {0, NULL},
+    {Py_tp_traverse, entry_traverse}, {Py_tp_clear, entry_clear},     {Py_tp_dealloc, entry_dealloc},
+    {Py_tp_members, entry_members},   {Py_tp_methods, entry_methods}, {Py_am_await, entry_await},
+    {Py_tp_iter, PyObject_SelfIter},  {Py_tp_iternext, entry_next},   {0, NULL},
 };
 
 PyType_Spec aiorbd_entry_spec = {

@@ -7,8 +7,8 @@ static PyObject *owner_generation(PyObject *object, void *unused)
 {
     Owner *self = (Owner *)object;
     (void)unused;
-    return PyLong_FromUnsignedLongLong(
-        self->image ? aiorbd_image_generation((aiorbd_image *)(uintptr_t)self->image) : 0);
+    return PyLong_FromUnsignedLongLong(self->image ? aiorbd_image_generation((aiorbd_image *)(uintptr_t)self->image)
+                                                   : 0);
 }
 
 static PyMemberDef owner_members[] = {

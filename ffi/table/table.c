@@ -11,34 +11,21 @@ void aiorbd_free(PyObject *object, int (*clear)(PyObject *))
     Py_DECREF(type);
 }
 
+#define OBJECTS(DO)                                                                                                    \
+    DO(operations) DO(listeners) DO(observers) DO(numbers) DO(loop) DO(is_current) DO(native) DO(plain) DO(interrupted)
+
 static int table_traverse(PyObject *object, visitproc visit, void *arg)
 {
     Table *self = (Table *)object;
     Py_VISIT(Py_TYPE(object));
-    Py_VISIT(self->operations);
-    Py_VISIT(self->listeners);
-    Py_VISIT(self->observers);
-    Py_VISIT(self->numbers);
-    Py_VISIT(self->loop);
-    Py_VISIT(self->is_current);
-    Py_VISIT(self->native);
-    Py_VISIT(self->plain);
-    Py_VISIT(self->interrupted);
+    OBJECTS(AIORBD_VISIT)
     return 0;
 }
 
 static int table_clear(PyObject *object)
 {
     Table *self = (Table *)object;
-    Py_CLEAR(self->operations);
-    Py_CLEAR(self->listeners);
-    Py_CLEAR(self->observers);
-    Py_CLEAR(self->numbers);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->is_current);
-    Py_CLEAR(self->native);
-    Py_CLEAR(self->plain);
-    Py_CLEAR(self->interrupted);
+    OBJECTS(AIORBD_CLEAR)
     return 0;
 }
 
@@ -93,6 +80,7 @@ static PyMemberDef table_members[] = {
 static PyMethodDef table_methods[] = {
     {"read", (PyCFunction)(void (*)(void))aiorbd_table_read, METH_FASTCALL, NULL},
     {"write", (PyCFunction)(void (*)(void))aiorbd_table_write, METH_FASTCALL, NULL},
+    {"submit", aiorbd_table_submit, METH_VARARGS, NULL},
     {"drain", aiorbd_table_drain, METH_NOARGS, NULL},
     {"submit_pass", aiorbd_table_submit_pass, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -127,15 +115,10 @@ PyTypeObject *aiorbd_table_type;
 
 static int execute(PyObject *module)
 {
-    if (aiorbd_drain_prepare() < 0 || aiorbd_requests_prepare() < 0 ||
-        aiorbd_fill_prepare() < 0 || aiorbd_reads_prepare() < 0)
+    if (aiorbd_drain_prepare() < 0)
         return -1;
     if (add(module, "Entry", &aiorbd_entry_spec, NULL, &aiorbd_entry_type) < 0 ||
         add(module, "Owner", &aiorbd_owner_spec, NULL, &aiorbd_owner_type) < 0)
-        return -1;
-    if (add(module, "Requests", &aiorbd_requests_spec, (PyObject *)aiorbd_entry_type, &aiorbd_requests_type) < 0)
-        return -1;
-    if (add(module, "Reads", &aiorbd_reads_spec, NULL, &aiorbd_reads_type) < 0)
         return -1;
     return add(module, "Table", &table_spec, NULL, &aiorbd_table_type);
 }

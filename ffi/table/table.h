@@ -1,12 +1,11 @@
 /*
- * The operation table's busy half, as a Python module: what every small read and write goes through on
- * the loop's thread, from the check of its range to the wake-up of its task. Everything else, and what
- * is unusual in these, is Python's: `aiorbd/_core/bridge.py`, whose class derives from `Table`.
+ * The operation table's busy half, as a Python module: what every request of an image goes through on the loop's
+ * thread, from its registration to the wake-up of its task. Everything else is Python's: `aiorbd/_core/bridge.py`,
+ * whose class derives from `Table`.
  *
- * All functions run on the thread of the event loop, and hold the GIL but where they submit.
- * Signal handlers run only where Python code is called, so what lies between two such calls happens
- * as a whole: a record is either still in the array, or its operation is out of the table and counted (a
- * lane's requests are counted by the lane, after the last of a bulk).
+ * All functions run on the thread of the event loop, and hold the GIL but where they submit. Signal handlers run only
+ * where Python code is called, so what lies between two such calls happens as a whole: a record is either still in
+ * the array, or its operation is out of the table and counted.
  *
  * It lies in one file with the bridge (`_compiled`), whose functions it calls.
  */
@@ -23,32 +22,27 @@
 
 #include "bridge.h"
 
-/* Records taken in one pass of the loop; what is more waits for the next pass, and lets others go
- * first. More of them gain nothing: with 256 reads in flight the loop was twice as late, and no read sooner. */
+/* Records taken in one pass of the loop; what is more waits for the next pass, and lets others go first. More of them
+ * gain nothing: with 256 reads in flight the loop was twice as late, and no read sooner. */
 enum { BATCH = 16 };
 
 /* Records of a pass from which on tasks that run after the drain have their requests submitted together. */
 enum { SEVERAL = 4 };
 
-/* Of a lane's records, which are sorted without a task going on in between. */
-enum { LANE_BATCH = 128 };
-
-/* Bytes that are written from the loop's thread: librbd copies a mebibyte in one millisecond. Larger writes are Python's,
- * which submits them on a worker thread. */
+/* Bytes that are written from the loop's thread: librbd copies a mebibyte in one millisecond. Larger writes are
+ * Python's, which submits them on a worker thread. */
 enum { LARGEST_COPY = 1 << 20 };
 
 enum entry_state { PENDING, CANCELLED, DONE };
 
-/*
- * An entry of the table: a call in flight, and what it keeps alive. Python makes its own, whose tasks wait
- * for futures (`waiter`); the entries that are made here are awaited themselves.
- */
+/* An entry of the table: a call in flight, and what it keeps alive. Python makes its own, whose tasks wait for
+ * futures (`waiter`); the entries that are made here are awaited themselves. */
 typedef struct {
-    PyObject_HEAD
-    PyObject *owner, *keep, *waiter, *value;
+    PyObject_HEAD PyObject *owner, *keep, *waiter, *value;
     PyObject *table;              /* NULL in Python's own */
     PyObject *callback, *context; /* how the task that awaits it goes on; NULL when none does */
     PyObject *message;            /* of who cancelled; may be NULL */
+    long long number;             /* in the table; 0 when C has not had the request */
     char abandoned;
     char blocking; /* a task is about to wait for it: asyncio's protocol of futures */
     char state;
@@ -56,64 +50,34 @@ typedef struct {
 
 /* What counts its calls in flight: every handle. `image` and `size` are an open image's. */
 typedef struct {
-    PyObject_HEAD
-    Py_ssize_t in_flight; /* calls */
-    Py_ssize_t awaited;   /* tasks that wait for some of them, to be told of each that ends */
-    Py_ssize_t waiting;   /* tasks that wait for the handle's state */
-    char usable;          /* open, and not closing */
-    char strays;          /* librbd may still have writes that were cancelled: Python looks whether others overlap them */
+    PyObject_HEAD Py_ssize_t in_flight; /* calls */
+    Py_ssize_t awaited;                 /* tasks that wait for some of them, to be told of each that ends */
+    Py_ssize_t waiting;                 /* tasks that wait for the handle's state */
+    char usable;                        /* open, and not closing */
+    char strays; /* librbd may still have writes that were cancelled: Python looks whether others overlap them */
     unsigned long long size;
     unsigned long long image; /* aiorbd_image *; 0 when there is none to read */
 } Owner;
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *operations, *listeners, *observers, *numbers; /* dict, dict, list, iterator */
-    PyObject *loop;        /* the adapter */
-    PyObject *native;      /* asyncio's loop; None: tasks park and are woken by the adapter */
-    PyObject *is_current;  /* called without arguments: a true value in the loop's own tasks */
-    PyObject *plain;       /* the class of entries of which only waking is to be done */
-    PyObject *interrupted; /* an entry that is out of the table, and whose task may sleep yet */
+    PyObject_HEAD PyObject *operations, *listeners, *observers, *numbers; /* dict, dict, list, iterator */
+    PyObject *loop;                                                       /* the adapter */
+    PyObject *native;         /* asyncio's loop; None: tasks park and are woken by the adapter */
+    PyObject *is_current;     /* called without arguments: a true value in the loop's own tasks */
+    PyObject *plain;          /* the class of entries of which only waking is to be done */
+    PyObject *interrupted;    /* an entry that is out of the table, and whose task may sleep yet */
     unsigned long long queue; /* aiorbd_bridge *; 0 when it was released */
     unsigned long long thread;
-    char dead;   /* no call may reach C any more */
-    char forked; /* in a child, which has the table of its parent */
-    char ended;  /* the next pass is the last */
+    char dead;    /* no call may reach C any more */
+    char forked;  /* in a child, which has the table of its parent */
+    char ended;   /* the next pass is the last */
     bool in_task; /* what is over is handed out within some task's step */
-    int next;  /* record to be handled */
+    int next;     /* record to be handled */
     int64_t records[1 + 2 * BATCH];
 } Table;
 
-/* What a lane has. */
-typedef struct {
-    Entry entry;                             /* first: it is one */
-    PyObject *bridge;                        /* the table that it is entered in; nobody awaits it as an entry */
-    PyObject *running, *over, *late, *notes; /* dicts by number: on its way, ended, stale; for who observes */
-    unsigned long long lane;                 /* aiorbd_lane * */
-    Py_ssize_t counted;                      /* by the owner, as in flight */
-    int next;                                /* record to be sorted */
-    int64_t records[1 + 2 * LANE_BATCH];
-} Requests;
-
-/* What a stream has: nobody else holds it, nor the user's iterator in it, so that a stream that is forgotten is gone. */
-typedef struct {
-    PyObject_HEAD
-    PyObject *lane;     /* Requests, in which they are begun, and which others hold while they run */
-    PyObject *extents;  /* an iterator; None when it is Python that waits for the next */
-    PyObject *extent;   /* was fetched, and is not cut yet; None when there is none */
-    PyObject *row;      /* deque: what is handed out next, reads by their numbers if in order; what is no read */
-    PyObject *chunk;    /* class of what is handed out: offset, length and data */
-    long long cut, end; /* what is left of the extent that is being cut */
-    long long chunk_size;
-    int op_flags, ordered;
-    char filling;   /* the iterator must not have it filled in turn */
-    char fetching;  /* the iterator was asked, and did not answer: it raised, if nobody fills any more */
-    char exhausted; /* it has no more */
-} Reads;
-
-extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type, *aiorbd_table_type, *aiorbd_requests_type;
-extern PyTypeObject *aiorbd_reads_type;
-extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec, aiorbd_requests_spec, aiorbd_reads_spec;
+extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type, *aiorbd_table_type;
+extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec;
 
 /* Drop what a call returned; -1 for an error. */
 static inline int aiorbd_done(PyObject *result)
@@ -128,29 +92,23 @@ static inline int aiorbd_intern(PyObject **name, const char *text)
     return *name == NULL && (*name = PyUnicode_InternFromString(text)) == NULL ? -1 : 0;
 }
 
+/* For lists of the objects that a container holds. */
+#define AIORBD_VISIT(member) Py_VISIT(self->member);
+#define AIORBD_CLEAR(member) Py_CLEAR(self->member);
+
 /* The deallocator's part that all types share. */
 void aiorbd_free(PyObject *object, int (*clear)(PyObject *));
 
-/* entry.c: the operation is over; its task goes on, unless it was cancelled: now, or, where some task runs
- * already, as in loops that are made to nest, in the next pass. */
+/* entry.c: the operation is over; its task goes on, unless it was cancelled: now, or, where some task runs already,
+ * as in loops that are made to nest, in the next pass. */
 int aiorbd_entry_finish(Entry *entry, bool in_task);
-int aiorbd_entry_traverse(PyObject *object, visitproc visit, void *arg);
-int aiorbd_entry_clear(PyObject *object);
-
-/* begin.c: an integer that is none, or too large, is for the usual way to complain about. */
-bool aiorbd_to_number(PyObject *object, long long *number);
-/* Whether the range is one of an image that may be used. */
-bool aiorbd_is_open(const Table *self, const Owner *owner, unsigned long long offset, unsigned long long length);
 
 /* begin.c, drain.c: methods of the table. */
 PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
 PyObject *aiorbd_table_write(PyObject *self, PyObject *const *arguments, Py_ssize_t count);
+PyObject *aiorbd_table_submit(PyObject *self, PyObject *arguments);
 PyObject *aiorbd_table_drain(PyObject *self, PyObject *unused);
 PyObject *aiorbd_table_submit_pass(PyObject *self, PyObject *unused);
-PyObject *aiorbd_reads_fill(PyObject *self, PyObject *most); /* fill.c: a method of a stream's reads */
 int aiorbd_drain_prepare(void); /* once, before all else */
-int aiorbd_requests_prepare(void);
-int aiorbd_fill_prepare(void);
-int aiorbd_reads_prepare(void);
 
 #endif

@@ -62,10 +62,13 @@ def least(image: Any) -> Call:
     records = _native.bridge_ffi.new("int64_t[]", 1 + 2 * 256)
     view = memoryview(_native.bridge_ffi.buffer(records)).cast("B").cast("q")
     table: dict[int, tuple[asyncio.Future[int], bytes]] = {}
-    numbers, submit = itertools.count(1), lib.aiorbd_read
+    numbers, request = itertools.count(1), _native.bridge_ffi.new("aiorbd_request *")
+    request.kind, request.length = lib.AIORBD_READ, BLOCK
 
     def drain() -> None:
-        taken = lib.aiorbd_bridge_drain(queue, records, 256)
+        lib.aiorbd_bridge_begin(queue)
+        taken = lib.aiorbd_bridge_take(queue, records, 256)
+        lib.aiorbd_bridge_end(queue)
         words = iter(view[1 : 1 + 2 * taken].tolist())
         for token, value in zip(words, words, strict=True):
             table.pop(token)[0].set_result(value)
@@ -73,7 +76,8 @@ def least(image: Any) -> Call:
     async def read() -> bytes:
         token, data, future = next(numbers), bytes(BLOCK), loop.create_future()
         table[token] = future, data
-        submit(mine, token, 0, BLOCK, data, 0)
+        request.buffer = _native.bridge_ffi.from_buffer(data)
+        lib.aiorbd_submit(mine, token, request)
         await future
         return data
 

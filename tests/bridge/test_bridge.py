@@ -25,9 +25,9 @@ def test_results_arrive_in_order(run):
 def test_arguments_reach_librbd(run):
     run(
         """
-        lib.aiorbd_read(image, 1, 0, 64, buffer, 0)
+        SUBMITS["read"](1)
         assert ffi.buffer(buffer)[:] == b"r" * 64
-        lib.aiorbd_readv(image, 2, 0, *vectors)
+        SUBMITS["readv"](2)
         assert ffi.buffer(buffer)[:4] == b"000r" and ffi.buffer(other)[:6] == b"11111" + bytes(1)
         name = (ctypes.c_char * 256).in_dll(fake, "fake_opened")
         for by_id, read_only, how in ((0, 0, b"open"), (1, 0, b"open_by_id"), (0, 1, b"open_read_only"),
@@ -48,15 +48,25 @@ def test_offsets_lengths_and_flags_reach_librbd(run):
             return *numbers, setting("flags").value, setting("zero_flags").value
 
         big = 1 << 62
-        assert lib.aiorbd_read(image, 1, big, 64, buffer, 5) == 0 and seen() == (big, 64, 5, 0)
-        assert lib.aiorbd_write(image, 1, big, 63, buffer, 6) == 0 and seen() == (big, 63, 6, 0)
-        assert lib.aiorbd_readv(image, 1, 11, *vectors) == 0 and seen() == (11, 8, 0, 0)
-        assert lib.aiorbd_writev(image, 1, 12, *vectors) == 0 and seen() == (12, 8, 0, 0)
-        assert lib.aiorbd_discard(image, 1, 13, big) == 0 and seen() == (13, big, 0, 0)
-        assert lib.aiorbd_write_zeroes(image, 1, 14, 62, 1, 7) == 0 and seen() == (14, 62, 7, 1)
-        assert lib.aiorbd_write_same(image, 1, 15, 64, buffer, 8, 9) == 0 and seen() == (15, 64, 9, 0)
-        assert lib.aiorbd_compare_and_write(image, 1, 16, 61, buffer, other, mismatch, 10) == 0
-        assert seen() == (16, 61, 10, 0)
+        assert ask(lib.AIORBD_READ, 1, big, 64, buffer, flags=5) == 0 and seen() == (big, 64, 5, 0)
+        assert ask(lib.AIORBD_WRITE, 1, big, 63, buffer, flags=6) == 0 and seen() == (big, 63, 6, 0)
+        assert ask(lib.AIORBD_READV, 1, 11, 8, pieces, 2) == 0 and seen() == (11, 8, 0, 0)
+        assert ask(lib.AIORBD_WRITEV, 1, 12, 8, pieces, 2) == 0 and seen() == (12, 8, 0, 0)
+        assert ask(lib.AIORBD_DISCARD, 1, 13, big) == 0 and seen() == (13, big, 0, 0)
+        assert ask(lib.AIORBD_WRITE_ZEROES, 1, 14, 62, extra=1, flags=7) == 0 and seen() == (14, 62, 7, 1)
+        assert ask(lib.AIORBD_WRITE_SAME, 1, 15, 64, buffer, 8, 9) == 0 and seen() == (15, 64, 9, 0)
+        assert ask(lib.AIORBD_COMPARE_AND_WRITE, 1, 16, 61, pointers, flags=10) == 0 and seen() == (16, 61, 10, 0)
+        """
+    )
+
+
+def test_an_unknown_kind_is_refused(run):
+    run(
+        """
+        for kind in (-1, lib.AIORBD_KINDS, lib.AIORBD_KINDS + 1):
+            assert ask(kind) == -errno.EINVAL
+        assert setting("created").value == setting("released").value
+        assert lib.aiorbd_image_writes(image) == 0
         """
     )
 

@@ -9,7 +9,7 @@ PREAMBLE = """
     created, threads = setting("created"), setting("threads_count")
 
     def submit(token, kind=READ, length=64):
-        return lib.aiorbd_pass_submit(image, token, kind, 0, length, buffer)
+        return ask(kind, token, 0, length, buffer, submit=lib.aiorbd_submit_in_pass)
 
     def end(index, value=64):
         fake.fake_complete(pending[index], value)

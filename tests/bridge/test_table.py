@@ -63,6 +63,78 @@ def test_what_is_unusual_is_not_begun(check):
     )
 
 
+def test_any_request_with_flags_and_any_buffer(check):
+    check(
+        """
+        table, owner = make()
+        into = bytearray(64)
+        view = ffi.from_buffer(into)
+        address = int(ffi.cast("uintptr_t", view))
+        flags, numbers = setting("flags"), {}
+        for kind, data, extra in (("READ", address, 0), ("READ", None, 0), ("WRITE", data, 0), ("WRITE_SAME", data, 8),
+                                  ("WRITE_ZEROES", None, 1), ("DISCARD", None, 0), ("FLUSH", None, 0)):
+            entry = entry_of(owner, Special)
+            number = getattr(lib, "AIORBD_" + kind)
+            assert table.submit(entry, number, 0, 64, data, 5, extra, 0) == 0, kind
+            assert entry.number and table.operations[entry.number] is entry
+            assert flags.value == (5 if kind not in ("DISCARD", "FLUSH") else 0), kind
+            numbers[entry.number] = entry
+        assert into == b"r" * 64 and owner.in_flight == 7
+        assert numbers[2].keep == b"r" * 64  # C made the buffer
+        for index in range(7):
+            complete(index, index)
+        table.drain()
+        assert settled == list(range(7)) and owner.in_flight == 0 and not table.operations
+        """
+    )
+
+
+def test_a_request_that_cannot_be_submitted_is_undone(check):
+    check(
+        """
+        table, owner = make()
+        entry = entry_of(owner)
+
+        def refused(code, offset=0, length=64):
+            assert table.submit(entry, lib.AIORBD_READ, offset, length, None, 0, 0, 0) == code
+            assert (owner.in_flight, table.operations, entry.number) == (0, {}, 0)
+            assert setting("created").value == setting("released").value
+
+        stale = lib.AIORBD_STALE
+        refused(stale, offset=owner.size)  # which shrank since the range was checked
+        owner.usable = False
+        refused(stale)
+        owner.usable, table.dead = True, True
+        refused(stale)
+        table.dead = False
+        for name in ("refuse", "refuse_create"):
+            setting(name).value = -errno.ENOMEM
+            refused(-errno.ENOMEM)
+            setting(name).value = 0
+        lib.aiorbd_image_changed(image)
+        refused(stale)
+        """
+    )
+
+
+def test_a_request_goes_through_its_lane(check):
+    check(
+        """
+        table, owner = make()
+        lane = ffi.gc(lib.aiorbd_lane_new(image, 1, 1), lib.aiorbd_lane_release)
+        address = int(ffi.cast("uintptr_t", lane))
+        entries = [entry_of(owner, Special) for _ in range(3)]
+        for entry in entries:
+            assert table.submit(entry, lib.AIORBD_READ, 0, 64, None, 0, 0, address) == 0
+        assert setting("created").value == 1 and owner.in_flight == 3
+        for index in range(3):
+            complete(index, 64)
+            table.drain()
+        assert settled == [64] * 3 and owner.in_flight == 0
+        """
+    )
+
+
 def test_what_librbd_refuses_is_undone(check):
     check(
         """
@@ -101,6 +173,12 @@ def test_wrong_callers_are_told(check):
         fails(TypeError, Table)
         fails(ZeroDivisionError, make(is_current=lambda: 1 / 0)[0].read, owner, 0, 64)
         fails(AttributeError, setattr, table, "operations", {})
+        right = entry_of(owner), lib.AIORBD_READ, 0, 64, None, 0, 0, 0
+        for index, error, wrong in ((0, TypeError, object()), (0, TypeError, Operation()), (1, TypeError, "1"),
+                                    (2, TypeError, None), (3, TypeError, 1.5), (4, TypeError, bytearray(8)),
+                                    (5, OverflowError, 1 << 31), (6, OverflowError, 1 << 64), (7, TypeError, None)):
+            fails(error, table.submit, *right[:index], wrong, *right[index + 1 :])
+        fails(TypeError, table.submit)
         assert (owner.in_flight, table.operations) == (0, {})
         """
     )
@@ -203,6 +281,32 @@ def test_an_interrupt_makes_the_next_pass_sure(check):
         assert passes() >= 2 and owner.in_flight == 0
         assert sorted(set(woken)) == [0, 1, 2]
         assert all(read.value == index for index, read in enumerate(reads))
+        """
+    )
+
+
+def test_an_interrupt_while_an_operation_is_settled(check):
+    check(
+        """
+        table, owner = make()
+        interrupts = [KeyboardInterrupt]
+
+        class Interrupted(Special):
+            def settle(self):
+                if interrupts:
+                    raise interrupts.pop()
+                super().settle()
+
+        entries = [entry_of(owner, Interrupted) for _ in range(2)]
+        for index, entry in enumerate(entries):
+            assert table.submit(entry, lib.AIORBD_READ, 0, 64, None, 0, 0, 0) == 0
+        complete(0, 3), complete(1, 4)
+        try:
+            table.drain()
+        except KeyboardInterrupt:
+            assert readable(bridge)  # the next pass is sure
+        table.drain()
+        assert settled == [("again", 3), 4] and owner.in_flight == 0
         """
     )
 

@@ -108,22 +108,19 @@ async def test_a_read_that_is_over_is_not_cancelled(osd):
 async def test_an_interrupt_while_c_has_the_operation(osd):
     """A signal handler that raises just after the C call: librbd has the buffer, so the table keeps it."""
     async with opened(osd) as image:
-        lib = image._handle.lib
+        bridge = image._handle.bridge
+        submit = bridge.submit
 
-        class Interrupted:
-            def __getattr__(self, name):
-                return getattr(lib, name)
-
-            def aiorbd_read(self, *arguments):
-                assert lib.aiorbd_read(*arguments) == 0
-                raise KeyboardInterrupt
+        def interrupted(*arguments):
+            assert submit(*arguments) == 0
+            raise KeyboardInterrupt
 
         osd.pause()
-        image._handle.lib = Interrupted()
+        bridge.submit = interrupted
         buffer = bytearray(65536)
         with pytest.raises(KeyboardInterrupt):
             await image.read_into(buffer, 0)
-        image._handle.lib = lib
+        del bridge.submit
         assert image.in_flight == 1
         with pytest.raises(BufferError):
             buffer.append(0)
@@ -135,21 +132,18 @@ async def test_an_interrupt_while_c_has_the_operation(osd):
 async def test_an_interrupt_when_librbd_refused(osd):
     """Nothing is in flight then."""
     async with opened(osd) as image:
-        lib = image._handle.lib
+        handle = image._handle
+        submit = handle.bridge.submit
 
-        class Interrupted:
-            def __getattr__(self, name):
-                return getattr(lib, name)
+        def interrupted(*arguments):
+            handle.lib.aiorbd_image_changed(handle.native)
+            assert submit(*arguments) == handle.lib.AIORBD_STALE
+            raise KeyboardInterrupt
 
-            def aiorbd_read(self, *arguments):
-                lib.aiorbd_image_changed(image._handle.native)
-                assert lib.aiorbd_read(*arguments) == lib.AIORBD_STALE
-                raise KeyboardInterrupt
-
-        image._handle.lib = Interrupted()
+        handle.bridge.submit = interrupted
         with pytest.raises(KeyboardInterrupt):
             await image.read_into(bytearray(512), 0)
-        image._handle.lib = lib
+        del handle.bridge.submit
         assert image.in_flight == 0
         assert await image.read(0, 2) == b"aa"
 

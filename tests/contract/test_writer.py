@@ -8,10 +8,11 @@ import random
 
 import anyio
 import pytest
-from fix_faults import fail_in_lane, opened
+from fix_faults import fail_requests, opened
 
 import aiorbd
-from aiorbd._native.loader import bridge_ffi
+from aiorbd._image.request_queue import Request
+from aiorbd._native.requests import WRITE
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +79,7 @@ async def test_the_first_error_is_raised(image):
     """By the next call, and by the end; nothing is flushed."""
 
     def failing(writer, bad):
-        fail_in_lane(writer._lane, bad, -errno.ENOSPC)
+        fail_requests(writer._queue, bad, -errno.ENOSPC)
 
     with pytest.raises(aiorbd.NoSpace, match="4096 bytes at 8192"):
         async with image.writer(depth=1) as writer:
@@ -151,23 +152,24 @@ async def test_the_image_changes_meanwhile(image, witness):
                     await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "1M")
 
 
-async def test_an_interrupt_before_what_was_late_is_submitted(image, witness):
-    """What waited while the image changed is not forgotten by whoever is interrupted there: `flush` must not lie."""
+async def test_an_interrupt_before_a_stale_write_is_submitted(image, witness):
+    """A write that was refused because the image changed is not forgotten after an interrupt: `flush` must not lie."""
     async with image.writer() as writer:
-        lane, data = writer._lane, bridge_ffi.from_buffer(b"b" * 4096)
-        number = next(lane.numbers)
-        lane.late[number] = lane.kind_write, 4096, 4096, data, 0
-        submit = lane._submit_late
+        queue, data = writer._queue, b"b" * 4096
+        request = Request(queue, WRITE, 4096, 4096, 0)
+        request.keep = request.buffer = data
+        queue.stale.append(request)
+        submit = queue.submit
 
-        def interrupted(*_):
-            lane._submit_late = submit
+        def interrupted(_):
+            queue.submit = submit
             raise KeyboardInterrupt
 
-        lane._submit_late = interrupted
+        queue.submit = interrupted
         with pytest.raises(KeyboardInterrupt):
             await writer.flush()
         await writer.flush()
-        assert not lane.late
+        assert not len(queue)
     assert (await witness.export(image.name))[:8192] == bytes(4096) + b"b" * 4096
 
 
@@ -293,7 +295,7 @@ async def test_what_comes_back_of_what_fails(image):
             assert free == [b""]
             with pytest.raises(aiorbd.PastEndOfImage):
                 await writer.write(b"past", 1 << 40)
-            fail_in_lane(writer._lane, {0}, -errno.ENOSPC)
+            fail_requests(writer._queue, {0}, -errno.ENOSPC)
             await writer.write(b"data", 0)
             with pytest.raises(aiorbd.NoSpace):
                 await writer.flush()
@@ -311,7 +313,6 @@ async def test_nothing_comes_back_once_the_block_is_left(osd):
                 for number in range(4):
                     await writer.write(bytes(4096), number * 4096)
                 raise LookupError
-        assert not writer._lent
         await anyio.to_thread.run_sync(osd.resume)
         await image.drain(timeout=30)
         assert not free

@@ -1,0 +1,253 @@
+"""The reads and writes of one stream or writer: a bounded number is with librbd, the others wait in C (``lane.c``)."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiorbd._core.observers import Note
+from aiorbd._core.operation import Operation
+from aiorbd._image.handle import LARGEST_COPY, ImageHandle
+from aiorbd._image.large_write import LargeWrite
+from aiorbd._native.loader import bridge_ffi
+from aiorbd._native.requests import FUNCTIONS, READ, STALE, STALE_BY_NOW, WRITE
+from aiorbd.errors import RbdError
+
+#: The loop wakes up when this part of the depth is over, and not for each request.
+_BULK: Final = 0.5
+
+#: Seconds that a request that is over may wait for others.
+_PATIENCE: Final = 0.005
+
+
+class Request(Operation):
+    """One read or write. The operation table has a request while librbd has it.
+
+    Attributes:
+        number: The request's place in the table; 0 before librbd had the request.
+        error: Why the request failed, when librbd did not say so by `value`.
+        job: The worker thread's job, for a large write.
+        lent: The user's buffer of a write.
+    """
+
+    __slots__ = ("buffer", "error", "job", "kind", "length", "lent", "note", "offset", "op_flags", "queue")
+
+    def __init__(self, queue: "RequestQueue", kind: int, offset: int, length: int, op_flags: int) -> None:
+        self.owner = queue.handle
+        self.queue = queue
+        self.kind = kind
+        self.offset = offset
+        self.length = length
+        self.op_flags = op_flags
+        self.buffer: Any = None
+        self.error: Exception | None = None
+        self.job: LargeWrite | None = None
+        self.lent: Any = None
+        self.note: Note | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether librbd is done with the request, or never gets it."""
+        return self.value is not None or self.error is not None
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether librbd, or a worker thread, has or had the request."""
+        return bool(self.number) or self.job is not None
+
+    def settle(self) -> None:
+        """Go on with the queue."""
+        self.queue.ended(self)
+
+    def settle_again(self) -> None:
+        """Repeat `settle`: each of its steps can be."""
+        self.queue.ended(self)
+
+    def pending(self) -> Callable[[], int]:
+        """Return a function that tells whether this submit is not over yet."""
+        number = self.number
+        return lambda: self.value is None and self.number == number
+
+    def abandon(self) -> None:
+        """On the loop: nobody wants the result."""
+        super().abandon()
+        if self.job is not None:
+            self.job.abandon()
+        elif self.kind != READ and self.number and self.value is None:
+            self.queue.handle.add_stray(self.offset, self.length, lambda: self.value is not None)
+
+
+class RequestQueue:
+    """The requests of one stream or writer: C gives `depth` of them to librbd at a time. On the loop, but for `cancel`.
+
+    A signal handler may raise anywhere in here. Each step can be repeated, so no request is lost or submitted twice.
+
+    Attributes:
+        running: Requests that C or a worker thread has.
+        stale: Requests that were refused because the image changed: see `submit_stale`.
+        over: Requests that are over, in the order of their ends, for the owner to remove; only with `collects`.
+    """
+
+    def __init__(self, handle: ImageHandle, depth: int, notify: Callable[[], object], *, collects: bool = True) -> None:
+        """`notify` is called on the loop when a request is over or stale."""
+        self.handle: Final = handle
+        self.running: set[Request] = set()
+        self.stale: deque[Request] = deque()
+        self.over: dict[Request, None] = {}
+        self._notify = notify
+        self._collects = collects
+        self._abandoned = False
+        self._lib = lib = handle.lib
+        bulk = max(1, int(depth * _BULK))
+        self._in_bulk = bulk > 1
+        self._alarmed = False
+        lane = lib.aiorbd_lane_new(handle.native, depth, bulk)
+        if not lane:
+            raise MemoryError
+        self._lane: Any = bridge_ffi.gc(lane, lib.aiorbd_lane_release)
+        self._address = int(bridge_ffi.cast("uintptr_t", lane))
+
+    def __len__(self) -> int:
+        """Return how many requests are not over."""
+        return len(self.running) + len(self.stale)
+
+    def unfinished(self) -> set[Request]:
+        """Return the requests that are not over."""
+        return {*self.running, *self.stale}
+
+    def add(self, request: Request) -> None:
+        """Submit a request. A refusal is kept for `submit_stale`, or becomes the request's error."""
+        code = self.submit(request)
+        if code > 0:
+            self.stale.append(request)
+        elif code < 0:
+            self._fail(request, self.handle.error(code, FUNCTIONS[request.kind], request.offset, request.length))
+
+    def submit(self, request: Request) -> int:
+        """Submit a request. Return 0, `STALE` when the image's size is not known, or librbd's error."""
+        if request.kind == WRITE and request.length > LARGEST_COPY:
+            self._submit_on_thread(request)
+            return 0
+        bridge = self.handle.bridge
+        if bridge.observers:
+            about = self.handle.describe(request.offset, request.length)
+            request.note = Note(FUNCTIONS[request.kind], about, request.length)
+        self.running.add(request)
+        try:
+            return bridge.submit(
+                request,
+                request.kind,
+                request.offset,
+                request.length,
+                request.buffer,
+                request.op_flags,
+                0,
+                self._address,
+            )
+        finally:
+            if not request.number:
+                self.running.discard(request)
+
+    def _submit_on_thread(self, request: Request) -> None:
+        """Let a worker thread submit a large write: librbd copies the data in the submit."""
+        self.running.add(request)
+        try:
+            request.job = job = self.handle.large_write(
+                request.kind,
+                request.offset,
+                request.length,
+                None,
+                request.buffer,
+                request.op_flags,
+                0,
+                lane=self._lane,
+                then=lambda job: self._copied(request, job),
+            )
+            self.handle.bridge.start(job)
+        except BaseException:
+            request.job = None
+            self.running.discard(request)
+            raise
+
+    def _copied(self, request: Request, job: LargeWrite) -> None:
+        """On the loop: a large write is over, or was refused."""
+        request.job = None
+        if job.error is not None:
+            request.error = job.error if isinstance(job.error, Exception) else RuntimeError(str(job.error))
+        elif not job.begun or (job.refused and job.result > 0):
+            request.value = STALE_BY_NOW
+        else:
+            request.value = job.result
+        self.ended(request)
+
+    def ended(self, request: Request) -> None:
+        """On the loop: C is done with a request, or did not submit it because the image changed."""
+        self.running.discard(request)
+        value = request.value
+        if request.note is not None:
+            note, request.note = request.note, None
+            if value is not None and value != STALE_BY_NOW:
+                note.tell_result(self.handle.bridge.observers, value, abandoned=request.abandoned)
+        if self._abandoned:
+            return
+        if value == STALE_BY_NOW:
+            if request not in self.stale:
+                self.stale.append(request)
+            request.number = 0
+            request.value = None
+        elif self._collects and (value is not None or request.error is not None):
+            self.over[request] = None
+        self._notify()
+        if self._in_bulk and not self._alarmed and self.running:
+            self._alarmed = True
+            self._lib.aiorbd_lane_wait(self._lane)
+            self.handle.bridge.loop.later(_PATIENCE, self._hurry)
+
+    def _hurry(self) -> None:
+        """What is over waits no longer for others, to be told in bulk."""
+        self._alarmed = False
+        if not self.handle.bridge.forked and self.handle.native is not None:
+            self._lib.aiorbd_lane_hurry(self._lane)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        """A request ends without librbd."""
+        request.error = error
+        if self._collects:
+            self.over[request] = None
+        self._notify()
+
+    async def submit_stale(self) -> None:
+        """Submit again the requests that were refused because the image changed, once its size is known."""
+        handle, stale = self.handle, self.stale
+        while stale:
+            request, function = stale[0], FUNCTIONS[stale[0].kind]
+            try:
+                if self._lib.aiorbd_image_is_stale(handle.native):
+                    await handle.refused(STALE, function, request.offset, request.length)
+                await handle.check_range(function, request.offset, request.length, largest=None)
+                while stale and stale[0] is request and not request.is_taken and (code := self.submit(request)):
+                    await handle.refused(code, function, request.offset, request.length)
+            except RbdError as error:
+                self._fail(request, error)
+            if stale and stale[0] is request:
+                del stale[0]
+
+    def fail_stale(self, error: Exception) -> None:
+        """The requests that were refused because the image changed cannot be submitted."""
+        while self.stale:
+            self._fail(self.stale[0], error)
+            del self.stale[0]
+
+    def cancel(self) -> None:
+        """Any thread: give up what librbd has not begun."""
+        # A running request keeps this reachable. Without one, the garbage collector may have freed the lane before.
+        if self.running:
+            self._lib.aiorbd_lane_cancel(self._lane)
+
+    def abandon(self) -> None:
+        """Nobody wants what comes: give up what librbd has not begun."""
+        self._abandoned = True
+        self.over.clear()
+        self.stale.clear()
+        for request in tuple(self.running):
+            request.abandon()
+        self.cancel()

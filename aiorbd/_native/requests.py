@@ -1,0 +1,39 @@
+"""The kinds of requests that the bridge submits, and the C function of each."""
+
+from typing import Final
+
+from aiorbd._native import _compiled
+
+READ: Final[int] = _compiled.lib.AIORBD_READ
+READV: Final[int] = _compiled.lib.AIORBD_READV
+WRITE: Final[int] = _compiled.lib.AIORBD_WRITE
+WRITEV: Final[int] = _compiled.lib.AIORBD_WRITEV
+DISCARD: Final[int] = _compiled.lib.AIORBD_DISCARD
+WRITE_ZEROES: Final[int] = _compiled.lib.AIORBD_WRITE_ZEROES
+WRITE_SAME: Final[int] = _compiled.lib.AIORBD_WRITE_SAME
+COMPARE_AND_WRITE: Final[int] = _compiled.lib.AIORBD_COMPARE_AND_WRITE
+FLUSH: Final[int] = _compiled.lib.AIORBD_FLUSH
+
+FUNCTIONS: Final = {
+    READ: "rbd_aio_read2",
+    READV: "rbd_aio_readv",
+    WRITE: "rbd_aio_write2",
+    WRITEV: "rbd_aio_writev",
+    DISCARD: "rbd_aio_discard",
+    WRITE_ZEROES: "rbd_aio_write_zeroes",
+    WRITE_SAME: "rbd_aio_writesame",
+    COMPARE_AND_WRITE: "rbd_aio_compare_and_write",
+    FLUSH: "rbd_aio_flush",
+}
+
+#: Kinds that fill the caller's memory.
+READS: Final = frozenset({READ, READV})
+
+#: Kinds whose data librbd copies in the submit.
+WRITES: Final = frozenset({WRITE, WRITEV, WRITE_SAME, COMPARE_AND_WRITE})
+
+#: A submit returns this when the image's size is not known, or when a call that excludes I/O runs.
+STALE: Final[int] = _compiled.lib.AIORBD_STALE
+
+#: A request's value is this when the image changed after the submit, and before librbd had the request.
+STALE_BY_NOW: Final[int] = _compiled.lib.AIORBD_STALE_BY_NOW
