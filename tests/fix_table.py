@@ -6,11 +6,11 @@ import pytest
 
 PREAMBLE = """
     import asyncio, contextvars, functools, gc, itertools, sys
-    from aiorbd._native.table import Entry, Owner, Table
+    from aiorbd._native.table import Entry, ImageOwner, Owner, Table
 
     complaints, settled, told = [], [], []
 
-    class Mine(Owner):
+    class Mine(ImageOwner):
         def on_idle(self):
             told.append(self.in_flight)
 

@@ -49,18 +49,12 @@ class Lifecycle(Owner):
         awaited: How many tasks wait for some of what is in flight: they are told of each that ends.
         waiting: How many tasks wait for its state.
         usable: It is open.
-        strays: Cancelled writes may still be with librbd: see `Strays`.
-        size: An image's, in bytes.
-        image_address: Where C has the image, while that is open.
     """
 
     in_flight: int
     awaited: int
     waiting: int
     usable: bool
-    strays: bool
-    size: int
-    image_address: int
 
     def __init__(self, bridge: "Bridge", parent: "Lifecycle | None", target: Target) -> None:
         if parent is not None:

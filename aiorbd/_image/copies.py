@@ -152,7 +152,7 @@ class ImageCopies(Resource[ImageHandle]):
                 also=[other],
                 begin=begin,
                 ended=ended,
-                first=self._handle.require_fresh,
+                first=self._handle.image_size.require_fresh,
             )
             await confirm_there(self._handle, "rbd_copy_with_progress2")
         except BaseException:
@@ -221,13 +221,13 @@ class ImageCopies(Resource[ImageHandle]):
     def _prepare_copy(self, other: PoolHandle, options: ImageOptions) -> None:
         """On a worker thread: see to it that librbd knows the image as it is, and the copy gets what it forgets."""
         handle = self._handle
-        handle.require_fresh()
+        handle.image_size.require_fresh()
         keep_data_pool(handle.ioctx, handle.layout.data_pool_id, other, options)
 
     def _explain_copy(self, other: PoolHandle, options: ImageOptions, code: int, function: str, on: Target) -> None:
         """On a worker thread: raise if it is known why a copy could not be made."""
         other.explain(code, function, None)
-        self._handle.require_view()
+        self._handle.image_size.require_view()
         explain_new(other, options, code, function, on)
 
     async def flatten(self, *, progress: Progress | None = None) -> None:

@@ -93,7 +93,7 @@ class _Arguments(NamedTuple):
 def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
     """On a worker thread."""
     out = ffi.new("uint64_t *")
-    handle.require_view()
+    handle.image_size.require_view()
     handle.raise_for(rbd().rbd_get_size(handle.pointer, out), "rbd_get_size")
     rest = out[0] - arguments.offset
     wanted = rest if arguments.length is None else arguments.length
@@ -131,7 +131,7 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
         )
         result = handle.raise_for(code, "rbd_diff_iterate2", arguments.target)
         _require_since(handle, arguments)
-    handle.require_view()
+    handle.image_size.require_view()
     require_there(handle, "rbd_diff_iterate2")
     handle.require_place("rbd_diff_iterate2")
     return result

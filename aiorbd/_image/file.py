@@ -67,7 +67,7 @@ class ImageFile:
         Implements: rbd_aio_read2
         """
         async with self._in_turn():
-            rest = max(0, await self._handle.known_size() - self._position)
+            rest = max(0, await self._handle.image_size.known_size() - self._position)
             length = rest if size is None or index(size) < 0 else min(index(size), rest)
             if length <= PIECE:
                 data = await self._image.read(min(self._position, self._position if length else 0), length)
@@ -85,7 +85,7 @@ class ImageFile:
         async with self._in_turn():
             writable(buffer, "buffer", "rbd_aio_read2", self._handle.target)
             view = memoryview(buffer).cast("B")
-            length = max(0, min(len(view), await self._handle.known_size() - self._position))
+            length = max(0, min(len(view), await self._handle.image_size.known_size() - self._position))
             await self._fill(view[:length])
             self._position += length
             return length
@@ -107,7 +107,7 @@ class ImageFile:
             readable(data, "data", "rbd_aio_write2", self._handle.target)
             view = memoryview(data).cast("B")
             if len(view) > PIECE:  # all or nothing, as far as the size goes
-                await self._handle.check_range("rbd_aio_write2", self._position, len(view), largest=None)
+                await self._handle.requests.check_range("rbd_aio_write2", self._position, len(view), largest=None)
             for start in range(0, len(view), PIECE):
                 await self._image.write(view[start : start + PIECE], self._position + start)
             self._position += len(view)
@@ -126,7 +126,7 @@ class ImageFile:
             elif whence == os.SEEK_CUR:
                 position = self._position + offset
             elif whence == os.SEEK_END:
-                position = await self._handle.known_size() + offset
+                position = await self._handle.image_size.known_size() + offset
             else:
                 raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
             if position < 0:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 if TYPE_CHECKING:
-    from aiorbd._image.maintenance import UpkeepHandle
+    from aiorbd._image.handle import ImageHandle
 
 
 class Mode(enum.Flag):
@@ -102,13 +102,13 @@ class Gate:
     """The gate of one image. On the loop."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[UpkeepHandle, Mode]] = []  # running calls that are not `SHARED`
+        self._held: list[tuple[ImageHandle, Mode]] = []  # running calls that are not `SHARED`
         self._shared = 0  # running calls that are
         self._closed = False  # for `SHARED` calls: an `ALONE` call runs, or waits only for running `SHARED` calls
         self._waiting: list[_Ticket] = []
-        self.handles: WeakSet[UpkeepHandle] = WeakSet()
+        self.handles: WeakSet[ImageHandle] = WeakSet()
 
-    async def enter(self, handle: "UpkeepHandle", mode: Mode, *, nested: bool = False) -> Callable[[], None]:
+    async def enter(self, handle: "ImageHandle", mode: Mode, *, nested: bool = False) -> Callable[[], None]:
         """Wait until a call may run in `mode`; return the function to be called once when the call is over.
 
         A wait that is cancelled leaves nothing behind. Calls that exclude each other run in the order of their arrival.
@@ -141,12 +141,12 @@ class Gate:
         """Let the waiting calls look again: a handle was closed."""
         self._changed()
 
-    def add(self, handle: "UpkeepHandle") -> None:
+    def add(self, handle: "ImageHandle") -> None:
         """Let an open handle of the image take part."""
         self.handles.add(handle)
         self._changed()
 
-    async def _wait_for_turn(self, handle: "UpkeepHandle", mode: Mode, *, nested: bool) -> "tuple[UpkeepHandle, Mode]":
+    async def _wait_for_turn(self, handle: "ImageHandle", mode: Mode, *, nested: bool) -> "tuple[ImageHandle, Mode]":
         ticket, holder = _Ticket(mode), (handle, mode)
         self._waiting.insert(0 if nested else len(self._waiting), ticket)
         try:
@@ -163,11 +163,11 @@ class Gate:
         modes = [mode for _, mode in self._held] + [other.mode for other in before]
         return not any(_exclude(ticket.mode, mode) for mode in modes)
 
-    async def _drain(self, handle: "UpkeepHandle", mode: Mode) -> None:
+    async def _drain(self, handle: "ImageHandle", mode: Mode) -> None:
         """Wait for what runs and must not run beside the call; none of it begins any more."""
         for other in list(self.handles):
             if _bars(handle, mode, other):
-                await other.wait_for_data(handle)
+                await other.maintenance.wait_for_data(handle)
         # After the writes: a write may wait for a lock that a `SHARED` call breaks.
         if mode is Mode.ALONE:
             self._closed = True
@@ -178,7 +178,7 @@ class Gate:
         if self._closed:
             self._changed()
 
-    def _leave(self, holder: "tuple[UpkeepHandle, Mode]") -> None:
+    def _leave(self, holder: "tuple[ImageHandle, Mode]") -> None:
         self._held.remove(holder)
         if holder[1] is Mode.ALONE:
             self._closed = False
@@ -191,7 +191,7 @@ class Gate:
             handle.wake_waiters()
 
 
-def _bars(holder: "UpkeepHandle", mode: Mode, other: "UpkeepHandle") -> bool:
+def _bars(holder: "ImageHandle", mode: Mode, other: "ImageHandle") -> bool:
     """Tell whether a call of one handle holds up the reads and writes of another handle, or of its own.
 
     A snapshot change beside a write through another handle hands the exclusive lock over: librbd 16.2 aborts
@@ -200,7 +200,7 @@ def _bars(holder: "UpkeepHandle", mode: Mode, other: "UpkeepHandle") -> bool:
     return mode is Mode.ALONE or (Mode.HEADER in mode and holder is not other)
 
 
-def open_handles(connection: object, image: Hashable) -> "tuple[UpkeepHandle, ...]":
+def open_handles(connection: object, image: Hashable) -> "tuple[ImageHandle, ...]":
     """Return the handles of an image that are open on one connection: see `gate_of`."""
     gates = _gates.get(connection)
     gate = None if gates is None else gates.get(image)

@@ -4,35 +4,26 @@ import errno
 import logging
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Hashable
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 from aiorbd._core.async_calls import RbdAioCall
+from aiorbd._core.handle import Handle
+from aiorbd._core.lifecycle import Lifecycle
 from aiorbd._core.loops import Parked
-from aiorbd._core.observers import NotedOperation
-from aiorbd._core.operation import URGENT, Operation
+from aiorbd._core.operation import URGENT
 from aiorbd._core.stream import Source
-from aiorbd._image.gate import Gate, gate_of
-from aiorbd._image.large_write import LargeWrite
+from aiorbd._image.gate import NESTED, Gate, Mode, gate_of, mode_of
+from aiorbd._image.maintenance import Maintenance
 from aiorbd._image.probe import Prober
-from aiorbd._image.size import SizeHandle
-from aiorbd._image.strays import Strays
+from aiorbd._image.requests import Requests
+from aiorbd._image.size import ImageSize
+from aiorbd._native import loader
 from aiorbd._native.loader import bridge_ffi
-from aiorbd._native.marshal import as_integer, invalid
-from aiorbd._native.requests import DISCARD, FLUSH, FUNCTIONS, READS, STALE, STALE_BY_NOW, WRITE_ZEROES, WRITES
-from aiorbd.errors import (
-    ClosedError,
-    ImageShrank,
-    IncompleteReadError,
-    InvalidArgument,
-    PastEndOfImage,
-    RbdError,
-    Target,
-    error_for,
-)
+from aiorbd._native.table import ImageOwner
+from aiorbd.errors import Target, error_for
 from aiorbd.models import Layout
 
 if TYPE_CHECKING:
@@ -40,30 +31,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiorbd")
 
-#: What succeeds without a pool.
-_NEEDS_NO_POOL: Final = {DISCARD, WRITE_ZEROES}
 
-_READ_FUNCTIONS: Final = {FUNCTIONS[kind] for kind in READS}
+class ImageHandle(Handle, ImageOwner):
+    """An ``rbd_image_t``.
 
-#: Bytes that are copied on the event loop's thread: librbd copies a mebibyte in a millisecond.
-LARGEST_COPY: Final = 1 << 20
+    Attributes:
+        size: Bytes, as far as is known: see `ImageSize`.
+        image_address: Where C has the image, while it is open.
+        strays: Cancelled writes may still be with librbd: see `Strays`.
+    """
 
-#: Bytes that one read or write may move: librbd counts some of them in 32 bits.
-LARGEST_IO: Final = (1 << 31) - 1
-
-
-class ImageHandle(SizeHandle):
-    """An ``rbd_image_t`` with the bridge's view of it."""
-
-    native: Any
     size: int
     image_address: int
-    awaited: int
     strays: bool
-    gate: Gate | None
 
     def __init__(self, ioctx: "PoolHandle", spec: str) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
+        self.lib: Any = loader.bridge()
+        #: The bridge's view of the image; None before it is open.
+        self.native: Any = None
+        #: The gate of the image; None before it is open.
+        self.gate: Gate | None = None
+        #: How to close it, while it is only kept open for whoever asks next.
+        self.evict: Callable[[], Awaitable[None]] | None = None
+        self.image_size: ImageSize = ImageSize(self)
+        self.maintenance: Maintenance = Maintenance(self)
+        self.requests: Requests = Requests(self)
         #: The pool's own, for what is done in the image's pool.
         self.ioctx: PoolHandle = ioctx
         #: Where librbd puts the image when the open is done, whoever waits for it by then.
@@ -73,10 +66,8 @@ class ImageHandle(SizeHandle):
             ioctx.bridge.loop.park if ioctx.bridge.loop.native is None else None
         )
         self._token = 0
-        self._strays = Strays()
         #: Asks the cluster for tasks that wait for changes.
         self.prober: Prober = Prober(self)
-        self._flushed = 0  # of the writes that the bridge has counted
         #: Who wants to hear of changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
         self.image_id: str = ""
@@ -88,7 +79,7 @@ class ImageHandle(SizeHandle):
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
         """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""
         mine = on is None or (on.kind != "lock" and str(self.target) in str(on))
-        if code == -errno.EROFS and mine and not self.may_refuse_writes:
+        if code == -errno.EROFS and mine and not self.image_size.may_refuse_writes:
             message = "another client keeps the exclusive lock, or the image is not primary"
             raise error_for(code, operation, Target("lock", str(on or self.target)), message)
         return super().raise_for(code, operation, on)
@@ -97,7 +88,7 @@ class ImageHandle(SizeHandle):
 
     async def open(self, ioctx: "PoolHandle", name: bytes, snapshot: bytes, *, by_id: bool, read_only: bool) -> None:
         """Have librbd open the image."""
-        self.may_refuse_writes = read_only
+        self.image_size.may_refuse_writes = read_only
         function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
         arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
         self.check()
@@ -147,274 +138,41 @@ class ImageHandle(SizeHandle):
         if self.layout.data_pool_id not in (-1, self.ioctx.pool_id):
             self.ioctx.require_pool(self.layout.data_pool_id, operation)
 
-    # -- ranges --------------------------------------------------------------------------------
+    # -- the gate ------------------------------------------------------------------------------
 
-    def range_of(self, offset: int, length: int) -> tuple[int, int]:
-        """Return offset and length as Python's integers: sums of numpy's would wrap around."""
-        return as_integer(offset, "offset"), as_integer(length, "length")
+    async def enter(self, function: str) -> Callable[[], None] | None:
+        """Wait until a C function may run on this image: see `Gate.enter`."""
+        return await self.pass_gate(mode_of(function), nested=function in NESTED)
 
-    async def check_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
-        """Tell whether there is anything to do; raise when the range is no range of the image."""
-        if 0 <= offset <= offset + length <= self.size and 0 < length <= (largest or length):
-            return True
-        return await self.unusual_range(operation, offset, length, largest=largest)
+    def thread_group(self, function: str, also: Iterable[Lifecycle], *, long: bool) -> Hashable:
+        """Return the group of a call: those that may last for hours have threads of their own."""
+        if function == "rbd_lock_acquire":  # it waits for other clients, and holds up no work
+            return "locks", self.group
+        return super().thread_group(function, also, long=bool(mode_of(function) & (Mode.LONG | Mode.OBJECTS)))
 
-    async def check_change(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
-        """Like `check_range`, for a write: it follows the cancelled writes that it overlaps."""
-        while True:
-            if self.strays:
-                await self._follow_strays(offset, length)
-            found = await self.check_range(operation, offset, length, largest=largest)
-            if not (self.strays and self._strays.overlap(offset, length)):
-                return found
+    def begin_close(self) -> None:
+        """Begin to close, and let calls that wait at the gate notice."""
+        super().begin_close()
+        if self.gate is not None:
+            self.gate.wake()
 
-    async def _follow_strays(self, offset: int, length: int) -> None:
-        self.awaited += 1
-        try:
-            await self.wait_while_usable(lambda: not self._strays.overlap(offset, length))
-        finally:
-            self.awaited -= 1
-        self.strays = bool(self._strays)
+    async def pass_gate(self, mode: Mode, *, nested: bool = False) -> Callable[[], None] | None:
+        """Wait until a call may run in `mode`; return the function to be called once when it is over."""
+        return None if self.gate is None else await self.gate.enter(self, mode, nested=nested)
 
-    def add_stray(self, offset: int, length: int, is_over: Callable[[], bool]) -> None:
-        """Note a cancelled write that librbd may still have."""
-        self._strays.add(offset, length, is_over)
-        self.strays = True
+    def bar(self, *, barred: bool) -> None:
+        """Let no read, write or flush begin, or let them begin again."""
+        if self.native is not None:
+            self.lib.aiorbd_image_bar(self.native, barred)
 
-    async def unusual_range(
-        self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO
-    ) -> bool:
-        """Look closer at what does not fit the known size, and raise when it really does not."""
-        if offset < 0 or length < 0:
-            raise invalid("offset and length must not be negative", operation, self.describe(offset, length))
-        if offset + length > self.size:
-            await self.refresh()
-            self.check()
-            self._require_range(operation, offset, length)
-        if largest is not None and length > largest:
-            message = f"too many for one operation, at most {largest}"
-            raise invalid(message, operation, self.describe(offset, length))
-        if not length:
-            await checkpoint()
-        return length > 0
-
-    def _require_range(self, operation: str, offset: int, length: int) -> None:
-        if offset + length > self.size:
-            message = f"past the end of the image, which has {self.size} bytes"
-            raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
-
-    def describe(self, offset: int, length: int) -> str:
-        """Name a range in errors."""
-        return f"{self.target}, {length} bytes at {offset}"
-
-    def incomplete(self, operation: str, offset: int, length: int, got: int) -> NoReturn:
-        """Raise for a read that librbd clipped, or that failed."""
-        if got < 0:
-            self.fail(got, operation, offset, length)
-        message = f"only {got} bytes: the image shrank meanwhile"
-        raise IncompleteReadError(errno.EIO, message, operation, self.describe(offset, length))
-
-    # -- data ----------------------------------------------------------------------------------
-
-    def _entry(self, keep: object, function: str, *extent: int) -> Operation:
-        """Make the table's entry of a request, which observers are told of."""
-        if not self.bridge.observers:
-            return Operation(self, keep)
-        about = self.describe(*extent) if extent else str(self.target)
-        return NotedOperation(self, keep, function, about, extent[1] if extent else 0)
-
-    async def io(
-        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
-    ) -> Operation:
-        """Submit one request whose range was checked, and wait for it; return the table's entry, with librbd's value.
-
-        Args:
-            kind: One of those in `aiorbd._native.requests`.
-            offset: Bytes.
-            length: Bytes.
-            keep: What librbd reads or fills, beside `buffer`.
-            buffer: bytes, or a pointer of C's; None for a request without data, and for a read into new bytes, which
-                the entry keeps.
-            op_flags: Hints for the OSDs.
-            extra: See `aiorbd_request` in ``bridge.h``.
-        """
-        if length > LARGEST_COPY and kind in WRITES:
-            return await self._write_large(kind, offset, length, keep, buffer, op_flags, extra)
-        bridge, function = self.bridge, FUNCTIONS[kind]
-        if buffer is not None and type(buffer) is not bytes:
-            keep = keep, buffer
-            buffer = int(bridge_ffi.cast("uintptr_t", buffer))
-        while True:
-            entry = self._entry(keep, function, offset, length)
-            try:
-                code = bridge.submit(entry, kind, offset, length, buffer, op_flags, extra, 0)
-            except OverflowError as error:  # of flags: offset and length are known to fit
-                raise invalid(str(error), function, self.describe(offset, length)) from None
-            if not code:
-                try:  # what Bridge.wait does, without a coroutine of its own
-                    await bridge.loop.park(entry)
-                except BaseException:
-                    self.abandon(entry, kind, offset, length)
-                    raise
-                value: int = entry.value  # type: ignore[assignment]  # it is done
-                if value >= 0:
-                    return entry
-                if value != STALE_BY_NOW:
-                    await self.find_place(value)
-                    self.fail(value, function, offset, length)
-                code = STALE
-            await self.refused(code, function, offset, length)
-
-    async def _write_large(
-        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int, extra: int
-    ) -> Operation:
-        """Like `io`, for a write whose data a worker thread copies. A write that is cancelled before is not begun."""
-        function = FUNCTIONS[kind]
-        while True:
-            try:
-                job = self.large_write(kind, offset, length, keep, buffer, op_flags, extra)
-            except OverflowError as error:  # of flags: offset and length are known to fit
-                raise invalid(str(error), function, self.describe(offset, length)) from None
-            value = await self.bridge.call(job)
-            if not job.refused:
-                break
-            await self.refused(value, function, offset, length)
-        if value < 0:
-            await self.find_place(value)
-            self.fail(value, function, offset, length)
-        return job
-
-    def large_write(
-        self,
-        kind: int,
-        offset: int,
-        length: int,
-        keep: object,
-        buffer: Any,
-        op_flags: int,
-        extra: int,
-        *,
-        lane: Any = None,
-        then: "Callable[[LargeWrite], object] | None" = None,
-    ) -> LargeWrite:
-        """Make the job that submits a large write on a worker thread; `then` is called on the loop at its end."""
-        lib, native, generation = self.lib, self.native, self.generation
-        if type(buffer) is bytes:
-            buffer = bridge_ffi.from_buffer(buffer)
-        request = bridge_ffi.new(
-            "aiorbd_request *", (kind, op_flags, offset, length, bridge_ffi.cast("void *", buffer), extra)
-        )
-
-        def submit(token: int) -> int:
-            if lib.aiorbd_image_generation(native) != generation:  # the range was checked against another size
-                return STALE
-            if lane is None:
-                return int(lib.aiorbd_submit(native, token, request))
-            return int(lib.aiorbd_lane_submit(lane, token, request))
-
-        return LargeWrite(self, kind, (offset, length), submit, (keep, buffer), then)
-
-    async def flush(self) -> None:
-        """Make durable every write that was completed before."""
-        function = FUNCTIONS[FLUSH]
-        self.check()
-        await self.bridge.loop.checkpoint_if_cancelled()
-        operation = self._entry(None, function)
-        while True:
-            covered = self.covered_by_a_flush()
-            code = self.bridge.submit(operation, FLUSH, 0, 0, None, 0, 0, 0)
-            if code <= 0:
-                break
-            await self.wait_while_usable(lambda: not self.barred)
-        if not code:
-            await self.bridge.wait(operation)
-            code = operation.value or 0
-        if code < 0:
-            await self.find_place(code)
-        self.raise_for(code, function)
-        await self.ioctx.confirm_place(self, function)
-        self.note_flushed(covered)
-
-    def covered_by_a_flush(self) -> int:
-        """Return how many writes a flush that begins now makes durable: none of those in flight."""
-        return (
-            self._flushed if self.in_flight or self.native is None else int(self.lib.aiorbd_image_writes(self.native))
-        )
-
-    def note_flushed(self, covered: int) -> None:
-        """Note that so many writes are durable."""
-        self._flushed = max(self._flushed, covered)
+    @property
+    def barred(self) -> bool:
+        """Whether no read, write or flush may begin."""
+        return self.native is not None and bool(self.lib.aiorbd_image_is_barred(self.native))
 
     async def make_durable(self) -> None:
-        """Flush, if anything was written since the last flush: a flush asks for the exclusive lock."""
-        if self.native is not None and self.lib.aiorbd_image_writes(self.native) != self._flushed:
-            await self.flush()
-
-    def abandon(self, entry: Operation, kind: int, offset: int, length: int) -> None:
-        """Note that the task that waited is gone."""
-        entry.abandon()
-        if kind not in READS and length:
-            self.add_stray(offset, length, lambda: entry.value is not None)
-        logger.debug("abandoned: %s on %s, %d bytes at %d", FUNCTIONS[kind], self.target, length, offset)
-
-    async def refused(self, code: int, function: str, offset: int, length: int) -> None:
-        """A submit was refused with `code`: raise, or ask for the size, so that it can be tried anew."""
-        if code < 0:
-            self.fail(code, function, offset, length)
-        # STALE: somebody changed the image, perhaps its size.
-        await self.refresh(if_stale=True)
-        self.check()
-        self._require_range(function, offset, length)
-
-    def fail(self, code: int, function: str, offset: int, length: int) -> NoReturn:
-        """Raise for what librbd returned for a range, which lay within the image when it was submitted."""
-        if code == -errno.EINVAL and function in _READ_FUNCTIONS:
-            self.incomplete(function, offset, length, 0)
-        self.raise_for(code, function, Target("image", self.describe(offset, length)))
-        raise AssertionError(code)
-
-    def error(self, code: int, function: str, offset: int, length: int) -> RbdError:
-        """Return the error that `fail` raises."""
-        try:
-            self.fail(code, function, offset, length)
-        except RbdError as error:
-            return error
-
-    async def change(
-        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
-    ) -> None:
-        """Like `io`, for what changes the image: not begun when the task is cancelled already."""
-        await self.bridge.loop.checkpoint_if_cancelled()
-        function, generation = FUNCTIONS[kind], self.generation
-        try:
-            await self.io(kind, offset, length, keep, buffer, op_flags, extra)
-        except InvalidArgument:
-            await self.require_still(function, offset, length)
-            raise
-        if generation != self.generation:
-            await self.require_still(function, offset, length)
-        if kind in _NEEDS_NO_POOL:
-            await self.ioctx.confirm_place(self, function)
-
-    async def require_still(self, operation: str, offset: int, length: int) -> None:
-        """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused.
-
-        librbd is asked: what a shrink of our own will end with does not count, since it waits for this.
-        """
-        if not self.image_address:  # closed, which waited for it
-            return
-        try:
-            if self.lib.aiorbd_image_is_stale(self.native):
-                await self.refresh(if_stale=True)
-        except ClosedError:  # it is done, and closing waited for it
-            return
-        except RbdError as error:
-            error.add_note("The operation itself was done; whether the image shrank under it is not known.")
-            raise
-        size = self._asked[1]
-        if offset + length > size:
-            message = f"the image shrank to {size} bytes meanwhile: what lies beyond is not there"
-            raise ImageShrank(errno.EINVAL, message, operation, self.describe(offset, length))
+        """Make durable what was written, before the handle closes."""
+        await self.requests.make_durable()
 
     # -- closing -------------------------------------------------------------------------------
 

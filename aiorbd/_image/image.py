@@ -112,7 +112,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
     @property
     def snapshot(self) -> str | None:
         """The snapshot that is read, which is the one it was opened at, or that was set since."""
-        return self._handle.snapshot
+        return self._handle.image_size.snapshot
 
     @property
     def read_only(self) -> bool:
@@ -153,7 +153,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
         Implements: rbd_get_size
         """
-        await self._handle.refresh()
+        await self._handle.image_size.refresh()
         return self._handle.size
 
     async def stat(self) -> ImageInfo:
@@ -192,4 +192,4 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         handle = self._handle
         handle.check()
         size = number(size, "size", "rbd_resize2", handle.target)
-        await handle.call_that_shrinks("rbd_resize2", size, size, bool(allow_shrink), progress=progress)
+        await handle.maintenance.call_that_shrinks("rbd_resize2", size, size, bool(allow_shrink), progress=progress)

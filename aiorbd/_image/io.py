@@ -59,25 +59,25 @@ class ImageData(Resource[ImageHandle]):
         try:
             await (entry if handle.park is None else handle.park(entry))
         except BaseException:
-            handle.abandon(entry, READ, offset, length)
+            handle.requests.abandon(entry, READ, offset, length)
             raise
         if entry.value != length:
             if entry.value == STALE_BY_NOW:  # the image changed before librbd had the read
                 return await self._read(handle, offset, length, op_flags)
             await handle.find_place(entry.value)
-            handle.incomplete("rbd_aio_read2", offset, length, entry.value)
+            handle.requests.incomplete("rbd_aio_read2", offset, length, entry.value)
         data: bytes = entry.keep
         return data
 
     async def _read(self, handle: ImageHandle, offset: int, length: int, op_flags: int) -> bytes:
         """Read what is unusual, or was refused."""
         handle.check()
-        offset, length = handle.range_of(offset, length)
-        if not await handle.check_range("rbd_aio_read2", offset, length):
+        offset, length = handle.requests.range_of(offset, length)
+        if not await handle.requests.check_range("rbd_aio_read2", offset, length):
             return b""
-        entry = await handle.io(READ, offset, length, None, None, op_flags)
+        entry = await handle.requests.io(READ, offset, length, None, None, op_flags)
         if entry.value != length:
-            handle.incomplete("rbd_aio_read2", offset, length, entry.value or 0)
+            handle.requests.incomplete("rbd_aio_read2", offset, length, entry.value or 0)
         data: bytes = entry.keep  # type: ignore[assignment]  # C made it
         return data
 
@@ -96,12 +96,12 @@ class ImageData(Resource[ImageHandle]):
         handle = self._handle
         handle.check()
         view = writable(buffer, "buffer", "rbd_aio_read2", handle.target)
-        offset, length = handle.range_of(offset, len(view))
-        if not await handle.check_range("rbd_aio_read2", offset, length):
+        offset, length = handle.requests.range_of(offset, len(view))
+        if not await handle.requests.check_range("rbd_aio_read2", offset, length):
             return 0
-        got = (await handle.io(READ, offset, length, None, view, op_flags)).value or 0
+        got = (await handle.requests.io(READ, offset, length, None, view, op_flags)).value or 0
         if got != length:
-            handle.incomplete("rbd_aio_read2", offset, length, got)
+            handle.requests.incomplete("rbd_aio_read2", offset, length, got)
         return length
 
     async def readv(self, buffers: "Sequence[WriteableBuffer]", offset: int) -> int:
@@ -116,12 +116,12 @@ class ImageData(Resource[ImageHandle]):
         handle = self._handle
         handle.check()
         views = [writable(buffer, "buffer", "rbd_aio_readv", handle.target) for buffer in buffers]
-        offset, length = handle.range_of(offset, sum(map(len, views)))
-        if not await handle.check_range("rbd_aio_readv", offset, length):
+        offset, length = handle.requests.range_of(offset, sum(map(len, views)))
+        if not await handle.requests.check_range("rbd_aio_readv", offset, length):
             return 0
-        got = (await handle.io(READV, offset, length, views, _pieces(views), extra=len(views))).value or 0
+        got = (await handle.requests.io(READV, offset, length, views, _pieces(views), extra=len(views))).value or 0
         if got != length:
-            handle.incomplete("rbd_aio_readv", offset, length, got)
+            handle.requests.incomplete("rbd_aio_readv", offset, length, got)
         return length
 
     # -- writing -------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class ImageData(Resource[ImageHandle]):
                 try:
                     await (entry if handle.park is None else handle.park(entry))
                 except BaseException:
-                    handle.abandon(entry, WRITE, offset, len(data))
+                    handle.requests.abandon(entry, WRITE, offset, len(data))
                     raise
                 if not entry.value and handle.generation == generation:
                     return len(data)
@@ -157,9 +157,9 @@ class ImageData(Resource[ImageHandle]):
                     await _require_written(handle, entry, "rbd_aio_write2", offset, len(data))
                     return len(data)
         view = readable(data, "data", "rbd_aio_write2", handle.target)
-        offset, length = handle.range_of(offset, len(view))
-        if await handle.check_change("rbd_aio_write2", offset, length):
-            await handle.change(WRITE, offset, length, None, view, op_flags)
+        offset, length = handle.requests.range_of(offset, len(view))
+        if await handle.requests.check_change("rbd_aio_write2", offset, length):
+            await handle.requests.change(WRITE, offset, length, None, view, op_flags)
         return length
 
     async def writev(self, buffers: "Sequence[ReadableBuffer]", offset: int) -> int:
@@ -176,9 +176,9 @@ class ImageData(Resource[ImageHandle]):
         handle = self._handle
         handle.check()
         views = [readable(buffer, "data", "rbd_aio_writev", handle.target) for buffer in buffers]
-        offset, length = handle.range_of(offset, sum(map(len, views)))
-        if await handle.check_change("rbd_aio_writev", offset, length):
-            await handle.change(WRITEV, offset, length, views, _pieces(views), extra=len(views))
+        offset, length = handle.requests.range_of(offset, sum(map(len, views)))
+        if await handle.requests.check_change("rbd_aio_writev", offset, length):
+            await handle.requests.change(WRITEV, offset, length, views, _pieces(views), extra=len(views))
         return length
 
     async def write_same(self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = 0) -> int:
@@ -196,12 +196,12 @@ class ImageData(Resource[ImageHandle]):
         handle = self._handle
         handle.check()
         view = readable(data, "data", "rbd_aio_writesame", handle.target)
-        offset, length = handle.range_of(offset, length)
+        offset, length = handle.requests.range_of(offset, length)
         if not len(view) or length % len(view):
             message = f"length {length} is no multiple of the {len(view)} bytes of data"
             raise invalid(message, "rbd_aio_writesame", handle.target)
-        if await handle.check_change("rbd_aio_writesame", offset, length):
-            await handle.change(WRITE_SAME, offset, length, None, view, op_flags, len(view))
+        if await handle.requests.check_change("rbd_aio_writesame", offset, length):
+            await handle.requests.change(WRITE_SAME, offset, length, None, view, op_flags, len(view))
         return length
 
     async def compare_and_write(
@@ -227,23 +227,25 @@ class ImageData(Resource[ImageHandle]):
         handle.check()
         expected = readable(compare, "compare", operation, handle.target)
         view = readable(data, "data", operation, handle.target)
-        offset, length = handle.range_of(offset, len(view))
+        offset, length = handle.requests.range_of(offset, len(view))
         if len(expected) != length:
             raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
         if handle.caches_reads is not False:  # asked before the range is looked at, which must hold at the submit
             await require_no_read_cache(handle, operation)
             handle.check()
-        if not await handle.check_change(operation, offset, length):
+        if not await handle.requests.check_change(operation, offset, length):
             return 0
         unit = handle.layout.stripe_unit
         # When the data differs, librbd adds the place of the difference to the length, and aborts past a stripe unit.
         if 2 * length - 1 > unit:
             message = f"{length} bytes are more than half of the stripe unit, {unit} bytes"
-            raise invalid(message, operation, handle.describe(offset, length))
+            raise invalid(message, operation, handle.requests.describe(offset, length))
         mismatch = bridge_ffi.new("uint64_t *")
         pointers = bridge_ffi.new("void *[3]", [expected, view, mismatch])
         try:
-            await handle.change(COMPARE_AND_WRITE, offset, length, (expected, view, mismatch), pointers, op_flags)
+            await handle.requests.change(
+                COMPARE_AND_WRITE, offset, length, (expected, view, mismatch), pointers, op_flags
+            )
         except CompareMismatch as error:
             error.offset = offset + _bytes_into_object(handle, mismatch[0])
             raise
@@ -264,9 +266,9 @@ class ImageData(Resource[ImageHandle]):
         """
         handle = self._handle
         handle.check()
-        offset, length = handle.range_of(offset, length)
-        if await handle.check_change("rbd_aio_discard", offset, length, largest=None):
-            await handle.change(DISCARD, offset, length, None, None)
+        offset, length = handle.requests.range_of(offset, length)
+        if await handle.requests.check_change("rbd_aio_discard", offset, length, largest=None):
+            await handle.requests.change(DISCARD, offset, length, None, None)
 
     async def write_zeroes(self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0) -> None:
         """Make a range read as zeroes. When cancelled, the outcome is unknown.
@@ -286,11 +288,11 @@ class ImageData(Resource[ImageHandle]):
         """
         handle = self._handle
         handle.check()
-        offset, length = handle.range_of(offset, length)
-        if not await handle.check_change("rbd_aio_write_zeroes", offset, length, largest=None):
+        offset, length = handle.requests.range_of(offset, length)
+        if not await handle.requests.check_change("rbd_aio_write_zeroes", offset, length, largest=None):
             return
         if not thick:
-            await handle.change(WRITE_ZEROES, offset, length, None, None, op_flags)
+            await handle.requests.change(WRITE_ZEROES, offset, length, None, None, op_flags)
             return
         # librbd's own thick zeroes count as begun before they are let through, and whoever holds up writes meanwhile
         # (a snapshot, a resize) waits for them while they wait for him: in 16.2 for ever.
@@ -305,17 +307,17 @@ class ImageData(Resource[ImageHandle]):
 
         Implements: rbd_aio_flush
         """
-        await self._handle.flush()
+        await self._handle.requests.flush()
 
 
 async def _require_written(handle: ImageHandle, entry: Operation, operation: str, offset: int, length: int) -> None:
     """Look closer at a write that failed, or under which the image changed, like `ImageHandle.change` does."""
     code = entry.value or 0
     if code >= 0 or code in (-errno.EINVAL, -errno.EDOM, -errno.ERANGE):
-        await handle.require_still(operation, offset, length)
+        await handle.requests.require_still(operation, offset, length)
     if code < 0:
         await handle.find_place(code)
-        handle.fail(code, operation, offset, length)
+        handle.requests.fail(code, operation, offset, length)
 
 
 def _bytes_into_object(handle: ImageHandle, offset: int) -> int:

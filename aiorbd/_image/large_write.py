@@ -30,7 +30,7 @@ class LargeWrite(RbdAioCall):
         keep: object,
         then: "Callable[[LargeWrite], object] | None" = None,
     ) -> None:
-        on = Target("image", owner.describe(*extent))
+        on = Target("image", owner.requests.describe(*extent))
         after: Any = then
         super().__init__(owner, FUNCTIONS[kind], submit, keep, then=after, on=on, group=("copies", owner.group))
         self._range = extent
@@ -47,7 +47,7 @@ class LargeWrite(RbdAioCall):
         """Note that librbd may still have it."""
         super().abandon()
         handle: ImageHandle = self.owner  # type: ignore[assignment]  # it was made by one
-        handle.add_stray(*self._range, lambda: self.value is not None)
+        handle.requests.add_stray(*self._range, lambda: self.value is not None)
 
     @property
     def length(self) -> int:

@@ -152,7 +152,7 @@ class Locks(Topic[ImageHandle]):
         """
         on = self._handle.about("lock", "managed lock")
         mode = number(mode, "lock mode", "rbd_lock_acquire", on, bits=31)
-        await self._handle.call("rbd_lock_acquire", int(mode), on=on, first=self._handle.require_fresh)
+        await self._handle.call("rbd_lock_acquire", int(mode), on=on, first=self._handle.image_size.require_fresh)
 
     async def lock_release(self) -> None:
         """Give up the managed lock; what was written before becomes durable. When cancelled, the outcome is unknown.
@@ -165,10 +165,10 @@ class Locks(Topic[ImageHandle]):
         Implements: rbd_lock_release
         """
         handle = self._handle
-        covered = handle.covered_by_a_flush()
+        covered = handle.requests.covered_by_a_flush()
         on = handle.about("lock", "managed lock")
-        await handle.call("rbd_lock_release", on=on, first=handle.require_fresh)
-        handle.note_flushed(covered)
+        await handle.call("rbd_lock_release", on=on, first=handle.image_size.require_fresh)
+        handle.requests.note_flushed(covered)
 
     async def lock_get_owners(self) -> tuple[LockMode, list[str]]:
         """Return how the managed lock is held, and the addresses of who does.

@@ -75,10 +75,10 @@ def _look(handle: ImageHandle, snapshot: bytes, snapshot_id: int | None) -> str:
     pointer = handle.pointer
     handle.raise_for(handle.lib.aiorbd_image_watch(handle.native), "rbd_update_watch")
     if snapshot_id is not None:
-        handle.view_by_id(snapshot_id)
+        handle.image_size.view_by_id(snapshot_id)
     elif snapshot:
-        handle.learn_view(snapshot)
-    handle.learn_first_size()
+        handle.image_size.learn_view(snapshot)
+    handle.image_size.learn_first_size()
     info, unit, count = ffi.new("rbd_image_info_t *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
     handle.raise_for(rbd().rbd_stat(pointer, info, ffi.sizeof("rbd_image_info_t")), "rbd_stat")
     handle.raise_for(rbd().rbd_get_stripe_unit(pointer, unit), "rbd_get_stripe_unit")

@@ -11,12 +11,12 @@ def require_there(handle: ImageHandle, operation: str) -> None:
 
     What was read may not be its data then.
     """
-    if not handle.image_id or not handle.may_refuse_writes:  # who may write hears of it
+    if not handle.image_id or not handle.image_size.may_refuse_writes:  # who may write hears of it
         return
-    ioctx = handle.ioctx
-    if handle.snapshot_id is not None and ioctx.snapshot_now(handle.image_id, handle.snapshot_id) is None:
+    ioctx, snapshot_id = handle.ioctx, handle.image_size.snapshot_id
+    if snapshot_id is not None and ioctx.snapshot_now(handle.image_id, snapshot_id) is None:
         message = "the snapshot was removed: what was read of it may not be its data"
-        raise SnapshotNotFound(errno.ENOENT, message, operation, str(handle.view))
+        raise SnapshotNotFound(errno.ENOENT, message, operation, str(handle.image_size.view))
     if not ioctx.image_exists(handle.image_id):
         message = "the image was removed: what was read of it may not be its data"
         raise ImageNotFound(errno.ENOENT, message, operation, str(handle.target))
@@ -36,9 +36,9 @@ def is_current(handle: ImageHandle, pool: bytes, name: bytes | None) -> bool:
         return False
     if not handle.image_id:
         return True
-    if handle.snapshot_id is not None:
-        snapshot = ioctx.snapshot_now(handle.image_id, handle.snapshot_id)
-        return snapshot is not None and snapshot.name == handle.snapshot
+    if handle.image_size.snapshot_id is not None:
+        snapshot = ioctx.snapshot_now(handle.image_id, handle.image_size.snapshot_id)
+        return snapshot is not None and snapshot.name == handle.image_size.snapshot
     return name is not None or ioctx.image_exists(handle.image_id)
 
 

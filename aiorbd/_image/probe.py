@@ -2,10 +2,13 @@
 
 import errno
 import logging
+from typing import TYPE_CHECKING
 
 from aiorbd._core.operation import Probe
-from aiorbd._image.maintenance import UpkeepHandle
 from aiorbd._native.loader import ffi, rbd
+
+if TYPE_CHECKING:
+    from aiorbd._image.handle import ImageHandle
 
 logger = logging.getLogger("aiorbd")
 
@@ -13,7 +16,7 @@ logger = logging.getLogger("aiorbd")
 class Prober:
     """Questions about one open image, one at a time: a thread that asks a dead cluster hangs. On the loop."""
 
-    def __init__(self, handle: UpkeepHandle) -> None:
+    def __init__(self, handle: "ImageHandle") -> None:
         self._handle = handle
         self._asking = False
 

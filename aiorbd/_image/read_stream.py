@@ -127,6 +127,7 @@ class ReadStream(Stream[Chunk]):
                 await source.wait()
                 waited = True
         self._closed = True
+        self._queue.abandon()
         if source.error is not None:
             error, source.error = source.error, None
             raise error
@@ -162,7 +163,7 @@ class ReadStream(Stream[Chunk]):
             if first.error is not None:
                 return first.error
             try:
-                self._handle.incomplete(_FUNCTION, first.offset, first.length, first.value or 0)
+                self._handle.requests.incomplete(_FUNCTION, first.offset, first.length, first.value or 0)
             except RbdError as error:
                 return error
         return None
@@ -199,7 +200,7 @@ class ReadStream(Stream[Chunk]):
         while room > 0:
             if self._cut < self._end:
                 if self._end > handle.size:  # a shrink that has begun meanwhile
-                    await handle.unusual_range(_FUNCTION, self._cut, self._end - self._cut, largest=None)
+                    await handle.requests.unusual_range(_FUNCTION, self._cut, self._end - self._cut, largest=None)
                     self._check_wanted()
                 offset = self._cut
                 end = min(self._end, offset - offset % size + size)
@@ -277,7 +278,7 @@ class ReadStream(Stream[Chunk]):
         offset, length = index(offset), index(length)  # numpy's would not carry
         end = offset + length
         if not 0 <= offset < end <= handle.size:
-            if not await handle.unusual_range(_FUNCTION, offset, length, largest=None):
+            if not await handle.requests.unusual_range(_FUNCTION, offset, length, largest=None):
                 end = offset
             self._check_wanted()
         self._cut, self._end = offset, end

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from aiorbd._core.observers import Note
 from aiorbd._core.operation import Operation
-from aiorbd._image.handle import LARGEST_COPY, ImageHandle
+from aiorbd._image.handle import ImageHandle
 from aiorbd._image.large_write import LargeWrite
+from aiorbd._image.requests import LARGEST_COPY
 from aiorbd._native.loader import bridge_ffi
 from aiorbd._native.requests import FUNCTIONS, READ, STALE, STALE_BY_NOW, WRITE
 from aiorbd.errors import RbdError
@@ -17,6 +18,10 @@ _BULK: Final = 0.5
 
 #: Seconds that a request that is over may wait for others.
 _PATIENCE: Final = 0.005
+
+
+def _nothing() -> None:
+    """Tell nobody."""
 
 
 class Request(Operation):
@@ -73,7 +78,7 @@ class Request(Operation):
         if self.job is not None:
             self.job.abandon()
         elif self.kind != READ and self.number and self.value is None:
-            self.queue.handle.add_stray(self.offset, self.length, lambda: self.value is not None)
+            self.queue.handle.requests.add_stray(self.offset, self.length, lambda: self.value is not None)
 
 
 class RequestQueue:
@@ -120,7 +125,9 @@ class RequestQueue:
         if code > 0:
             self.stale.append(request)
         elif code < 0:
-            self._fail(request, self.handle.error(code, FUNCTIONS[request.kind], request.offset, request.length))
+            self._fail(
+                request, self.handle.requests.error(code, FUNCTIONS[request.kind], request.offset, request.length)
+            )
 
     def submit(self, request: Request) -> int:
         """Submit a request. Return 0, `STALE` when the image's size is not known, or librbd's error."""
@@ -129,7 +136,7 @@ class RequestQueue:
             return 0
         bridge = self.handle.bridge
         if bridge.observers:
-            about = self.handle.describe(request.offset, request.length)
+            about = self.handle.requests.describe(request.offset, request.length)
             request.note = Note(FUNCTIONS[request.kind], about, request.length)
         self.running.add(request)
         try:
@@ -151,7 +158,7 @@ class RequestQueue:
         """Let a worker thread submit a large write: librbd copies the data in the submit."""
         self.running.add(request)
         try:
-            request.job = job = self.handle.large_write(
+            request.job = job = self.handle.requests.large_write(
                 request.kind,
                 request.offset,
                 request.length,
@@ -222,10 +229,10 @@ class RequestQueue:
             request, function = stale[0], FUNCTIONS[stale[0].kind]
             try:
                 if self._lib.aiorbd_image_is_stale(handle.native):
-                    await handle.refused(STALE, function, request.offset, request.length)
-                await handle.check_range(function, request.offset, request.length, largest=None)
+                    await handle.requests.refused(STALE, function, request.offset, request.length)
+                await handle.requests.check_range(function, request.offset, request.length, largest=None)
                 while stale and stale[0] is request and not request.is_taken and (code := self.submit(request)):
-                    await handle.refused(code, function, request.offset, request.length)
+                    await handle.requests.refused(code, function, request.offset, request.length)
             except RbdError as error:
                 self._fail(request, error)
             if stale and stale[0] is request:
@@ -246,6 +253,7 @@ class RequestQueue:
     def abandon(self) -> None:
         """Nobody wants what comes: give up what librbd has not begun."""
         self._abandoned = True
+        self._notify = _nothing  # and with it the owner, which has this queue: no cycle is left for the collector
         self.over.clear()
         self.stale.clear()
         for request in tuple(self.running):

@@ -8,56 +8,66 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from aiorbd._image.maintenance import UpkeepHandle
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode
 from aiorbd.errors import PoolNotFound, RbdError, Target
 
 if TYPE_CHECKING:
-    from aiorbd._core.bridge import Bridge
-    from aiorbd._core.lifecycle import Lifecycle
+    from aiorbd._image.handle import ImageHandle
 
 
-class SizeHandle(UpkeepHandle):
-    """The part of an image's handle that knows the size that reads and writes are checked against."""
+class ImageSize:
+    """The size that reads and writes are checked against, and the snapshot whose size it is.
 
-    def __init__(self, bridge: "Bridge", parent: "Lifecycle", target: Target) -> None:
-        super().__init__(bridge, parent, target)
-        #: The snapshot that is read; None for the image as it is now.
+    Attributes:
+        snapshot: The snapshot that is read; None for the image as it is now.
+        snapshot_id: The snapshot's id.
+        may_refuse_writes: The image was opened for reading only, or may have been at a snapshot when librbd answered.
+        ceilings: The sizes with which the shrinks that run may end.
+    """
+
+    def __init__(self, handle: "ImageHandle") -> None:
+        self._handle = handle
         self.snapshot: str | None = None
         self.snapshot_id: int | None = None
-        #: Whether it was opened so, or may have been at a snapshot when librbd answered.
         self.may_refuse_writes: bool = False
+        self.ceilings: list[int] = []
+        self._asked = (0, 0)  # generation and size of librbd's last answer
         self._refreshing = anyio.Lock()
         self._asking = False
+
+    @property
+    def last_answer(self) -> int:
+        """The size that librbd told last."""
+        return self._asked[1]
 
     def learn_view(self, snapshot: bytes) -> None:
         """On a worker thread: the image was opened at a snapshot."""
         out = ffi.new("uint64_t *")
         self.snapshot = os.fsdecode(snapshot)
-        self.raise_for(rbd().rbd_snap_get_id(self.pointer, snapshot, out), "rbd_snap_get_id", self.view)
+        self._handle.raise_for(rbd().rbd_snap_get_id(self._handle.pointer, snapshot, out), "rbd_snap_get_id", self.view)
         self.snapshot_id = out[0]
 
     def view_by_id(self, snapshot_id: int) -> None:
         """On a worker thread, before anybody reads: read a snapshot, of whatever kind it is."""
-        on = self.about("snapshot", f"snapshot id {snapshot_id}")
+        on = self._handle.about("snapshot", f"snapshot id {snapshot_id}")
         buffer, size = ffi.new("char[]", 4096), ffi.new("size_t *", 4096)
-        code = rbd().rbd_snap_get_name(self.pointer, snapshot_id, buffer, size)
-        self.raise_for(code, "rbd_snap_get_name", on)
-        self.raise_for(rbd().rbd_snap_set_by_id(self.pointer, snapshot_id), "rbd_snap_set_by_id", on)
+        code = rbd().rbd_snap_get_name(self._handle.pointer, snapshot_id, buffer, size)
+        self._handle.raise_for(code, "rbd_snap_get_name", on)
+        self._handle.raise_for(rbd().rbd_snap_set_by_id(self._handle.pointer, snapshot_id), "rbd_snap_set_by_id", on)
         self.snapshot, self.snapshot_id = decode(buffer), snapshot_id
 
     def learn_first_size(self) -> None:
         """On a worker thread, before anybody reads or writes."""
-        self.raise_for(self._ask_size(), "rbd_get_size")
+        self._handle.raise_for(self._ask_size(), "rbd_get_size")
         self._learn_size()
 
     def require_view(self) -> None:
         """On a worker thread: raise when the snapshot that is read is gone. librbd would say that its size is 0."""
         if self.snapshot_id is not None:
             buffer, size = ffi.new("char[]", 4096), ffi.new("size_t *", 4096)
-            code = rbd().rbd_snap_get_name(self.pointer, self.snapshot_id, buffer, size)
-            self.raise_for(code, "rbd_snap_get_name", self.view)
+            code = rbd().rbd_snap_get_name(self._handle.pointer, self.snapshot_id, buffer, size)
+            self._handle.raise_for(code, "rbd_snap_get_name", self.view)
 
     def require_fresh(self) -> None:
         """On a worker thread: have librbd read a changed header, and raise when the snapshot that is read is gone.
@@ -66,12 +76,12 @@ class SizeHandle(UpkeepHandle):
         release of a lock whose feature was switched off. A snapshot that is gone is copied as nothing.
         """
         self.require_view()
-        self.raise_for(rbd().rbd_get_size(self.pointer, ffi.new("uint64_t *")), "rbd_get_size")
+        self._handle.raise_for(rbd().rbd_get_size(self._handle.pointer, ffi.new("uint64_t *")), "rbd_get_size")
 
     @property
     def view(self) -> Target:
         """Name the snapshot that is read in errors."""
-        return self.about("snapshot", f"snapshot {self.snapshot!r}")
+        return self._handle.about("snapshot", f"snapshot {self.snapshot!r}")
 
     def _ask_size(self) -> int:
         """On a worker thread. The answer is kept here, not by a task that waits: that one may be gone.
@@ -79,24 +89,24 @@ class SizeHandle(UpkeepHandle):
         It counts once the loop's thread says so: between the check of a range and its submit no other
         size may come to be known, or C would take what was checked against the old one.
         """
-        generation = self.lib.aiorbd_image_generation(self.native)
+        generation = self._handle.lib.aiorbd_image_generation(self._handle.native)
         out = ffi.new("uint64_t *")
         try:
             self.require_view()
         except RbdError as error:
             return -(error.errno or errno.EIO)
-        code: int = rbd().rbd_get_size(self.pointer, out)
+        code: int = rbd().rbd_get_size(self._handle.pointer, out)
         if code >= 0:
             self._asked = (generation, out[0])
             with suppress(PoolNotFound):  # it is remembered, and raised on the loop
-                self.require_place("rbd_get_size")
+                self._handle.require_place("rbd_get_size")
         return code
 
     def _learn_size(self) -> None:
         """On the loop, or before anybody reads or writes."""
         generation, size = self._asked
-        self.size: int = min([size, *self._ceilings])
-        self.lib.aiorbd_image_set_known(self.native, generation)
+        self._handle.size = min([size, *self.ceilings])
+        self._handle.lib.aiorbd_image_set_known(self._handle.native, generation)
 
     async def refresh(self, *, if_stale: bool = False) -> None:
         """Ask librbd for the size: free unless somebody changed the image, then a round trip.
@@ -105,25 +115,25 @@ class SizeHandle(UpkeepHandle):
         would hold a thread. A question that was there before is waited for, and then asked again: its
         answer may be older than what the caller knows.
         """
-        self.check()
+        self._handle.check()
         async with self._refreshing:
-            await self.wait_until(lambda: not self._asking, None)
-            await self.wait_while_usable(lambda: not self.barred)
-            leave = await self.enter("rbd_get_size")
-            if if_stale and not self.lib.aiorbd_image_is_stale(self.native):
+            await self._handle.wait_until(lambda: not self._asking, None)
+            await self._handle.wait_while_usable(lambda: not self._handle.barred)
+            leave = await self._handle.enter("rbd_get_size")
+            if if_stale and not self._handle.lib.aiorbd_image_is_stale(self._handle.native):
                 if leave is not None:
                     leave()
                 return
             on = self.view if self.snapshot_id is not None else None
-            self.raise_for(await self._ask(self._ask_size, leave), "rbd_get_size", on)
-            self.require_place("rbd_get_size")
+            self._handle.raise_for(await self._ask(self._ask_size, leave), "rbd_get_size", on)
+            self._handle.require_place("rbd_get_size")
 
     async def known_size(self) -> int:
         """Return the size; ask only when somebody changed the image since."""
-        self.check()
-        if self.lib.aiorbd_image_is_stale(self.native):
+        self._handle.check()
+        if self._handle.lib.aiorbd_image_is_stale(self._handle.native):
             await self.refresh(if_stale=True)
-        return self.size
+        return self._handle.size
 
     async def _ask(self, function: Callable[[], int], leave: Callable[[], None] | None) -> int:
         """Run a function that asks for the size, or that switches to another one; `leave` the gate then."""
@@ -136,39 +146,39 @@ class SizeHandle(UpkeepHandle):
                 self._learn_size()
             if leave is not None:
                 leave()
-            self.wake_waiters()
+            self._handle.wake_waiters()
 
         self._asking = True
         try:
-            self.bridge.start_background(self, "rbd_get_size", function, answered)
+            self._handle.bridge.start_background(self._handle, "rbd_get_size", function, answered)
         except RuntimeError:  # no thread can be started
             self._asking = False
             if leave is not None:
                 leave()
             raise
-        await self.wait_until(lambda: bool(answer), None)
+        await self._handle.wait_until(lambda: bool(answer), None)
         return answer[0]
 
     async def switch(
         self, function: str, argument: Any, snapshot: str | None, snapshot_id: int | None, on: Target | None = None
     ) -> None:
         """Read another snapshot, or none: no size is known until that is done, whoever still waits."""
-        self.check()
-        await self.bridge.loop.checkpoint_if_cancelled()
+        self._handle.check()
+        await self._handle.bridge.loop.checkpoint_if_cancelled()
         c_function = getattr(rbd(), function)
         failed = 0
 
         def call() -> int:
             nonlocal failed
-            failed = min(c_function(self.pointer, argument), 0)
+            failed = min(c_function(self._handle.pointer, argument), 0)
             if not failed:
                 self.snapshot, self.snapshot_id = snapshot, snapshot_id
-            self.lib.aiorbd_image_changed(self.native)
+            self._handle.lib.aiorbd_image_changed(self._handle.native)
             return failed or self._ask_size()
 
-        leave = await self.enter(function)  # beside which nobody asks for the size
+        leave = await self._handle.enter(function)  # beside which nobody asks for the size
         self.may_refuse_writes = True
-        self.lib.aiorbd_image_changed(self.native)
+        self._handle.lib.aiorbd_image_changed(self._handle.native)
         code = await self._ask(call, leave)
-        self.raise_for(code, function if failed else "rbd_get_size", on if failed else None)
-        self.require_place(function)
+        self._handle.raise_for(code, function if failed else "rbd_get_size", on if failed else None)
+        self._handle.require_place(function)

@@ -116,7 +116,7 @@ def which(handle: ImageHandle, name: str | None, snapshot_id: int | None) -> tup
 async def set_snapshot(handle: ImageHandle, name: str | None = None, snapshot_id: int | None = None) -> None:
     """Read a snapshot, or with neither name nor id the image as it is now."""
     if name is None and snapshot_id is None:
-        await handle.switch("rbd_snap_set", ffi.NULL, None, None)
+        await handle.image_size.switch("rbd_snap_set", ffi.NULL, None, None)
         return
     encoded, known = which(handle, name, snapshot_id)
     on = snapshot_target(handle, name, snapshot_id)
@@ -125,4 +125,4 @@ async def set_snapshot(handle: ImageHandle, name: str | None = None, snapshot_id
     found = (
         name if name is not None else await handle.run("rbd_snap_get_name", lambda: name_by_id(handle, known), on=on)
     )
-    await handle.switch("rbd_snap_set_by_id", known, found, known, on)
+    await handle.image_size.switch("rbd_snap_set_by_id", known, found, known, on)

@@ -224,7 +224,7 @@ class Snapshot:
         Implements: rbd_snap_rollback_with_progress
         """
         require_users(self.namespace_type, "rbd_snap_rollback_with_progress", self._target)
-        await self._handle.call_that_shrinks(
+        await self._handle.maintenance.call_that_shrinks(
             "rbd_snap_rollback_with_progress",
             self.size,
             self._encoded,

@@ -5,8 +5,9 @@ from operator import index
 from typing import TYPE_CHECKING, Final, Self
 
 from aiorbd._core.resource import Resource
-from aiorbd._image.handle import LARGEST_IO, ImageHandle
+from aiorbd._image.handle import ImageHandle
 from aiorbd._image.read_stream import Extents, ReadStream
+from aiorbd._image.requests import LARGEST_IO
 from aiorbd._image.writer import Writer
 from aiorbd._native.marshal import invalid, number, require_callable
 from aiorbd.enums import OpFlag
@@ -121,6 +122,6 @@ class _Range:
             raise StopAsyncIteration
         offset, length = self._range
         if length is None:
-            length = max(0, await self._handle.known_size() - offset)
+            length = max(0, await self._handle.image_size.known_size() - offset)
         self._over = True
         return offset, length

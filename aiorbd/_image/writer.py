@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 
-from aiorbd._image.handle import LARGEST_IO, ImageHandle
+from aiorbd._image.handle import ImageHandle
 from aiorbd._image.request_queue import Request, RequestQueue
+from aiorbd._image.requests import LARGEST_IO
 from aiorbd._native.loader import bridge_ffi
 from aiorbd._native.marshal import number, readable
 from aiorbd._native.requests import FUNCTIONS, WRITE, WRITE_ZEROES
@@ -97,9 +98,9 @@ class Writer:
         await self._wait_for_writes()
         end, self._end = self._end, 0
         try:
-            await handle.flush()
+            await handle.requests.flush()
             if end:
-                await handle.require_still(_WRITE, 0, end)
+                await handle.requests.require_still(_WRITE, 0, end)
         except BaseException:
             self._end = max(end, self._end)
             raise
@@ -181,14 +182,14 @@ class Writer:
         """Hand one request to the queue as soon as there is room."""
         self._check_open()
         queue, handle, function = self._queue, self._handle, FUNCTIONS[kind]
-        offset, length = handle.range_of(offset, length)
+        offset, length = handle.requests.range_of(offset, length)
         flags = number(flags, "op_flags", function, handle.target, bits=31)
         await handle.bridge.loop.checkpoint_if_cancelled()
         data = kind == WRITE
         size = length if data else 0
         if queue.stale or self._turns or not self._has_room(size):
             await self._wait_for_room(size)
-        if not await handle.check_change(function, offset, length, largest=LARGEST_IO if data else None):
+        if not await handle.requests.check_change(function, offset, length, largest=LARGEST_IO if data else None):
             if data:  # nothing to write
                 self._give_back(lent)
             return
@@ -200,7 +201,7 @@ class Writer:
             request.lent = lent
         try:
             while code := queue.submit(request):
-                await handle.refused(code, function, offset, length)
+                await handle.requests.refused(code, function, offset, length)
                 self._check_open()
         finally:
             if request.is_taken:  # also when an interrupt came after that
@@ -215,7 +216,9 @@ class Writer:
             if request.error is not None:
                 self._error = self._error or request.error
             elif value < 0 and self._error is None:
-                self._error = self._handle.error(value, FUNCTIONS[request.kind], request.offset, request.length)
+                self._error = self._handle.requests.error(
+                    value, FUNCTIONS[request.kind], request.offset, request.length
+                )
             if request.kind == WRITE:
                 self._bytes -= request.length
             del over[request]

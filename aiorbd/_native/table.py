@@ -17,4 +17,4 @@ def _load() -> Any:
 
 
 _module = _load()
-Entry, Owner, Table = _module.Entry, _module.Owner, _module.Table
+Entry, Owner, ImageOwner, Table = _module.Entry, _module.Owner, _module.ImageOwner, _module.Table

@@ -15,8 +15,11 @@ class Owner:
     awaited: int
     waiting: int
     usable: bool
+
+class ImageOwner(Owner):
     size: int
     image_address: int
+    strays: bool
     @property
     def generation(self) -> int: ...
 
@@ -42,8 +45,8 @@ class Table:
     dead: bool
     forked: bool
     ended: bool
-    def read(self, owner: Owner, offset: int, length: int, /) -> Any: ...
-    def write(self, owner: Owner, data: object, offset: int, /) -> Any: ...
+    def read(self, owner: ImageOwner, offset: int, length: int, /) -> Any: ...
+    def write(self, owner: ImageOwner, data: object, offset: int, /) -> Any: ...
     def submit(
         self,
         entry: Entry,

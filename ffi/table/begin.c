@@ -4,13 +4,14 @@
 #include "table.h"
 
 /* Whether the range is one of an image that may be used. */
-static bool is_open(const Table *self, const Owner *owner, unsigned long long offset, unsigned long long length)
+static bool is_open(const Table *self, const ImageOwner *owner, unsigned long long offset, unsigned long long length)
 {
-    return owner->usable && owner->image && !self->dead && offset <= owner->size && length <= owner->size - offset;
+    return owner->owner.usable && owner->image && !self->dead && offset <= owner->size &&
+           length <= owner->size - offset;
 }
 
 /* Without the GIL: librbd copies what is written, and may wait where it is configured to. No signal handler runs. */
-static int submit(const Owner *owner, int64_t token, const aiorbd_request *request, aiorbd_lane *lane)
+static int submit(const ImageOwner *owner, int64_t token, const aiorbd_request *request, aiorbd_lane *lane)
 {
     aiorbd_image *image = (aiorbd_image *)(uintptr_t)owner->image;
     int code;
@@ -22,26 +23,26 @@ static int submit(const Owner *owner, int64_t token, const aiorbd_request *reque
 /* Register, count, submit; undo it when C refuses. Returns -1 for an error of Python's; else `code` is what C said. */
 static int begin(Table *self, Entry *entry, const aiorbd_request *request, aiorbd_lane *lane, int *code)
 {
-    Owner *owner = (Owner *)Py_NewRef(entry->owner);
+    ImageOwner *image = (ImageOwner *)Py_NewRef(entry->owner);
     PyObject *token = PyIter_Next(self->numbers);
     int result = -1;
     /* librbd may call back, and be done, before the submit returns: the table comes first. */
     if (token == NULL || PyDict_SetItem(self->operations, token, &entry->ob_base) < 0)
         goto end;
-    owner->in_flight++;
+    image->owner.in_flight++;
     entry->number = PyLong_AsLongLong(token);
     /* Anybody's code may have run since the image was looked at, in a finalizer or a signal handler, and closed it. */
-    *code = is_open(self, owner, request->offset, request->length) ? submit(owner, entry->number, request, lane)
+    *code = is_open(self, image, request->offset, request->length) ? submit(image, entry->number, request, lane)
                                                                    : AIORBD_STALE;
     result = 0;
     if (*code) {
-        owner->in_flight--;
+        image->owner.in_flight--;
         entry->number = 0;
         result = PyDict_DelItem(self->operations, token);
     }
 end:
     Py_XDECREF(token);
-    Py_DECREF(&owner->ob_base);
+    Py_DECREF(&image->owner.ob_base);
     return result;
 }
 
@@ -56,7 +57,7 @@ static bool to_number(PyObject *object, long long *number)
 }
 
 /* Whether this call is one of those that are walked most: 1, or 0; -1 with an error. */
-static int is_usual(const Table *self, const Owner *owner, long long offset, long long length)
+static int is_usual(const Table *self, const ImageOwner *owner, long long offset, long long length)
 {
     PyObject *current;
     int answer;
@@ -76,7 +77,8 @@ static int is_usual(const Table *self, const Owner *owner, long long offset, lon
 /* Begin a read or write of the usual kind. Returns the entry, NULL for an error, or None: nothing was submitted, and the
  * usual way is to find out why. A read gets new bytes, which are not cleared: librbd fills the very object that is
  * returned, all of it before anybody sees it. */
-static PyObject *begin_usual(Table *self, Owner *owner, int kind, long long offset, long long length, PyObject *data)
+static PyObject *begin_usual(Table *self, ImageOwner *owner, int kind, long long offset, long long length,
+                             PyObject *data)
 {
     aiorbd_request request = {.kind = kind, .offset = (uint64_t)offset, .length = (uint64_t)length};
     int code = 0, usual = is_usual(self, owner, offset, length);
@@ -88,7 +90,7 @@ static PyObject *begin_usual(Table *self, Owner *owner, int kind, long long offs
     if (object == NULL)
         return NULL;
     entry = (Entry *)object;
-    entry->owner = Py_NewRef(&owner->ob_base);
+    entry->owner = Py_NewRef(&owner->owner.ob_base);
     entry->table = Py_NewRef(&self->ob_base);
     entry->keep = data == NULL ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length) : Py_NewRef(data);
     if (entry->keep != NULL) {
@@ -102,9 +104,9 @@ static PyObject *begin_usual(Table *self, Owner *owner, int kind, long long offs
 
 static bool are_arguments(PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count == 3 && PyObject_TypeCheck(arguments[0], aiorbd_owner_type))
+    if (count == 3 && PyObject_TypeCheck(arguments[0], aiorbd_image_owner_type))
         return true;
-    PyErr_SetString(PyExc_TypeError, "takes an owner and two arguments");
+    PyErr_SetString(PyExc_TypeError, "takes an image's owner and two arguments");
     return false;
 }
 
@@ -116,7 +118,7 @@ PyObject *aiorbd_table_read(PyObject *self, PyObject *const *arguments, Py_ssize
         return NULL;
     if (!to_number(arguments[1], &offset) || !to_number(arguments[2], &length))
         Py_RETURN_NONE;
-    return begin_usual((Table *)self, (Owner *)arguments[0], AIORBD_READ, offset, length, NULL);
+    return begin_usual((Table *)self, (ImageOwner *)arguments[0], AIORBD_READ, offset, length, NULL);
 }
 
 /* write(owner, data, offset): the entry, or None. */
@@ -128,9 +130,9 @@ PyObject *aiorbd_table_write(PyObject *self, PyObject *const *arguments, Py_ssiz
         return NULL;
     data = arguments[1];
     if (!PyBytes_CheckExact(data) || !to_number(arguments[2], &offset) || PyBytes_Size(data) > LARGEST_COPY ||
-        ((Owner *)arguments[0])->strays)
+        ((ImageOwner *)arguments[0])->strays)
         Py_RETURN_NONE;
-    return begin_usual((Table *)self, (Owner *)arguments[0], AIORBD_WRITE, offset, PyBytes_Size(data), data);
+    return begin_usual((Table *)self, (ImageOwner *)arguments[0], AIORBD_WRITE, offset, PyBytes_Size(data), data);
 }
 
 /* Where a buffer is: bytes, an address, or None for a request without one. -1 with an error. */
@@ -170,8 +172,8 @@ PyObject *aiorbd_table_submit(PyObject *object, PyObject *arguments)
                           &request.op_flags, &extra, &lane) ||
         to_buffer(buffer, &request.buffer) < 0)
         return NULL;
-    if (((Entry *)entry)->owner == NULL || !PyObject_TypeCheck(((Entry *)entry)->owner, aiorbd_owner_type)) {
-        PyErr_SetString(PyExc_TypeError, "takes an entry with an owner");
+    if (((Entry *)entry)->owner == NULL || !PyObject_TypeCheck(((Entry *)entry)->owner, aiorbd_image_owner_type)) {
+        PyErr_SetString(PyExc_TypeError, "takes an entry of an image's owner");
         return NULL;
     }
     request.offset = offset;

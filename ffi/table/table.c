@@ -118,7 +118,9 @@ static int execute(PyObject *module)
     if (aiorbd_drain_prepare() < 0)
         return -1;
     if (add(module, "Entry", &aiorbd_entry_spec, NULL, &aiorbd_entry_type) < 0 ||
-        add(module, "Owner", &aiorbd_owner_spec, NULL, &aiorbd_owner_type) < 0)
+        add(module, "Owner", &aiorbd_owner_spec, NULL, &aiorbd_owner_type) < 0 ||
+        add(module, "ImageOwner", &aiorbd_image_owner_spec, (PyObject *)aiorbd_owner_type, &aiorbd_image_owner_type) <
+            0)
         return -1;
     return add(module, "Table", &table_spec, NULL, &aiorbd_table_type);
 }

@@ -48,16 +48,21 @@ typedef struct {
     char state;
 } Entry;
 
-/* What counts its calls in flight: every handle. `image` and `size` are an open image's. */
+/* What counts its calls in flight: every handle. */
 typedef struct {
     PyObject_HEAD Py_ssize_t in_flight; /* calls */
     Py_ssize_t awaited;                 /* tasks that wait for some of them, to be told of each that ends */
     Py_ssize_t waiting;                 /* tasks that wait for the handle's state */
     char usable;                        /* open, and not closing */
+} Owner;
+
+/* The handle of an image. */
+typedef struct {
+    Owner owner;
     char strays; /* librbd may still have writes that were cancelled: Python looks whether others overlap them */
     unsigned long long size;
     unsigned long long image; /* aiorbd_image *; 0 when there is none to read */
-} Owner;
+} ImageOwner;
 
 typedef struct {
     PyObject_HEAD PyObject *operations, *listeners, *observers, *numbers; /* dict, dict, list, iterator */
@@ -76,8 +81,8 @@ typedef struct {
     int64_t records[1 + 2 * BATCH];
 } Table;
 
-extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type, *aiorbd_table_type;
-extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec;
+extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type, *aiorbd_image_owner_type, *aiorbd_table_type;
+extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec, aiorbd_image_owner_spec;
 
 /* Drop what a call returned; -1 for an error. */
 static inline int aiorbd_done(PyObject *result)

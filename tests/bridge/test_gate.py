@@ -15,6 +15,7 @@ class Handle:
 
     def __init__(self, gate):
         self.gate, self.usable, self.barred, self.data = gate, True, False, 0
+        self.maintenance = self
         self.changed = asyncio.Event()
         gate.add(self)
 

@@ -178,7 +178,8 @@ async def test_size_is_asked_for_only_when_it_changed(full, witness):
     async with full.file() as file:
         await file.read(1)
         asked = []
-        full._handle._ask_size, original = (lambda: asked.append(1) or original()), full._handle._ask_size
+        size = full._handle.image_size
+        size._ask_size, original = (lambda: asked.append(1) or original()), size._ask_size
         for _ in range(10):
             await file.read(1)
         assert not asked

@@ -133,16 +133,16 @@ async def test_an_image_that_shrinks_while_it_is_written_to(image, monkeypatch, 
         handle.lib.aiorbd_image_changed(handle.native)
         if asked:
             ask_size()
-            handle._learn_size()
+            handle.image_size._learn_size()
         return code
 
     def ask_size():
-        handle._asked = handle.lib.aiorbd_image_generation(handle.native), 4096
+        handle.image_size._asked = handle.lib.aiorbd_image_generation(handle.native), 4096
         return 0
 
     await image.size()
     monkeypatch.setattr(handle.bridge, name, submit_and_tell)
-    monkeypatch.setattr(handle, "_ask_size", ask_size)
+    monkeypatch.setattr(handle.image_size, "_ask_size", ask_size)
     with pytest.raises(aiorbd.ImageShrank, match="shrank to 4096 bytes meanwhile") as caught:
         await image.write(kind(b"x" * 4096), 2048)
     assert isinstance(caught.value, aiorbd.PastEndOfImage)

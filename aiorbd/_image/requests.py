@@ -1,0 +1,321 @@
+"""Reads, writes and flushes of an open image: ranges are checked, requests submitted, results looked at."""
+
+import errno
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from anyio.lowlevel import checkpoint
+
+from aiorbd._core.observers import NotedOperation
+from aiorbd._core.operation import Operation
+from aiorbd._image.large_write import LargeWrite
+from aiorbd._image.strays import Strays
+from aiorbd._native.loader import bridge_ffi
+from aiorbd._native.marshal import as_integer, invalid
+from aiorbd._native.requests import DISCARD, FLUSH, FUNCTIONS, READS, STALE, STALE_BY_NOW, WRITE_ZEROES, WRITES
+from aiorbd.errors import (
+    ClosedError,
+    ImageShrank,
+    IncompleteReadError,
+    InvalidArgument,
+    PastEndOfImage,
+    RbdError,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from aiorbd._image.handle import ImageHandle
+
+logger = logging.getLogger("aiorbd")
+
+#: What succeeds without a pool.
+_NEEDS_NO_POOL: Final = {DISCARD, WRITE_ZEROES}
+
+_READ_FUNCTIONS: Final = {FUNCTIONS[kind] for kind in READS}
+
+#: Bytes that are copied on the event loop's thread: librbd copies a mebibyte in a millisecond.
+LARGEST_COPY: Final = 1 << 20
+
+#: Bytes that one read or write may move: librbd counts some of them in 32 bits.
+LARGEST_IO: Final = (1 << 31) - 1
+
+
+class Requests:
+    """The way of an image's requests to librbd."""
+
+    def __init__(self, handle: "ImageHandle") -> None:
+        self._handle = handle
+        self._strays = Strays()
+        self._flushed = 0  # of the writes that the bridge has counted
+
+    # -- ranges --------------------------------------------------------------------------------
+
+    def range_of(self, offset: int, length: int) -> tuple[int, int]:
+        """Return offset and length as Python's integers: sums of numpy's would wrap around."""
+        return as_integer(offset, "offset"), as_integer(length, "length")
+
+    async def check_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
+        """Tell whether there is anything to do; raise when the range is no range of the image."""
+        if 0 <= offset <= offset + length <= self._handle.size and 0 < length <= (largest or length):
+            return True
+        return await self.unusual_range(operation, offset, length, largest=largest)
+
+    async def check_change(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
+        """Like `check_range`, for a write: it follows the cancelled writes that it overlaps."""
+        while True:
+            if self._handle.strays:
+                await self._follow_strays(offset, length)
+            found = await self.check_range(operation, offset, length, largest=largest)
+            if not (self._handle.strays and self._strays.overlap(offset, length)):
+                return found
+
+    async def _follow_strays(self, offset: int, length: int) -> None:
+        self._handle.awaited += 1
+        try:
+            await self._handle.wait_while_usable(lambda: not self._strays.overlap(offset, length))
+        finally:
+            self._handle.awaited -= 1
+        self._handle.strays = bool(self._strays)
+
+    def add_stray(self, offset: int, length: int, is_over: Callable[[], bool]) -> None:
+        """Note a cancelled write that librbd may still have."""
+        self._strays.add(offset, length, is_over)
+        self._handle.strays = True
+
+    async def unusual_range(
+        self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO
+    ) -> bool:
+        """Look closer at what does not fit the known size, and raise when it really does not."""
+        if offset < 0 or length < 0:
+            raise invalid("offset and length must not be negative", operation, self.describe(offset, length))
+        if offset + length > self._handle.size:
+            await self._handle.image_size.refresh()
+            self._handle.check()
+            self._require_range(operation, offset, length)
+        if largest is not None and length > largest:
+            message = f"too many for one operation, at most {largest}"
+            raise invalid(message, operation, self.describe(offset, length))
+        if not length:
+            await checkpoint()
+        return length > 0
+
+    def _require_range(self, operation: str, offset: int, length: int) -> None:
+        if offset + length > self._handle.size:
+            message = f"past the end of the image, which has {self._handle.size} bytes"
+            raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
+
+    def describe(self, offset: int, length: int) -> str:
+        """Name a range in errors."""
+        return f"{self._handle.target}, {length} bytes at {offset}"
+
+    def incomplete(self, operation: str, offset: int, length: int, got: int) -> NoReturn:
+        """Raise for a read that librbd clipped, or that failed."""
+        if got < 0:
+            self.fail(got, operation, offset, length)
+        message = f"only {got} bytes: the image shrank meanwhile"
+        raise IncompleteReadError(errno.EIO, message, operation, self.describe(offset, length))
+
+    # -- data ----------------------------------------------------------------------------------
+
+    def _entry(self, keep: object, function: str, *extent: int) -> Operation:
+        """Make the table's entry of a request, which observers are told of."""
+        if not self._handle.bridge.observers:
+            return Operation(self._handle, keep)
+        about = self.describe(*extent) if extent else str(self._handle.target)
+        return NotedOperation(self._handle, keep, function, about, extent[1] if extent else 0)
+
+    async def io(
+        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
+    ) -> Operation:
+        """Submit one request whose range was checked, and wait for it; return the table's entry, with librbd's value.
+
+        Args:
+            kind: One of those in `aiorbd._native.requests`.
+            offset: Bytes.
+            length: Bytes.
+            keep: What librbd reads or fills, beside `buffer`.
+            buffer: bytes, or a pointer of C's; None for a request without data, and for a read into new bytes, which
+                the entry keeps.
+            op_flags: Hints for the OSDs.
+            extra: See `aiorbd_request` in ``bridge.h``.
+        """
+        if length > LARGEST_COPY and kind in WRITES:
+            return await self._write_large(kind, offset, length, keep, buffer, op_flags, extra)
+        bridge, function = self._handle.bridge, FUNCTIONS[kind]
+        if buffer is not None and type(buffer) is not bytes:
+            keep = keep, buffer
+            buffer = int(bridge_ffi.cast("uintptr_t", buffer))
+        while True:
+            entry = self._entry(keep, function, offset, length)
+            try:
+                code = bridge.submit(entry, kind, offset, length, buffer, op_flags, extra, 0)
+            except OverflowError as error:  # of flags: offset and length are known to fit
+                raise invalid(str(error), function, self.describe(offset, length)) from None
+            if not code:
+                try:  # what Bridge.wait does, without a coroutine of its own
+                    await bridge.loop.park(entry)
+                except BaseException:
+                    self.abandon(entry, kind, offset, length)
+                    raise
+                value: int = entry.value  # type: ignore[assignment]  # it is done
+                if value >= 0:
+                    return entry
+                if value != STALE_BY_NOW:
+                    await self._handle.find_place(value)
+                    self.fail(value, function, offset, length)
+                code = STALE
+            await self.refused(code, function, offset, length)
+
+    async def _write_large(
+        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int, extra: int
+    ) -> Operation:
+        """Like `io`, for a write whose data a worker thread copies. A write that is cancelled before is not begun."""
+        function = FUNCTIONS[kind]
+        while True:
+            try:
+                job = self.large_write(kind, offset, length, keep, buffer, op_flags, extra)
+            except OverflowError as error:  # of flags: offset and length are known to fit
+                raise invalid(str(error), function, self.describe(offset, length)) from None
+            value = await self._handle.bridge.call(job)
+            if not job.refused:
+                break
+            await self.refused(value, function, offset, length)
+        if value < 0:
+            await self._handle.find_place(value)
+            self.fail(value, function, offset, length)
+        return job
+
+    def large_write(
+        self,
+        kind: int,
+        offset: int,
+        length: int,
+        keep: object,
+        buffer: Any,
+        op_flags: int,
+        extra: int,
+        *,
+        lane: Any = None,
+        then: "Callable[[LargeWrite], object] | None" = None,
+    ) -> LargeWrite:
+        """Make the job that submits a large write on a worker thread; `then` is called on the loop at its end."""
+        lib, native, generation = self._handle.lib, self._handle.native, self._handle.generation
+        if type(buffer) is bytes:
+            buffer = bridge_ffi.from_buffer(buffer)
+        request = bridge_ffi.new(
+            "aiorbd_request *", (kind, op_flags, offset, length, bridge_ffi.cast("void *", buffer), extra)
+        )
+
+        def submit(token: int) -> int:
+            if lib.aiorbd_image_generation(native) != generation:  # the range was checked against another size
+                return STALE
+            if lane is None:
+                return int(lib.aiorbd_submit(native, token, request))
+            return int(lib.aiorbd_lane_submit(lane, token, request))
+
+        return LargeWrite(self._handle, kind, (offset, length), submit, (keep, buffer), then)
+
+    async def flush(self) -> None:
+        """Make durable every write that was completed before."""
+        function = FUNCTIONS[FLUSH]
+        self._handle.check()
+        await self._handle.bridge.loop.checkpoint_if_cancelled()
+        operation = self._entry(None, function)
+        while True:
+            covered = self.covered_by_a_flush()
+            code = self._handle.bridge.submit(operation, FLUSH, 0, 0, None, 0, 0, 0)
+            if code <= 0:
+                break
+            await self._handle.wait_while_usable(lambda: not self._handle.barred)
+        if not code:
+            await self._handle.bridge.wait(operation)
+            code = operation.value or 0
+        if code < 0:
+            await self._handle.find_place(code)
+        self._handle.raise_for(code, function)
+        await self._handle.ioctx.confirm_place(self._handle, function)
+        self.note_flushed(covered)
+
+    def covered_by_a_flush(self) -> int:
+        """Return how many writes a flush that begins now makes durable: none of those in flight."""
+        handle = self._handle
+        if handle.in_flight or handle.native is None:
+            return self._flushed
+        return int(handle.lib.aiorbd_image_writes(handle.native))
+
+    def note_flushed(self, covered: int) -> None:
+        """Note that so many writes are durable."""
+        self._flushed = max(self._flushed, covered)
+
+    async def make_durable(self) -> None:
+        """Flush, if anything was written since the last flush: a flush asks for the exclusive lock."""
+        handle = self._handle
+        if handle.native is not None and handle.lib.aiorbd_image_writes(handle.native) != self._flushed:
+            await self.flush()
+
+    def abandon(self, entry: Operation, kind: int, offset: int, length: int) -> None:
+        """Note that the task that waited is gone."""
+        entry.abandon()
+        if kind not in READS and length:
+            self.add_stray(offset, length, lambda: entry.value is not None)
+        logger.debug("abandoned: %s on %s, %d bytes at %d", FUNCTIONS[kind], self._handle.target, length, offset)
+
+    async def refused(self, code: int, function: str, offset: int, length: int) -> None:
+        """A submit was refused with `code`: raise, or ask for the size, so that it can be tried anew."""
+        if code < 0:
+            self.fail(code, function, offset, length)
+        # STALE: somebody changed the image, perhaps its size.
+        await self._handle.image_size.refresh(if_stale=True)
+        self._handle.check()
+        self._require_range(function, offset, length)
+
+    def fail(self, code: int, function: str, offset: int, length: int) -> NoReturn:
+        """Raise for what librbd returned for a range, which lay within the image when it was submitted."""
+        if code == -errno.EINVAL and function in _READ_FUNCTIONS:
+            self.incomplete(function, offset, length, 0)
+        self._handle.raise_for(code, function, Target("image", self.describe(offset, length)))
+        raise AssertionError(code)
+
+    def error(self, code: int, function: str, offset: int, length: int) -> RbdError:
+        """Return the error that `fail` raises."""
+        try:
+            self.fail(code, function, offset, length)
+        except RbdError as error:
+            return error
+
+    async def change(
+        self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
+    ) -> None:
+        """Like `io`, for what changes the image: not begun when the task is cancelled already."""
+        await self._handle.bridge.loop.checkpoint_if_cancelled()
+        function, generation = FUNCTIONS[kind], self._handle.generation
+        try:
+            await self.io(kind, offset, length, keep, buffer, op_flags, extra)
+        except InvalidArgument:
+            await self.require_still(function, offset, length)
+            raise
+        if generation != self._handle.generation:
+            await self.require_still(function, offset, length)
+        if kind in _NEEDS_NO_POOL:
+            await self._handle.ioctx.confirm_place(self._handle, function)
+
+    async def require_still(self, operation: str, offset: int, length: int) -> None:
+        """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused.
+
+        librbd is asked: what a shrink of our own will end with does not count, since it waits for this.
+        """
+        if not self._handle.image_address:  # closed, which waited for it
+            return
+        try:
+            if self._handle.lib.aiorbd_image_is_stale(self._handle.native):
+                await self._handle.image_size.refresh(if_stale=True)
+        except ClosedError:  # it is done, and closing waited for it
+            return
+        except RbdError as error:
+            error.add_note("The operation itself was done; whether the image shrank under it is not known.")
+            raise
+        size = self._handle.image_size._asked[1]
+        if offset + length > size:
+            message = f"the image shrank to {size} bytes meanwhile: what lies beyond is not there"
+            raise ImageShrank(errno.EINVAL, message, operation, self.describe(offset, length))
