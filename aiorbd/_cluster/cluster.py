@@ -13,8 +13,8 @@ from anyio import to_thread
 
 from aiorbd._cluster import connect as connecting
 from aiorbd._cluster.commands import ClusterCommands
-from aiorbd._cluster.insight import ClusterInsight
 from aiorbd._cluster.log import ClusterLog, LogLevel, forward_log, open_log
+from aiorbd._cluster.statistics import ClusterStatistics
 from aiorbd._core.bridge import Bridge
 from aiorbd._core.current import current_loop
 from aiorbd._core.handle import Handle
@@ -53,7 +53,7 @@ class ClusterHandle(Handle):
         self.bridge.release()
 
 
-class Cluster(ClusterCommands, ClusterInsight):
+class Cluster(ClusterCommands, ClusterStatistics):
     """A connection to a Ceph cluster, made by `connect`.
 
     It belongs to the event loop that connected it. Use it as an async context manager, or call

@@ -107,7 +107,7 @@ class _Forwarding(Source):
         super().__init__(loop, endless=True)
         self.mailbox: Mailbox | None = None
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """On the loop: there are lines."""
         while self.mailbox is not None and (entries := self.mailbox.take(_entry)):
             for entry in entries:

@@ -21,7 +21,7 @@ class Mailbox:
     def __init__(self, handle: Lifecycle, source: Source, room: int) -> None:
         self._lib = loader.bridge()
         self._bridge = handle.bridge
-        self._token = self._bridge.listen(source.tell)
+        self._token = self._bridge.listen(source.notify)
         self._box = self._lib.aiorbd_mailbox_new(self._bridge.queue, self._token, room)
         if not self._box:
             self._bridge.unlisten(self._token)

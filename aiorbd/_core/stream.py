@@ -35,7 +35,7 @@ class Source:
         self._loop = loop
         self._news = False
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """There is something new."""
         self._news = True
         if self.waiter is not None:  # also when it was told before: an interrupt may have come before the wake-up
@@ -46,7 +46,7 @@ class Source:
         if not self.ended:
             self.ended = True
             self.error = error
-            self.tell()
+            self.notify()
 
     def close(self, error: BaseException | None = None) -> None:
         """Stop what fills it, and let whoever iterates come to an end."""

@@ -45,7 +45,7 @@ class _Walk(Job[int]):
         self._stopped = False
         self._lib = lib = handle.lib
         self._source = source
-        self._token = handle.bridge.listen(source.tell)
+        self._token = handle.bridge.listen(source.notify)
         diff = lib.aiorbd_diff_new(handle.bridge.queue, self._token, AHEAD)
         if not diff:
             self.let_go()

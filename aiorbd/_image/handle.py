@@ -126,7 +126,7 @@ class ImageHandle(Handle, ImageOwner):
     def _updated(self) -> None:
         """On the loop: librbd told of changes of the header, one or more."""
         for source in tuple(self.watchers):
-            source.tell()
+            source.notify()
 
     async def find_place(self, code: int = -errno.ENOENT) -> None:
         """After a call of the loop's that failed so: let a thread look whether the pools are there."""

@@ -12,7 +12,7 @@ from aiorbd._image.diff import ImageDiff
 from aiorbd._image.file import BlockingImageFile, ImageFile
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.image_snapshots import ImageSnapshots
-from aiorbd._image.info import ImageFacts
+from aiorbd._image.info import ImageAttributes
 from aiorbd._image.io import ImageData
 from aiorbd._image.locks import Locks
 from aiorbd._image.opening import open_handle
@@ -47,7 +47,7 @@ async def open_image(
     return Image(handle, close_timeout, found, read_only=read_only or snapshot is not None)
 
 
-class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, ImageFacts, ImageWatch):
+class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, ImageAttributes, ImageWatch):
     """An open image, made by `IoCtx.open_image`. Use it as an async context manager, or call `close`.
 
     Offsets, lengths and sizes are bytes. Any number of operations may run at once; none waits for

@@ -11,7 +11,7 @@ from aiorbd.enums import Feature, ImageFlag, OperationFeature
 from aiorbd.models import Watcher
 
 
-class ImageFacts(Resource[ImageHandle]):
+class ImageAttributes(Resource[ImageHandle]):
     """Features, layout, times and watchers of an open image: part of `Image`."""
 
     @property

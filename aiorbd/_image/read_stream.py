@@ -59,7 +59,7 @@ class ReadStream(Stream[Chunk]):
         self._chunk_size = chunk_size
         self._op_flags = op_flags
         self._ordered = ordered
-        self._queue = RequestQueue(handle, depth, source.tell, collects=not ordered)
+        self._queue = RequestQueue(handle, depth, source.notify, collects=not ordered)
         source.stop = self._queue.cancel
         self._awaited: AsyncIterator[Any] | None = None
         self._iterator: Iterator[tuple[Any]] = zip(())
@@ -188,7 +188,7 @@ class ReadStream(Stream[Chunk]):
             if self._exhausted:
                 source.end()
             else:
-                source.tell()  # all that was asked for was nothing
+                source.notify()  # all that was asked for was nothing
 
     async def _fill(self) -> None:
         """Prepare reads while there is room; wait for the next extent while nothing is ready."""

@@ -7,7 +7,7 @@ from aiorbd.errors import ClosedError
 from aiorbd.stats import ClusterStats, Observer
 
 
-class ClusterInsight(Resource[Handle]):
+class ClusterStatistics(Resource[Handle]):
     """What a connection tells of itself: part of `Cluster`."""
 
     def stats(self) -> ClusterStats:
