@@ -26,6 +26,9 @@ PREAMBLE = """
     def setting(name):
         return ctypes.c_int.in_dll(fake, "fake_" + name)
 
+    def callback(name):
+        return int(ffi.cast("uintptr_t", ffi.addressof(lib, "aiorbd_on_" + name)))
+
     def readable(bridge):
         return bool(select.select([lib.aiorbd_bridge_fd(bridge)], [], [], 0)[0])
 

@@ -36,7 +36,7 @@ class Mailbox:
 
     def function(self, kind: str, c_type: str) -> Any:
         """Return the address of one of the bridge's callbacks, for C."""
-        return ffi.cast(c_type, getattr(self._lib, f"aiorbd_mailbox_{kind}_callback")())
+        return loader.function_of_bridge(f"aiorbd_on_{kind}", c_type)
 
     def take(self, convert: Callable[[list[int], bytes], T]) -> list[T]:
         """Take what has arrived, at most `BATCH` of it."""

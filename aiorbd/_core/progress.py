@@ -65,7 +65,7 @@ class ProgressJob(Job[T]):
             self._ended = None  # it has not begun
             super().let_go()
             raise MemoryError
-        self._callback = ffi.cast("librbd_progress_fn_t", lib.aiorbd_progress_callback())
+        self._callback = loader.function_of_bridge("aiorbd_on_progress", "librbd_progress_fn_t")
         self._argument = ffi.cast("void *", self._slot)
 
     def _report(self) -> None:

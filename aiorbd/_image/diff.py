@@ -12,7 +12,7 @@ from aiorbd._image.presence import require_same_image, require_there
 from aiorbd._image.snapshot_ids import name_by_id, require_id, require_users, snapshot_target
 from aiorbd._image.snapshots import Snapshot, id_of, name_of
 from aiorbd._native.capabilities import capabilities
-from aiorbd._native.loader import bridge_ffi, ffi, rbd
+from aiorbd._native.loader import bridge_ffi, ffi, function_of_bridge, rbd
 from aiorbd._native.marshal import encode_name, number
 from aiorbd.enums import Feature, ImageFlag
 from aiorbd.errors import IncompleteDiffWarning, PastEndOfImage, Target, UsageError
@@ -105,14 +105,14 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
         return 0
     if not arguments.include_parent and arguments.since is None:
         _warn_of_a_parent(handle, out, arguments)
-    callback = ffi.cast("int (*)(uint64_t, size_t, int, void *)", handle.lib.aiorbd_diff_callback())
+    on_extent = function_of_bridge("aiorbd_on_extent", "int (*)(uint64_t, size_t, int, void *)")
     argument = ffi.cast("void *", diff)
     if _goes_by_id(arguments.since_id):
         name_by_id(handle, arguments.since_id)
         flags = rbd().RBD_DIFF_ITERATE_FLAG_INCLUDE_PARENT * arguments.include_parent
         flags |= rbd().RBD_DIFF_ITERATE_FLAG_WHOLE_OBJECT * arguments.whole_object
         code = rbd().rbd_diff_iterate3(
-            handle.pointer, arguments.since_id, arguments.offset, wanted, flags, callback, argument
+            handle.pointer, arguments.since_id, arguments.offset, wanted, flags, on_extent, argument
         )
         result = handle.raise_for(code, "rbd_diff_iterate3", arguments.target)
         name_by_id(handle, arguments.since_id)
@@ -126,7 +126,7 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
             wanted,
             arguments.include_parent,
             arguments.whole_object,
-            callback,
+            on_extent,
             argument,
         )
         result = handle.raise_for(code, "rbd_diff_iterate2", arguments.target)

@@ -101,3 +101,8 @@ def bridge() -> Any:
             getattr(library_of(function), function)  # what a library lacks that is there says so itself
         raise _not_found("librbd", _PATHS["librbd"], detail)
     return _compiled.lib
+
+
+def function_of_bridge(name: str, c_type: str) -> Any:
+    """Return one of the bridge's callbacks as Ceph's function type."""
+    return ffi.cast(c_type, int(bridge_ffi.cast("uintptr_t", bridge_ffi.addressof(bridge(), name))))

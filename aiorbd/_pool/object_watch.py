@@ -166,7 +166,7 @@ async def open_watch(ioctx: PoolHandle, key: str, on: Target, timeout: float, cl
             completion,
             handle.cookie,
             mailbox.function("notify", "rados_watchcb2_t"),
-            mailbox.function("error", "rados_watcherrcb_t"),
+            mailbox.function("watch_error", "rados_watcherrcb_t"),
             int(timeout),
             mailbox.argument,
         )

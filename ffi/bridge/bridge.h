@@ -157,19 +157,19 @@ int aiorbd_close(aiorbd_image *image, int64_t token);
 
 /*
  * Progress of a blocking call that runs on a worker thread. librbd calls the function behind
- * aiorbd_progress_callback() with the slot as its argument, from whatever thread it likes; records with `token` say
+ * aiorbd_on_progress() with the slot as its argument, from whatever thread it likes; records with `token` say
  * that there is news, several reports in one where the loop was slower.
  */
 aiorbd_progress *aiorbd_progress_new(aiorbd_bridge *bridge, int64_t token); /* any */
-void *aiorbd_progress_callback(void);                                       /* any; a librbd_progress_fn_t */
+int aiorbd_on_progress(uint64_t done, uint64_t total, void *slot);          /* a librbd_progress_fn_t */
 void aiorbd_progress_read(aiorbd_progress *slot, uint64_t *done_total);     /* any; two numbers */
 void aiorbd_progress_stop(aiorbd_progress *slot);    /* any; the next report returns -ECANCELED */
 void aiorbd_progress_release(aiorbd_progress *slot); /* any; after the blocking call returned */
 
-/* Extents of a diff that a worker thread walks. The function behind aiorbd_diff_callback() waits when `capacity` of
+/* Extents of a diff that a worker thread walks. aiorbd_on_extent() waits when `capacity` of
  * them are not taken yet; records with `token` say that there are some. */
 aiorbd_diff *aiorbd_diff_new(aiorbd_bridge *bridge, int64_t token, unsigned capacity); /* any */
-void *aiorbd_diff_callback(void); /* any; for rbd_diff_iterate2() */
+int aiorbd_on_extent(uint64_t offset, size_t length, int exists, void *diff);          /* for rbd_diff_iterate2() */
 /* Loop. Up to `max` extents as offset, length, whether there is data. Returns how many. */
 int aiorbd_diff_take(aiorbd_diff *diff, uint64_t *extents, int max);
 void aiorbd_diff_stop(aiorbd_diff *diff);    /* any; the next extent returns -ECANCELED */
@@ -184,9 +184,12 @@ void aiorbd_diff_release(aiorbd_diff *diff); /* any; after the walk ended */
 enum { AIORBD_MESSAGE_NUMBERS = 3 };
 
 aiorbd_mailbox *aiorbd_mailbox_new(aiorbd_bridge *bridge, int64_t token, int room); /* any */
-void *aiorbd_mailbox_notify_callback(void);                                         /* any; a rados_watchcb2_t */
-void *aiorbd_mailbox_error_callback(void);                                          /* any; a rados_watcherrcb_t */
-void *aiorbd_mailbox_log_callback(void);                                            /* any; a rados_log_callback2_t */
+/* A rados_watchcb2_t, a rados_watcherrcb_t and a rados_log_callback2_t, whose argument is the mailbox. */
+void aiorbd_on_notify(void *mailbox, uint64_t notify_id, uint64_t cookie, uint64_t notifier_id, void *data,
+                      size_t length);
+void aiorbd_on_watch_error(void *mailbox, uint64_t cookie, int error);
+void aiorbd_on_log(void *mailbox, const char *line, const char *channel, const char *who, const char *name,
+                   uint64_t seconds, uint64_t nanoseconds, uint64_t sequence, const char *level, const char *text);
 /* Loop. Take the oldest message; its data is valid until the next call. Returns the data's length, or -1 when there
  * is no message. */
 int64_t aiorbd_mailbox_take(aiorbd_mailbox *mailbox, uint64_t *numbers, const char **data);

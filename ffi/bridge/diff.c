@@ -46,7 +46,7 @@ aiorbd_diff *aiorbd_diff_new(aiorbd_bridge *bridge, int64_t token, unsigned capa
 }
 
 /* The worker thread that called librbd. Only a negative return stops the walk. */
-static int on_extent(uint64_t offset, size_t length, int exists, void *argument)
+int aiorbd_on_extent(uint64_t offset, size_t length, int exists, void *argument)
 {
     aiorbd_diff *diff = argument;
     bool stop;
@@ -63,13 +63,6 @@ static int on_extent(uint64_t offset, size_t length, int exists, void *argument)
         return -ECANCELED;
     aiorbd_event_raise(&diff->event);
     return 0;
-}
-
-/* Any thread. */
-void *aiorbd_diff_callback(void)
-{
-    int (*function)(uint64_t, size_t, int, void *) = on_extent;
-    return AIORBD_ADDRESS(function);
 }
 
 /* The loop's thread. The worker goes on once half of the ring is free, not for each extent. */

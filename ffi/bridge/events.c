@@ -173,20 +173,13 @@ aiorbd_progress *aiorbd_progress_new(aiorbd_bridge *bridge, int64_t token)
 
 /* A thread of librbd's, or the worker thread that made the blocking call. Only a negative return stops librbd, and
  * only some calls heed it. */
-static int on_progress(uint64_t done, uint64_t total, void *argument)
+int aiorbd_on_progress(uint64_t done, uint64_t total, void *argument)
 {
     aiorbd_progress *slot = argument;
     atomic_store_explicit(&slot->total, total, memory_order_relaxed);
     atomic_store_explicit(&slot->done, done, memory_order_relaxed);
     aiorbd_event_raise(&slot->event);
     return atomic_load_explicit(&slot->stop, memory_order_relaxed) ? -ECANCELED : 0;
-}
-
-/* Any thread. */
-void *aiorbd_progress_callback(void)
-{
-    int (*function)(uint64_t, uint64_t, void *) = on_progress;
-    return AIORBD_ADDRESS(function);
 }
 
 /* Any thread. */

@@ -68,15 +68,6 @@ struct aiorbd_event {
     void (*dispose)(struct aiorbd_event *event); /* frees what the source owns; may be NULL */
 };
 
-/* A function's address as C's callers in Python take it. ISO C converts none to an object pointer: copy the bits. */
-#define AIORBD_ADDRESS(function)                                                                                       \
-    (__extension__({                                                                                                   \
-        void *address_;                                                                                                \
-        _Static_assert(sizeof address_ == sizeof(function), "function pointers fit object pointers");                  \
-        __builtin_memcpy(&address_, &(function), sizeof address_);                                                     \
-        address_;                                                                                                      \
-    }))
-
 /* What is written by librbd's threads for one kind of operation: see aiorbd_counts. */
 struct aiorbd_tally {
     _Atomic uint64_t done, failed, bytes, nanoseconds;

@@ -77,7 +77,7 @@ static void put(aiorbd_mailbox *mailbox, struct message *message)
 }
 
 /* A thread of librados's. */
-static void on_notify(void *argument, uint64_t notify_id, uint64_t cookie, uint64_t notifier_id, void *data,
+void aiorbd_on_notify(void *argument, uint64_t notify_id, uint64_t cookie, uint64_t notifier_id, void *data,
                       size_t length)
 {
     struct message *message = new_message(argument, length);
@@ -92,7 +92,7 @@ static void on_notify(void *argument, uint64_t notify_id, uint64_t cookie, uint6
 }
 
 /* A thread of librados's. */
-static void on_watch_error(void *argument, uint64_t cookie, int error)
+void aiorbd_on_watch_error(void *argument, uint64_t cookie, int error)
 {
     aiorbd_mailbox *mailbox = argument;
     (void)cookie;
@@ -101,7 +101,7 @@ static void on_watch_error(void *argument, uint64_t cookie, int error)
 }
 
 /* A thread of librados's, which holds a lock of the client's. The strings go one after the other, each with its NUL. */
-static void on_log(void *argument, const char *line, const char *channel, const char *who, const char *name,
+void aiorbd_on_log(void *argument, const char *line, const char *channel, const char *who, const char *name,
                    uint64_t seconds, uint64_t nanoseconds, uint64_t sequence, const char *level, const char *text)
 {
     const char *strings[] = {channel, who, name, level, text};
@@ -122,28 +122,6 @@ static void on_log(void *argument, const char *line, const char *channel, const 
         if (strings[i] != NULL)
             memcpy(to, strings[i], lengths[i]);
     put(argument, message);
-}
-
-/* Any thread. */
-void *aiorbd_mailbox_notify_callback(void)
-{
-    void (*function)(void *, uint64_t, uint64_t, uint64_t, void *, size_t) = on_notify;
-    return AIORBD_ADDRESS(function);
-}
-
-/* Any thread. */
-void *aiorbd_mailbox_error_callback(void)
-{
-    void (*function)(void *, uint64_t, int) = on_watch_error;
-    return AIORBD_ADDRESS(function);
-}
-
-/* Any thread. */
-void *aiorbd_mailbox_log_callback(void)
-{
-    void (*function)(void *, const char *, const char *, const char *, const char *, uint64_t, uint64_t, uint64_t,
-                     const char *, const char *) = on_log;
-    return AIORBD_ADDRESS(function);
 }
 
 /* The loop's thread. */

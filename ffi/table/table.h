@@ -38,7 +38,8 @@ enum entry_state { PENDING, CANCELLED, DONE };
 /* An entry of the table: a call in flight, and what it keeps alive. Python makes its own, whose tasks wait for
  * futures (`waiter`); the entries that are made here are awaited themselves. */
 typedef struct {
-    PyObject_HEAD PyObject *owner, *keep, *waiter, *value;
+    PyObject_HEAD
+    PyObject *owner, *keep, *waiter, *value;
     PyObject *table;              /* NULL in Python's own */
     PyObject *callback, *context; /* how the task that awaits it goes on; NULL when none does */
     PyObject *message;            /* of who cancelled; may be NULL */
@@ -50,10 +51,11 @@ typedef struct {
 
 /* What counts its calls in flight: every handle. */
 typedef struct {
-    PyObject_HEAD Py_ssize_t in_flight; /* calls */
-    Py_ssize_t awaited;                 /* tasks that wait for some of them, to be told of each that ends */
-    Py_ssize_t waiting;                 /* tasks that wait for the handle's state */
-    char usable;                        /* open, and not closing */
+    PyObject_HEAD
+    Py_ssize_t in_flight; /* calls */
+    Py_ssize_t awaited;   /* tasks that wait for some of them, to be told of each that ends */
+    Py_ssize_t waiting;   /* tasks that wait for the handle's state */
+    char usable;          /* open, and not closing */
 } Owner;
 
 /* The handle of an image. */
@@ -65,8 +67,9 @@ typedef struct {
 } ImageOwner;
 
 typedef struct {
-    PyObject_HEAD PyObject *operations, *listeners, *observers, *numbers; /* dict, dict, list, iterator */
-    PyObject *loop;                                                       /* the adapter */
+    PyObject_HEAD
+    PyObject *operations, *listeners, *observers, *numbers; /* dict, dict, list, iterator */
+    PyObject *loop;                                         /* the adapter */
     PyObject *native;         /* asyncio's loop; None: tasks park and are woken by the adapter */
     PyObject *is_current;     /* called without arguments: a true value in the loop's own tasks */
     PyObject *plain;          /* the class of entries of which only waking is to be done */

@@ -312,11 +312,8 @@ static void *end(struct worker *worker)
 static void *progress_worker(void *argument)
 {
     struct worker *worker = argument;
-    int (*report)(uint64_t, uint64_t, void *);
-    void *address = aiorbd_progress_callback();
-    memcpy(&report, &address, sizeof report);
     for (uint64_t i = 1; i <= REPORTS; i++)
-        if (report(i, REPORTS, worker->of) < 0)
+        if (aiorbd_on_progress(i, REPORTS, worker->of) < 0)
             break;
     return end(worker);
 }
@@ -324,11 +321,8 @@ static void *progress_worker(void *argument)
 static void *diff_worker(void *argument)
 {
     struct worker *worker = argument;
-    int (*extent)(uint64_t, size_t, int, void *);
-    void *address = aiorbd_diff_callback();
-    memcpy(&extent, &address, sizeof extent);
     for (uint64_t i = 0; i < EXTENTS; i++)
-        if (extent(i, 1, 1, worker->of) < 0)
+        if (aiorbd_on_extent(i, 1, 1, worker->of) < 0)
             break;
     return end(worker);
 }
@@ -336,11 +330,8 @@ static void *diff_worker(void *argument)
 static void *mailbox_worker(void *argument)
 {
     struct worker *worker = argument;
-    void (*notify)(void *, uint64_t, uint64_t, uint64_t, void *, size_t);
-    void *address = aiorbd_mailbox_notify_callback();
-    memcpy(&notify, &address, sizeof notify);
     for (uint64_t i = 0; i < MESSAGES; i++)
-        notify(worker->of, i, 2, 3, "message", 7);
+        aiorbd_on_notify(worker->of, i, 2, 3, "message", 7);
     return end(worker);
 }
 

@@ -5,7 +5,7 @@ def test_progress(run):
     run(
         """
         report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)(
-            int(ffi.cast("uintptr_t", lib.aiorbd_progress_callback())))
+            callback("progress"))
         slot = lib.aiorbd_progress_new(bridge, -9)
         address = int(ffi.cast("uintptr_t", slot))
         numbers = ffi.new("uint64_t[2]")
@@ -23,7 +23,7 @@ def test_progress(run):
 
 DIFF = """
         report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)(
-            int(ffi.cast("uintptr_t", lib.aiorbd_diff_callback())))
+            callback("extent"))
         diff = lib.aiorbd_diff_new(bridge, -9, 8)
         address = int(ffi.cast("uintptr_t", diff))
         numbers = ffi.new("uint64_t[]", 3 * 100)
@@ -97,12 +97,11 @@ def test_messages(run):
     run(
         r"""
         def function(name, *types):
-            return ctypes.CFUNCTYPE(None, ctypes.c_void_p, *types)(
-                int(ffi.cast("uintptr_t", getattr(lib, f"aiorbd_mailbox_{name}_callback")())))
+            return ctypes.CFUNCTYPE(None, ctypes.c_void_p, *types)(callback(name))
 
         u64 = ctypes.c_uint64
         notify = function("notify", u64, u64, u64, ctypes.c_char_p, ctypes.c_size_t)
-        error = function("error", u64, ctypes.c_int)
+        error = function("watch_error", u64, ctypes.c_int)
         log = function("log", *[ctypes.c_char_p] * 4, u64, u64, u64, ctypes.c_char_p, ctypes.c_char_p)
         box = lib.aiorbd_mailbox_new(bridge, -9, 3)
         address = int(ffi.cast("uintptr_t", box))
