@@ -28,6 +28,8 @@ class RbdAioCall(Job[int]):
     """
 
     __slots__ = ("_submit", "_then", "refused")
+    error: BaseException | None
+    result: int
 
     def __init__(
         self,
