@@ -1,10 +1,10 @@
 """Write a real disk image into a Ceph cluster and read it back, under asyncio and under trio.
 
-The image is a file system made of files on this machine. It is imported with many writes in flight, holes left out,
-read back as a stream, and compared by its SHA-256; ``rbd export`` is the witness.
+The image is a file system made from files on this machine. The import keeps many writes in flight and skips holes. The
+program then reads the image back as a stream, and compares its SHA-256 with those of the file and of ``rbd export``.
 
-    examples/quickstart.py                     starts a development cluster for the while
-    examples/quickstart.py --conf ceph.conf    uses a cluster of yours (pool rbd)
+    examples/quickstart.py                     uses a temporary development cluster
+    examples/quickstart.py --conf ceph.conf    uses your cluster (pool rbd)
 """
 
 import argparse
@@ -30,17 +30,17 @@ MIB = 1 << 20
 
 
 def megabytes(tree: Path) -> int:
-    """How large a directory tree is."""
+    """Return the size of a directory tree in MiB."""
     return int(subprocess.run(["du", "-sm", tree], capture_output=True, check=True).stdout.split()[0])
 
 
 def some_files() -> Path:
-    """Choose a directory that every Debian has: all of /usr/share, unless that is very much."""
+    """Choose a directory that every Debian has: all of /usr/share, unless that is 1 GiB or more."""
     return next((path for path in (Path("/usr/share"), Path("/usr/share/doc")) if megabytes(path) < 1024), Path("/etc"))
 
 
 def make_file_system(tree: Path, path: Path) -> None:
-    """Make an ext4 image that holds a copy of a directory tree, at least 256 MiB large."""
+    """Make an ext4 image of at least 256 MiB that holds a copy of a directory tree."""
     content = megabytes(tree)
     size = max(256, math.ceil(content * 1.4) + 64)
     environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
@@ -53,23 +53,23 @@ def make_file_system(tree: Path, path: Path) -> None:
 
 
 async def digest_of_image(image: aiorbd.Image, report: Callable[[int, int], None]) -> str:
-    """Read all of an image, many reads in flight, and hash it as it comes."""
+    """Read a whole image with many reads in flight, and return its SHA-256."""
     size = await image.size()
     digest = hashlib.sha256()
     async for chunk in image.read_extents():
-        await to_thread.run_sync(digest.update, chunk.data)
+        await to_thread.run_sync(digest.update, chunk.data or b"")
         report(chunk.offset + chunk.length, size)
     return digest.hexdigest()
 
 
 def digest_of_file(path: Path) -> str:
-    """Hash a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of_export(conffile: str, name: str) -> str:
-    """Hash what ``rbd export`` makes of an image."""
+    """Return the SHA-256 of the output of ``rbd export``."""
     command = ["rbd", "--conf", conffile, "export", "--no-progress", f"rbd/{name}", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as export:
         assert export.stdout is not None
@@ -82,7 +82,7 @@ def digest_of_export(conffile: str, name: str) -> str:
 
 
 async def main_job(conffile: str, path: Path, size: int, label: str) -> None:
-    """Import, read back, compare, on the event loop that is running."""
+    """Import the file, read the image back and compare both, on the running event loop."""
     name = f"quickstart-{label}-{os.getpid()}"
     bars = Progress("{task.description:>10}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
     async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -116,7 +116,7 @@ async def main_job(conffile: str, path: Path, size: int, label: str) -> None:
 
 
 def main() -> None:
-    """Do it once on each event loop."""
+    """Run the main job once on each event loop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conf", help="configuration file of a cluster with a pool 'rbd'; default: start one")
     parser.add_argument("--tree", type=Path, help="files to make the image of; default: /usr/share")

@@ -7,7 +7,7 @@ exceptions, and treats cancellation alike.
 
 import errno
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from anyio.lowlevel import checkpoint
 
@@ -20,6 +20,9 @@ from aiorbd._native import loader
 from aiorbd._native.loader import ffi
 from aiorbd._native.marshal import grow, grow_string, require_callable
 from aiorbd.errors import Subject, Target, error_for
+
+if TYPE_CHECKING:
+    from aiorbd._native.c_functions import CFunction
 
 T = TypeVar("T")
 
@@ -125,7 +128,7 @@ class Handle(Lifecycle):
 
     async def call(
         self,
-        function: str,
+        function: "CFunction",
         *arguments: Any,
         on: Target | None = None,
         also: Iterable[Lifecycle] = (),
@@ -149,7 +152,7 @@ class Handle(Lifecycle):
 
     async def call_with_progress(
         self,
-        function: str,
+        function: "CFunction",
         *arguments: Any,
         progress: Progress | None,
         on: Target | None = None,
@@ -205,7 +208,7 @@ class Handle(Lifecycle):
 
     async def get(
         self,
-        function: str,
+        function: "CFunction",
         out_type: str,
         *arguments: Any,
         on: Target | None = None,
@@ -217,7 +220,7 @@ class Handle(Lifecycle):
         return out[0]
 
     async def get_string(
-        self, function: str, *arguments: Any, size_type: str | None = None, on: Target | None = None
+        self, function: "CFunction", *arguments: Any, size_type: str | None = None, on: Target | None = None
     ) -> str:
         """Call one C function that fills a buffer with a string; buffer and size go last.
 
@@ -235,7 +238,7 @@ class Handle(Lifecycle):
 
     def listing(
         self,
-        function: str,
+        function: "CFunction",
         item_type: str,
         cleanup: str,
         convert: Callable[..., T],

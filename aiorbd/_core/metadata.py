@@ -1,7 +1,7 @@
 """Keys and values that are kept with an image, or with a pool."""
 
 import errno
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiorbd._core.handle import Handle
 from aiorbd._core.listing import Listing
@@ -10,6 +10,9 @@ from aiorbd._native import loader
 from aiorbd._native.loader import ffi
 from aiorbd._native.marshal import encode_name, encode_text, grow, invalid, split
 from aiorbd.errors import Target
+
+if TYPE_CHECKING:
+    from aiorbd._native.c_functions import CFunction
 
 #: Keys that are asked for at once.
 PAGE: Final = 64
@@ -26,6 +29,10 @@ class Metadata(Topic[Handle]):
         super().__init__(handle)
         self._prefix = prefix
 
+    def _function(self, name: str) -> "CFunction":
+        """Return the name of one of the C functions."""
+        return cast("CFunction", f"{self._prefix}_{name}")
+
     def _key(self, key: str) -> Target:
         return self._handle.about("key", f"metadata key {key!r}")
 
@@ -37,7 +44,7 @@ class Metadata(Topic[Handle]):
 
         Implements: rbd_metadata_get, rbd_pool_metadata_get
         """
-        function = f"{self._prefix}_get"
+        function = self._function("get")
         encoded = encode_name(key, "key", function)
         return await self._handle.get_string(function, encoded, size_type="size_t *", on=self._key(key))
 
@@ -50,7 +57,7 @@ class Metadata(Topic[Handle]):
 
         Implements: rbd_metadata_set, rbd_pool_metadata_set
         """
-        function = f"{self._prefix}_set"
+        function = self._function("set")
         encoded = encode_name(key, "key", function)
         if "\0" in value:
             raise invalid("value must not contain NUL", function, self._key(key))
@@ -68,7 +75,7 @@ class Metadata(Topic[Handle]):
 
         Implements: rbd_metadata_remove, rbd_pool_metadata_remove
         """
-        function = f"{self._prefix}_remove"
+        function = self._function("remove")
         encoded = encode_name(key, "key", function)
         on = self._key(key)
         c_function = getattr(loader.rbd(), function)
@@ -77,7 +84,7 @@ class Metadata(Topic[Handle]):
         def call() -> None:
             # Ceph removes a key that is not there without a word.
             size = ffi.new("size_t *", 0)
-            code = getattr(loader.rbd(), f"{self._prefix}_get")(handle.pointer, encoded, ffi.NULL, size)
+            code = getattr(loader.rbd(), self._function("get"))(handle.pointer, encoded, ffi.NULL, size)
             if code not in (0, -errno.ERANGE):
                 handle.raise_on_thread(code, function, on)
             handle.raise_on_thread(c_function(handle.pointer, encoded), function, on)
@@ -89,7 +96,7 @@ class Metadata(Topic[Handle]):
 
         Implements: rbd_metadata_list, rbd_pool_metadata_list
         """
-        handle, function = self._handle, f"{self._prefix}_list"
+        handle, function = self._handle, self._function("list")
         start: bytes | None = b""
 
         def read(size: int) -> tuple[int, Any]:

@@ -1,7 +1,7 @@
-"""Clones and copies of an open image, and what makes it independent or smaller."""
+"""Clone, copy, flatten and sparsify an open image, and list its parent and clones."""
 
 import errno
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from aiorbd._core.listing import Listing
 from aiorbd._core.pool import Pool
@@ -24,10 +24,11 @@ from aiorbd.models import LinkedImage, Parent
 
 if TYPE_CHECKING:
     from aiorbd._image.image import Image
+    from aiorbd._native.c_functions import CFunction
 
 
 class ImageCopies(Resource[ImageHandle]):
-    """Copies, clones, parents and children of an open image: part of `Image`."""
+    """Copies, clones, parents and children of an open image. Part of `Image`."""
 
     _name: str
 
@@ -39,21 +40,21 @@ class ImageCopies(Resource[ImageHandle]):
         options: ImageOptions | None = None,
         **keywords: Unpack[ImageKeywords],
     ) -> None:
-        """Make a clone of one of this image's snapshots. When cancelled, the outcome is unknown.
+        """Clone a snapshot of this image. If the call is cancelled, the outcome is unknown.
 
         Args:
-            snapshot: The snapshot; it must be protected, unless `clone_format` is 2.
-            ioctx: Where the clone is made: any pool and namespace of the same cluster.
-            name: The clone's name.
+            snapshot: The snapshot. It must be protected unless `clone_format` is 2.
+            ioctx: The pool and namespace of the clone, in the same cluster.
+            name: The name of the clone.
             options: Options of the clone.
-            **keywords: Options too: see `ImageKeywords`.
+            **keywords: More options: see `ImageKeywords`.
 
         Raises:
-            SnapshotNotFound: There is no such snapshot.
-            ImageNotFound: The image is in the trash, or its name is another image's by now: librbd clones by name.
-            ImageExists: There is an image `name`.
+            SnapshotNotFound: The snapshot does not exist.
+            ImageNotFound: The image is in the trash, or its name now belongs to another image. librbd clones by name.
+            ImageExists: An image `name` already exists.
             InvalidArgument: The snapshot is not protected, or an option is not acceptable.
-            OperationNotSupported: It is not a user's snapshot, and librbd is older than 19.2.
+            OperationNotSupported: The snapshot is not a user's snapshot, and librbd is older than 19.2.
 
         Implements: rbd_clone3, rbd_clone4
         """
@@ -87,43 +88,51 @@ class ImageCopies(Resource[ImageHandle]):
         progress: Progress | None = None,
         **keywords: Unpack[ImageKeywords],
     ) -> None:
-        """Copy what the image is read at into a new image, without its snapshots.
+        """Copy the data of this image to a new image, without the snapshots.
 
-        librbd cannot be stopped: when cancelled, the copy goes on.
+        The source is the data that reads of this image return: the current data, or the data of the snapshot that the
+        image is read at.
+
+        librbd cannot be stopped: a cancelled copy continues in librbd.
 
         Args:
-            ioctx: Where the copy is made.
-            name: The copy's name.
-            options: Options of the copy; what is not given is as it is here. In another cluster the data goes to the
-                pool of the copy, unless `data_pool` says otherwise.
-            sparse_size: Zeroes of at least this many bytes become holes; 0 for librbd's own choice.
-            progress: Called on the event loop with what is done and what there is to do.
-            **keywords: Options too: see `ImageKeywords`.
+            ioctx: The pool and namespace of the copy.
+            name: The name of the copy.
+            options: Options of the copy. Other options keep the values of this image. In another cluster, the data
+                goes to the pool of the copy unless `data_pool` names another pool.
+            sparse_size: Zeroes of at least this many bytes become holes. 0 selects librbd's own value.
+            progress: Called on the event loop as ``progress(done, total)``.
+            **keywords: More options: see `ImageKeywords`.
 
         Raises:
-            SnapshotNotFound, ImageNotFound: What is read is gone. A copy may have been made: do not use it.
-            NamespaceNotFound: The namespace of `ioctx` is not there.
-            PoolNotFound: There is no such data pool or journal pool.
-            ImageExists: There is an image `name`.
+            SnapshotNotFound, ImageNotFound: The snapshot or image that is read no longer exists. A copy may exist:
+                do not use the copy.
+            NamespaceNotFound: The namespace of `ioctx` does not exist.
+            PoolNotFound: The data pool or journal pool of the options does not exist.
+            ImageExists: An image `name` already exists.
             InvalidArgument: The name or an option is not acceptable.
 
         Implements: rbd_copy_with_progress4
         """
-        function = "rbd_copy_with_progress4"
+        function: Final = "rbd_copy_with_progress4"
         sparse_size = number(sparse_size, "sparse size", function, self._handle.target)
         wanted = merged(options, keywords, "copy")
         await self._copy_into(function, ioctx, name, wanted, progress, after=(sparse_size,))
 
     async def copy_to(self, image: "Image", *, progress: Progress | None = None) -> None:
-        """Copy what this image is read at into another open one, which must be at least as large.
+        """Copy the data of this image to another open image, which must be at least as large.
 
-        librbd leaves out what is zeroes here: the other image keeps what it has there, and beyond this one's end.
-        So take a new one, or one that was written with zeroes before.
+        The source is the data that reads of this image return: the current data, or the data of the snapshot that the
+        image is read at.
 
-        librbd cannot be stopped: when cancelled, the copy goes on.
+        librbd skips ranges that are zeroes in this image. The other image keeps its data in these ranges and beyond
+        the end of this image. So copy to a new image, or to an image that was filled with zeroes before.
+
+        librbd cannot be stopped: a cancelled copy continues in librbd.
 
         Raises:
-            SnapshotNotFound, ImageNotFound: What is read is gone: what was copied may not be its data.
+            SnapshotNotFound, ImageNotFound: The snapshot or image that is read no longer exists. The copied data may
+                not be the data of that snapshot or image.
             InvalidArgument: The other image is smaller.
             ReadOnlyImage: The other image is open for reading only.
 
@@ -131,13 +140,13 @@ class ImageCopies(Resource[ImageHandle]):
         """
         other = handle_of(image, ImageHandle, "image")
         other.check()
-        leave = await other.pass_gate(COPY_TARGET)  # it must not shrink meanwhile
+        leave = await other.pass_gate(COPY_TARGET)  # the other image must not shrink during the copy
         begun = False
 
         def begin() -> None:
             nonlocal begun
             begun = True
-            other.lib.aiorbd_image_add_write(other.native)  # for the flush on leaving
+            other.lib.aiorbd_image_add_write(other.native)  # so that leaving its ``async with`` flushes it
 
         def ended() -> None:
             if leave is not None:
@@ -169,21 +178,24 @@ class ImageCopies(Resource[ImageHandle]):
         progress: Progress | None = None,
         **keywords: Unpack[ImageKeywords],
     ) -> None:
-        """Copy the image with its snapshots into a new one. librbd cannot be stopped: when cancelled, it goes on.
+        """Copy the image and its snapshots to a new image.
+
+        librbd cannot be stopped: a cancelled copy continues in librbd.
 
         Args:
-            ioctx: Where the copy is made.
-            name: The copy's name.
-            options: Options of the copy; what is not given is as it is here. In another cluster the data goes to the
-                pool of the copy, unless `data_pool` says otherwise.
-            progress: Called on the event loop with what is done and what there is to do.
-            **keywords: Options too: see `ImageKeywords`; `flatten` leaves the copy without a parent.
+            ioctx: The pool and namespace of the copy.
+            name: The name of the copy.
+            options: Options of the copy. Other options keep the values of this image. In another cluster, the data
+                goes to the pool of the copy unless `data_pool` names another pool.
+            progress: Called on the event loop as ``progress(done, total)``.
+            **keywords: More options: see `ImageKeywords`. The option `flatten` makes a copy without a parent.
 
         Raises:
-            SnapshotNotFound, ImageNotFound: What is read is gone. A copy may have been made: do not use it.
-            NamespaceNotFound: The namespace of `ioctx` is not there.
-            PoolNotFound: There is no such data pool or journal pool.
-            ImageExists: There is an image `name`.
+            SnapshotNotFound, ImageNotFound: The snapshot or image that is read no longer exists. A copy may exist:
+                do not use the copy.
+            NamespaceNotFound: The namespace of `ioctx` does not exist.
+            PoolNotFound: The data pool or journal pool of the options does not exist.
+            ImageExists: An image `name` already exists.
             InvalidArgument: The name or an option is not acceptable.
 
         Implements: rbd_deep_copy_with_progress
@@ -193,14 +205,14 @@ class ImageCopies(Resource[ImageHandle]):
 
     async def _copy_into(
         self,
-        function: str,
+        function: "CFunction",
         ioctx: Pool,
         name: str,
         wanted: ImageOptions,
         progress: Progress | None,
         after: tuple[int, ...] = (),
     ) -> None:
-        """Call one of librbd's functions that make a new image of this one."""
+        """Call a librbd function that copies this image to a new image."""
         other = handle_of(ioctx, PoolHandle, "ioctx")
         other.check()
         encoded, on = encode_new_name(name, "image name", function), other.image(name)
@@ -219,25 +231,28 @@ class ImageCopies(Resource[ImageHandle]):
         await confirm_there(self._handle, function)
 
     def _prepare_copy(self, other: PoolHandle, options: ImageOptions) -> None:
-        """On a worker thread: see to it that librbd knows the image as it is, and the copy gets what it forgets."""
+        """Have librbd read a changed header, and add the data pool, which librbd forgets, to the options.
+
+        Runs on a worker thread.
+        """
         handle = self._handle
         handle.image_size.require_fresh()
         keep_data_pool(handle.ioctx, handle.layout.data_pool_id, other, options)
 
     def _explain_copy(self, other: PoolHandle, options: ImageOptions, code: int, function: str, on: Target) -> None:
-        """On a worker thread: raise if it is known why a copy could not be made."""
+        """Raise if the reason for a failed copy is known. Runs on a worker thread."""
         other.explain(code, function, None)
         self._handle.image_size.require_view()
         explain_new(other, options, code, function, on)
 
     async def flatten(self, *, progress: Progress | None = None) -> None:
-        """Copy what a clone has of its parent, and part it from there.
+        """Copy the parent's data to this clone, and detach the clone from its parent.
 
-        When cancelled, librbd is asked to stop; calling again goes on with the work.
+        If the call is cancelled, librbd is asked to stop. Another call continues the work.
 
         Args:
-            progress: Called on the event loop with what is done and what there is to do. If it raises, librbd is asked
-                to stop, and the error is raised here; if the work was done by then, the error is logged instead.
+            progress: Called on the event loop as ``progress(done, total)``. If `progress` raises, librbd is asked to
+                stop, and this call raises the error. If the work is already done, the error is logged instead.
 
         Raises:
             InvalidArgument: The image has no parent.
@@ -245,7 +260,8 @@ class ImageCopies(Resource[ImageHandle]):
 
         Implements: rbd_flatten_with_progress
         """
-        function, handle = "rbd_flatten_with_progress", self._handle
+        function: Final = "rbd_flatten_with_progress"
+        handle = self._handle
 
         def why(code: int) -> None:
             image, snapshot = ffi.new("rbd_linked_image_spec_t *"), ffi.new("rbd_snap_spec_t *")
@@ -261,14 +277,17 @@ class ImageCopies(Resource[ImageHandle]):
         await handle.call_with_progress(function, progress=progress, why=why)
 
     async def sparsify(self, sparse_size: int, *, progress: Progress | None = None) -> None:
-        """Give up the space of zeroes. When cancelled, librbd is asked to stop; nothing is lost.
+        """Free the space of zeroes.
+
+        If the call is cancelled, librbd is asked to stop. No data is lost.
 
         Args:
-            sparse_size: How many zeroes in a row are worth it: a power of two, 4096 to the object's size.
-            progress: Called on the event loop with what is done and what there is to do.
+            sparse_size: The smallest number of consecutive zero bytes to free. It must be a power of two from 4096 to
+                the object size.
+            progress: Called on the event loop as ``progress(done, total)``.
 
         Raises:
-            InvalidArgument: `sparse_size` is no such number.
+            InvalidArgument: `sparse_size` is not a power of two, or is out of range.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_sparsify_with_progress
@@ -277,7 +296,9 @@ class ImageCopies(Resource[ImageHandle]):
         await self._handle.call_with_progress("rbd_sparsify_with_progress", sparse_size, progress=progress)
 
     async def rebuild_object_map(self, *, progress: Progress | None = None) -> None:
-        """Look at all objects and make the object map anew. When cancelled, librbd is asked to stop.
+        """Examine all objects and rebuild the object map.
+
+        If the call is cancelled, librbd is asked to stop.
 
         Raises:
             InvalidArgument: The image does not have the feature ``OBJECT_MAP``.
@@ -288,7 +309,7 @@ class ImageCopies(Resource[ImageHandle]):
         await self._handle.call_with_progress("rbd_rebuild_object_map", progress=progress)
 
     async def get_parent(self) -> Parent | None:
-        """Return what the image was cloned from; None when it is no clone, or not any more.
+        """Return the parent of a clone. Return None if the image is not a clone, or no longer a clone.
 
         Implements: rbd_get_parent
         """
@@ -311,7 +332,7 @@ class ImageCopies(Resource[ImageHandle]):
         return await handle.run("rbd_get_parent", call)
 
     async def overlap(self) -> int:
-        """Return how many bytes, from the beginning, a clone may still have of its parent; 0 without one.
+        """Return how many bytes, from offset 0, a clone may still take from its parent. Return 0 without a parent.
 
         Implements: rbd_get_overlap
         """
@@ -319,21 +340,21 @@ class ImageCopies(Resource[ImageHandle]):
         return overlap
 
     def children(self) -> Listing[LinkedImage]:
-        """Iterate over the clones of what the image is read at: of a snapshot, or of all snapshots.
+        """Iterate over the clones of all snapshots, or of the one snapshot that the image is read at.
 
         Implements: rbd_list_children3
         """
         return _linked_images(self._handle, "rbd_list_children3")
 
     def descendants(self) -> Listing[LinkedImage]:
-        """Iterate over the clones of the image, their clones, and so on.
+        """Iterate over the clones of the image, the clones of these clones, and so on.
 
         Implements: rbd_list_descendants
         """
         return _linked_images(self._handle, "rbd_list_descendants")
 
 
-def _linked_images(handle: ImageHandle, function: str) -> Listing[LinkedImage]:
+def _linked_images(handle: ImageHandle, function: "CFunction") -> Listing[LinkedImage]:
     return handle.listing(function, "rbd_linked_image_spec_t", "rbd_linked_image_spec_list_cleanup", _linked)
 
 

@@ -11,6 +11,7 @@ from aiorbd.errors import Target
 
 if TYPE_CHECKING:
     from aiorbd._image.handle import ImageHandle
+    from aiorbd._native.c_functions import CFunction
 
 #: Seconds for which librbd is given time to take the size of a shrink that failed back.
 PATIENCE: Final = 1.0
@@ -35,7 +36,7 @@ class Maintenance:
 
     async def call_that_shrinks(
         self,
-        function: str,
+        function: "CFunction",
         size: int,
         *arguments: Any,
         progress: Progress | None,

@@ -95,7 +95,7 @@ class Snapshot:
 
         Implements: rbd_snap_unprotect
         """
-        function = "rbd_snap_unprotect"
+        function: Final = "rbd_snap_unprotect"
         require_users(self.namespace_type, function, self._target)
 
         def why(code: int) -> None:
@@ -112,7 +112,7 @@ class Snapshot:
 
         Implements: rbd_snap_is_protected
         """
-        function = "rbd_snap_is_protected"
+        function: Final = "rbd_snap_is_protected"
         if self.namespace_type is not SnapshotNamespaceType.USER:
             await self.get_namespace_type()
             return False
@@ -142,7 +142,7 @@ class Snapshot:
 
         Implements: rbd_snap_remove2, rbd_snap_remove_by_id
         """
-        function = "rbd_snap_remove2"
+        function: Final = "rbd_snap_remove2"
         flags = number(flags, "flags", function, self._target, bits=32)
         if flags or self.namespace_type is SnapshotNamespaceType.USER:
             require_users(self.namespace_type, function, self._target)
@@ -173,7 +173,8 @@ class Snapshot:
 
         Implements: rbd_snap_remove_by_id
         """
-        function, kind = "rbd_snap_remove_by_id", self.namespace_type
+        function: Final = "rbd_snap_remove_by_id"
+        kind = self.namespace_type
         if kind in (SnapshotNamespaceType.GROUP, SnapshotNamespaceType.MIRROR) and not any_namespace:
             message = f"the snapshot is {KINDS[kind]}, which would miss it: any_namespace=True removes it"
             raise OperationNotSupported(errno.EOPNOTSUPP, message, function, str(self._target))

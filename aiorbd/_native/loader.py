@@ -9,10 +9,13 @@ import os
 import re
 import threading
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiorbd._native import _compiled, _declared  # their types: *.pyi
 from aiorbd.errors import LibraryNotFoundError, NotSupportedError
+
+if TYPE_CHECKING:
+    from aiorbd._native.c_functions import Rados, Rbd
 
 ffi: Final[Any] = _declared.ffi
 bridge_ffi: Final[Any] = _compiled.ffi
@@ -73,18 +76,18 @@ def _not_found(name: str, path: str, detail: str) -> LibraryNotFoundError:
 
 
 @cache
-def rados() -> Library:
+def rados() -> "Rados":
     """Return librados."""
-    return Library("librados")
+    return cast("Rados", Library("librados"))
 
 
 @cache
-def rbd() -> Library:
+def rbd() -> "Rbd":
     """Return librbd."""
-    return Library("librbd")
+    return cast("Rbd", Library("librbd"))
 
 
-def library_of(function: str) -> Library:
+def library_of(function: str) -> "Rados | Rbd":
     """Return the library that has a function, by its name."""
     return rbd() if function.startswith("rbd_") else rados()
 

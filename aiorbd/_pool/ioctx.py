@@ -1,6 +1,6 @@
 """A pool, or a namespace of it, and the images there."""
 
-from typing import Unpack
+from typing import Final, Unpack
 
 from aiorbd._core.handle import Handle
 from aiorbd._core.listing import Listing
@@ -150,7 +150,8 @@ class IoCtx(Pool):
 
         Implements: rbd_create4
         """
-        function, handle = "rbd_create4", self._handle
+        function: Final = "rbd_create4"
+        handle = self._handle
         handle.check()
         encoded, on = encode_new_name(name, "image name", function), handle.image(name)
         size = number(size, "size", function, on)

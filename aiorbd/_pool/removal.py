@@ -91,7 +91,7 @@ async def remove_from_trash(
     ioctx: PoolHandle, image_id: str, *, force: bool, progress: Progress | None, retry_for: float
 ) -> None:
     """Remove an image that is in the trash."""
-    function = "rbd_trash_remove_with_progress"
+    function: Final = "rbd_trash_remove_with_progress"
     encoded = encode_name(image_id, "image id", function)
     on = Target("image", f"image id {image_id!r} in the trash of {ioctx.target}")
 

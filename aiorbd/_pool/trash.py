@@ -146,7 +146,7 @@ class Trash(Topic[PoolHandle]):
 
         Implements: rbd_trash_purge_with_progress
         """
-        function = "rbd_trash_purge_with_progress"
+        function: Final = "rbd_trash_purge_with_progress"
         if threshold is not None and not 0 <= threshold <= 1:
             raise invalid(f"threshold {threshold} is not between 0 and 1", function, self._handle.target)
         if expired_before is not None and not isinstance(expired_before, datetime):
