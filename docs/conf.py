@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: docs/build.sh."""
+"""Configuration of the Sphinx site, which docs/build.sh builds."""
 
 from importlib.metadata import version as installed_version
 
@@ -15,10 +15,10 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
-# A name in single backticks is a reference, where there is such a name.
+# A name in single backticks becomes a link if the name exists.
 default_role = "py:obj"
 
-autodoc_class_signature = "separated"  # constructors are private unless a page asks for one
+autodoc_class_signature = "separated"  # pages show a constructor only when they ask for it
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"

@@ -1,9 +1,9 @@
 """Write the two tables of names, `go-ceph.md` and `python-rbd.md`, from the lists beside this file.
 
-    python docs/tables.py            writes them
-    python docs/tables.py --check    says whether they are up to date
+    python docs/tables.py            writes the tables
+    python docs/tables.py --check    fails when a table is out of date
 
-The C functions are those that the docstrings name.
+The C functions in the tables come from the docstrings.
 """
 
 import argparse
@@ -16,20 +16,32 @@ import aiorbd
 
 HERE = Path(__file__).parent
 
-GO_CEPH = """# What the go-ceph `rbd` package offers, here
+GO_CEPH = """# The go-ceph `rbd` package and aiorbd
 
-Every item of its API, deprecated ones and constants included, with the name here, the C functions behind that
-name, and the test that proves it. Made by `docs/tables.py`; a test compares.
+Two tables compare aiorbd with go-ceph's `rbd` package. `docs/tables.py` makes them, and a test compares.
+
+## go-ceph v0.7.0: all 144 items
+
+Each item of the API, with deprecated ones and constants: the name in aiorbd, the C functions, and the test of the name.
 
 | go-ceph | aiorbd | C functions | test |
 |---|---|---|---|
 """
 
-PYTHON_RBD = """# Names of Python's `rbd` module, here
+GO_CEPH_LATEST = """
+## go-ceph v0.40.0: all 192 functions and methods
 
-Every public name of the module that Ceph 16.2 to 20.2 ship, with the release that first had it where that is a later
-one (18.2 and 20.2 were looked at). Methods are awaited, or iterated over with `async for`, unless they are plain facts.
-Made by `docs/tables.py`; a test compares.
+The exported functions and methods of the newest release. A call that aiorbd lacks has its topic instead.
+
+| go-ceph | aiorbd | |
+|---|---|---|
+"""
+
+PYTHON_RBD = """# The names of Python's `rbd` module in aiorbd
+
+Each public name of the module in Ceph 16.2 to 20.2. The second column has the first release, if that is later than
+16.2 (18.2 and 20.2 were compared). Methods are awaited, or iterated over with `async for`, unless they are properties.
+`docs/tables.py` makes this table, and a test compares.
 
 | rbd | since | aiorbd | |
 |---|---|---|---|
@@ -37,13 +49,13 @@ Made by `docs/tables.py`; a test compares.
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    """Read one of the lists."""
+    """Return the rows of one list."""
     with (HERE / name).open(encoding="utf-8") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
 def resolve(name: str) -> object:
-    """Find what a name of this library means."""
+    """Return the object with this name in the library."""
     value: object = aiorbd
     for part in name.split("."):
         value = inspect.getattr_static(value, part)
@@ -51,7 +63,7 @@ def resolve(name: str) -> object:
 
 
 def c_functions(names: str) -> list[str]:
-    """Return the C functions that the docstrings behind some names name, each once."""
+    """Return the C functions that the docstrings of these names list, without duplicates."""
     found: list[str] = []
     for name in filter(None, names.split(", ")):
         documentation = inspect.getdoc(resolve(name)) or ""
@@ -61,12 +73,12 @@ def c_functions(names: str) -> list[str]:
 
 
 def code(names: str, separator: str = ", ") -> str:
-    """Show names as code."""
+    """Format names as code."""
     return ", ".join(f"`{name}`" for name in names.split(separator) if name)
 
 
 def go_ceph() -> str:
-    """Make the first table."""
+    """Return the text of `go-ceph.md`."""
     lines = []
     for row in rows("go_ceph.tsv"):
         item = row["reference"] if row["reference"].startswith("const: ") else code(row["reference"])
@@ -74,11 +86,15 @@ def go_ceph() -> str:
         implementation = "; ".join(filter(None, [functions, row["note"]]))
         path, _, test = row["test"].partition("::")
         lines.append(f"| {item} | {code(row['aiorbd'])} | {implementation} | [`{test}`](../{path}) |\n")
-    return GO_CEPH + "".join(lines)
+    latest = [
+        f"| `{row['reference']}` | {code(row['aiorbd']) or '—'} | {row['note']} |\n"
+        for row in rows("go_ceph_latest.tsv")
+    ]
+    return GO_CEPH + "".join(lines) + GO_CEPH_LATEST + "".join(latest)
 
 
 def python_rbd() -> str:
-    """Make the second table."""
+    """Return the text of `python-rbd.md`."""
     return PYTHON_RBD + "".join(
         f"| `{row['rbd']}` | {row['since'].replace('16.2', '')} | {code(row['aiorbd']) or '—'} | {row['note']} |\n"
         for row in rows("python_rbd.tsv")
@@ -86,7 +102,7 @@ def python_rbd() -> str:
 
 
 def main() -> None:
-    """Write, or check."""
+    """Write the tables, or check them with ``--check``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a table is out of date")
     options = parser.parse_args()
