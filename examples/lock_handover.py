@@ -1,10 +1,10 @@
-"""Two clients hand an image over: who holds its advisory lock may write, the other waits to be told.
+"""Two clients hand over an image: only the holder of its advisory lock writes.
 
-The lock says who is the owner; an update of the image, which every client that has it open is told of, says that
-it may be worth to try again. Nobody asks again and again.
+The other client waits for an update of the image, then tries to take the lock again. Ceph sends updates to every client
+that has the image open, so no client has to poll.
 
-    examples/lock_handover.py              starts a development cluster for the while
-    examples/lock_handover.py ceph.conf    uses a cluster of yours (pool rbd)
+    examples/lock_handover.py              uses a temporary development cluster
+    examples/lock_handover.py ceph.conf    uses your cluster (pool rbd)
 """
 
 import os
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 @asynccontextmanager
 async def owned(image: aiorbd.Image, who: str) -> AsyncIterator[None]:
-    """Hold the image's lock while the block runs, and wait for it until then."""
+    """Wait for the image's lock, and hold it while the block runs."""
     async with image.watch() as updates:
         while True:
             try:
@@ -31,7 +31,7 @@ async def owned(image: aiorbd.Image, who: str) -> AsyncIterator[None]:
             except aiorbd.LockBusy:
                 (holder,) = (await image.locks.list_lockers()).lockers or [None]
                 print(f"{who}: waits for {holder.cookie if holder else 'nobody any more'}")
-                with anyio.move_on_after(5):  # a holder that died tells nobody
+                with anyio.move_on_after(5):  # a holder that died sends no update
                     await updates.wait()
     try:
         yield
@@ -39,11 +39,11 @@ async def owned(image: aiorbd.Image, who: str) -> AsyncIterator[None]:
         with anyio.CancelScope(shield=True):
             await image.flush()
             await image.locks.unlock(who)
-            await image.metadata.set("last-owner", who)  # a change that all are told of
+            await image.metadata.set("last-owner", who)  # a change, of which Ceph informs the other client
 
 
 async def client(conffile: str, name: str, who: str, offset: int, first: anyio.Event | None) -> None:
-    """One of the two, with a connection of its own."""
+    """Run one of the two clients on its own connection."""
     async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(name) as image, owned(image, who):
             print(f"{who}: has the image")
@@ -58,7 +58,8 @@ async def main(conffile: str) -> None:
     """Let two clients write, one after the other."""
     name = f"lock-handover-{os.getpid()}"
     async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        # Without librbd's own lock, which is the same one to the cluster: writes would wait for this one to go.
+        # Do not enable librbd's exclusive lock: to the cluster it is the same lock, so writes would wait for the
+        # advisory lock.
         await ioctx.create_image(name, 16 * MIB, features=aiorbd.Feature.LAYERING)
         try:
             first = anyio.Event()
@@ -74,7 +75,7 @@ async def main(conffile: str) -> None:
 
 
 async def run() -> None:
-    """Use the cluster that was named, or a development cluster of its own."""
+    """Use the cluster of the argument, or a development cluster."""
     if len(sys.argv) > 1:
         await main(sys.argv[1])
     else:

@@ -35,7 +35,7 @@ def megabytes(tree: Path) -> int:
 
 
 def some_files() -> Path:
-    """Choose a directory that every Debian has: all of /usr/share, unless that is 1 GiB or more."""
+    """Choose a directory that every Debian has: /usr/share or /usr/share/doc if below 1 GiB, otherwise /etc."""
     return next((path for path in (Path("/usr/share"), Path("/usr/share/doc")) if megabytes(path) < 1024), Path("/etc"))
 
 

@@ -1,7 +1,7 @@
-"""Back an image up, and then only what changed since: snapshots, a diff, and sparse copies of it.
+"""Back up an image, and later only its changes, with snapshots, a diff and sparse reads.
 
-examples/snapshot_diff.py              starts a development cluster for the while
-examples/snapshot_diff.py ceph.conf    uses a cluster of yours (pool rbd)
+examples/snapshot_diff.py              uses a temporary development cluster
+examples/snapshot_diff.py ceph.conf    uses your cluster (pool rbd)
 """
 
 import os
@@ -20,7 +20,7 @@ PIECE = 4 * MIB
 
 
 async def back_up(image: aiorbd.Image, since: str | None, file: BinaryIO) -> int:
-    """Bring a file up to date with what `image` is read at; return how many bytes were read."""
+    """Bring a backup file up to date with `image`. Return the number of bytes read."""
     read = 0
     async with image.diff(from_snapshot=since) as extents:
         async for extent in extents:
@@ -70,7 +70,7 @@ async def main(conffile: str) -> None:
 
 
 async def run() -> None:
-    """Use the cluster that was named, or a development cluster of its own."""
+    """Use the cluster of the argument, or a development cluster."""
     if len(sys.argv) > 1:
         await main(sys.argv[1])
     else:

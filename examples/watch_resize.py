@@ -1,7 +1,7 @@
-"""Notice that another process resized an image, without asking again and again.
+"""Notice without polling that another process resized an image.
 
-examples/watch_resize.py              starts a development cluster for the while
-examples/watch_resize.py ceph.conf    uses a cluster of yours (pool rbd)
+examples/watch_resize.py              uses a temporary development cluster
+examples/watch_resize.py ceph.conf    uses your cluster (pool rbd)
 """
 
 import os
@@ -16,14 +16,14 @@ MIB = 1 << 20
 
 
 async def resize_elsewhere(conffile: str, name: str) -> None:
-    """Resize the image three times, in processes of their own."""
+    """Resize the image three times, each time in a separate process."""
     for size in (20, 40, 10):
         command = ["rbd", "--conf", conffile, "resize", "--no-progress", "--allow-shrink", name, "--size", f"{size}M"]
         await anyio.run_process(command)
 
 
 async def main(conffile: str) -> None:
-    """Print each size until the last one is there."""
+    """Print each new size, up to the last one."""
     name = f"watch-resize-{os.getpid()}"
     async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 16 * MIB)
@@ -32,7 +32,7 @@ async def main(conffile: str) -> None:
                 async with image.watch() as updates:
                     tasks.start_soon(resize_elsewhere, conffile, name)
                     size = await image.size()
-                    async for _ in updates:  # changes may come several at a time, and the size is only one of them
+                    async for _ in updates:  # one update may cover several changes, also other ones than a resize
                         if await image.size() != size:
                             size = await image.size()
                             print(f"{name} has {size // MIB} MiB now")
@@ -44,7 +44,7 @@ async def main(conffile: str) -> None:
 
 
 async def run() -> None:
-    """Use the cluster that was named, or a development cluster of its own."""
+    """Use the cluster of the argument, or a development cluster."""
     if len(sys.argv) > 1:
         await main(sys.argv[1])
     else:

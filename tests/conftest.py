@@ -1,4 +1,4 @@
-"""The backends that every test of the public face runs on, and what most tests need."""
+"""Define the backends of the async tests, and the fixtures that most tests use."""
 
 import asyncio
 import gc
@@ -38,18 +38,18 @@ BACKENDS: list[Any] = [
     pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"),
     pytest.param(("trio", {}), id="trio"),
 ]
-if sys.version_info >= (3, 12):  # eager tasks are new there; the suite runs with such a Python too
+if sys.version_info >= (3, 12):  # eager tasks are new in Python 3.12, with which the suite also runs
     BACKENDS.append(pytest.param(("asyncio", {"loop_factory": _eager_loop}), id="eager"))
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
-    """Run what is native to asyncio on each of its loops."""
+    """Run the asyncio-only tests on each of asyncio's loops."""
     loops: dict[str, Any] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return loops | ({"eager": _eager_loop} if sys.version_info >= (3, 12) else {})
 
 
 def pytest_collection_finish() -> None:
-    """Let no collection of garbage go through what pytest made of thousands of tests."""
+    """Freeze the heap, so that garbage collection skips the objects that pytest made while it collected the tests."""
     gc.collect()
     gc.freeze()
 
@@ -61,33 +61,36 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 def new_name(prefix: str = "image") -> str:
-    """Return a name nobody used: a client that died keeps its lock on an image for 30 s."""
+    """Return a name that no test has used.
+
+    A client that died keeps its lock on an image for 30 s.
+    """
     return f"{prefix}-{uuid.uuid4().hex[:10]}"
 
 
 @pytest.fixture
 def name() -> str:
-    """A fresh image name."""
+    """Return a fresh image name."""
     return new_name()
 
 
 @pytest.fixture(scope="session")
 def aiorbd_cluster() -> Iterator[DevCluster]:
-    """The plugin's cluster, with room for what thousands of tests leave behind."""
+    """Start the plugin's cluster with an OSD of 8 GiB: thousands of tests leave data behind."""
     with DevCluster(osd_bytes=8 << 30) as cluster:
         yield cluster
 
 
 @pytest.fixture
 async def cluster(aiorbd_cluster: DevCluster) -> AsyncIterator[aiorbd.Cluster]:
-    """A connection of the test's own."""
+    """Open a connection for this test alone."""
     async with aiorbd.connect(aiorbd_cluster.conffile, timeout=30) as cluster:
         yield cluster
 
 
 @pytest.fixture
 async def ioctx(cluster: aiorbd.Cluster) -> AsyncIterator[aiorbd.IoCtx]:
-    """The pool ``rbd``."""
+    """Open the pool ``rbd``."""
     async with cluster.open_ioctx("rbd") as ioctx:
         yield ioctx
 
@@ -97,7 +100,7 @@ MakeImage = Callable[..., Awaitable[str]]
 
 @pytest.fixture
 def make_image(ioctx: aiorbd.IoCtx) -> MakeImage:
-    """A function that creates an image, 16 MiB unless told otherwise, and returns its name."""
+    """Return a function that creates an image and returns its name. The default size is 16 MiB."""
 
     async def make(size: int = 16 << 20, **options: Any) -> str:
         name = new_name()
@@ -108,25 +111,28 @@ def make_image(ioctx: aiorbd.IoCtx) -> MakeImage:
 
 
 async def slow_down(ioctx: aiorbd.IoCtx, name: str) -> None:
-    """Make librbd handle one object at a time, so that a long call on the image can be stopped half way."""
+    """Make librbd handle one object at a time, so that a test can stop a long call half way."""
     async with ioctx.open_image(name) as image:
         await image.metadata.set("conf_rbd_concurrent_management_ops", "1")
 
 
 @pytest.fixture
 async def image(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> AsyncIterator[aiorbd.Image]:
-    """An empty image of 16 MiB, open for writing."""
+    """Create an empty image of 16 MiB and open it for writing."""
     async with ioctx.open_image(await make_image()) as image:
         yield image
 
 
 def descriptors() -> int:
-    """How many file descriptors this process has open."""
+    """Return the number of file descriptors that this process has open."""
     return len(os.listdir("/proc/self/fd"))
 
 
 async def descriptors_fall_to(number: int) -> None:
-    """Wait until no more are open: who lets go last closes, and that may be a thread of librbd's, a moment later."""
+    """Wait until at most `number` file descriptors are open.
+
+    The thread that drops the last reference closes a descriptor. A thread of librbd may do so a moment later.
+    """
     with anyio.move_on_after(5):
         while descriptors() > number:
             await anyio.sleep(0.01)
@@ -134,11 +140,11 @@ async def descriptors_fall_to(number: int) -> None:
 
 
 def threads() -> int:
-    """How many threads this process has, librbd's included."""
+    """Return the number of threads of this process, including librbd's."""
     return len(os.listdir("/proc/self/task"))
 
 
 def resident_bytes() -> int:
-    """How much memory this process holds."""
+    """Return the resident memory of this process in bytes."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

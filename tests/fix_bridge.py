@@ -1,6 +1,6 @@
-"""Programs that use the compiled bridge alone, against a fake librbd, which can refuse.
+"""Run programs that use only the compiled bridge, against a fake librbd that can refuse requests.
 
-Each has a process of its own, since the bridge binds to one librbd for good.
+Each program has its own process, because the bridge binds to one librbd for good.
 """
 
 import subprocess
@@ -75,7 +75,7 @@ PREAMBLE = """
 
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory):
-    """The fake library, compiled."""
+    """Compile the fake library and return its path."""
     library = tmp_path_factory.mktemp("fake") / "librbd-fake.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-w", "-o", str(library), str(FAKE)], check=True)
     return library
@@ -83,7 +83,7 @@ def fake(tmp_path_factory):
 
 @pytest.fixture
 def run(fake):
-    """A function that runs a program against the fake."""
+    """Return a function that runs a program against the fake library."""
 
     def run(body):
         program = textwrap.dedent(PREAMBLE) + textwrap.dedent(body) + "\nprint('passed')\n"
@@ -92,7 +92,8 @@ def run(fake):
             capture_output=True,
             text=True,
             timeout=120,
-            env={"MALLOC_PERTURB_": "165", "PATH": "/usr/bin:/bin"},  # freed memory does not look alive
+            # Fill freed memory, so that a use after free shows.
+            env={"MALLOC_PERTURB_": "165", "PATH": "/usr/bin:/bin"},
             check=False,
         )
         assert done.stdout.endswith("passed\n"), done.stderr

@@ -1,4 +1,4 @@
-"""What the cancellation tests cancel: an operation of every kind, on one image."""
+"""The operations that the cancellation tests cancel: one of every kind, on one image."""
 
 import gc
 
@@ -9,7 +9,7 @@ SIZE = 4 << 20
 
 
 class Subject:
-    """An image with a snapshot, what was made of it, and the connection it is on."""
+    """An image with a snapshot, the objects that `prepare` made, and their connection."""
 
     def __init__(self, cluster, ioctx, image):
         self.cluster, self.ioctx, self.image = cluster, ioctx, image
@@ -28,14 +28,14 @@ class Subject:
         await self.image.flush()
 
     async def prepare(self, kind):
-        """Make what can be used once only."""
+        """Make the object that an operation of this kind uses up."""
         name = new_name()
         if kind == "watch":
             self.updates = self.image.watch()
         if kind == "progress":
             await self.image.clone("one", self.ioctx, name, clone_format=2)
             self.clone = await self.ioctx.open_image(name)
-        if kind == "close":  # an image with a write that its close has to wait for
+        if kind == "close":  # an image with a write, for which its close has to wait
             await self.ioctx.create_image(name, SIZE)
             self.closable = await self.ioctx.open_image(name)
             await self.closable.write(b"c" * 4096, 0)
@@ -60,7 +60,7 @@ async def new_subject(cluster, ioctx, name):
     return Subject(cluster, ioctx, image)
 
 
-#: By kind: what is awaited, and the handle that counts it.
+#: By kind: the awaitable, and the handle that counts the operation.
 KINDS = {
     "read": lambda s: (s.image, s.image.read(0, 4096)),
     "write": lambda s: (s.image, s.flushed_write()),
@@ -72,9 +72,9 @@ KINDS = {
     "progress": lambda s: (s.clone, s.clone.flatten()),
     "rados": lambda s: (s.ioctx, s.ioctx.objects.write_full("object", b"x")),
 }
-#: The others are over in a moment when the OSD runs.
+#: All other kinds complete within a moment while the OSD runs.
 LONG = {"watch"}
-#: These can be done once only.
+#: These kinds use up their object, so that a test can run them once only.
 ONCE = {"close", "progress"}
 
 
@@ -84,7 +84,7 @@ def kind(request):
 
 
 async def settled(*handles):
-    gc.collect()  # a diff that is forgotten stops; one that is not is not waited for
+    gc.collect()  # a forgotten diff stops; `drain` does not wait for a diff that is still referenced
     for handle in handles:
         await handle.drain(timeout=30)
         assert handle.in_flight == 0

@@ -1,4 +1,4 @@
-"""An image whose content says where it is."""
+"""An image in which every block holds its own number."""
 
 import anyio
 import pytest
@@ -8,7 +8,7 @@ import aiorbd
 
 MIB = 1 << 20
 
-#: Every 4 KiB say where they are, but for a hole.
+#: Every 4 KiB hold the number of the block, apart from a hole.
 CONTENT = b"".join(number.to_bytes(4, "big") * 1024 * (not 2048 <= number < 3072) for number in range(4096))
 CONTENT = CONTENT[: 8 * MIB] + bytes(4 * MIB) + CONTENT[8 * MIB :]
 
@@ -35,6 +35,6 @@ def name_of_full(aiorbd_cluster):
 
 @pytest.fixture
 async def full(ioctx, name_of_full):
-    """An image with content, which stays as it is; and what is in it."""
+    """Open a shared image and return the image and its content. Tests must not change the image."""
     async with ioctx.open_image(name_of_full) as image:
         yield image, CONTENT

@@ -1,4 +1,4 @@
-"""Clusters that a test may pause, others with what the first has not, and an image on one."""
+"""Clusters that a test may pause, clusters with cephx or a manager, and helpers for failures."""
 
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -14,28 +14,28 @@ from aiorbd.testing import DevCluster
 
 @pytest.fixture(scope="session")
 def own_cluster() -> Iterator[DevCluster]:
-    """A second cluster: the other one's clients do not notice when it is paused."""
+    """Start a second cluster, which a test can pause without effect on the clients of the first one."""
     with DevCluster(osd_bytes=4 << 30) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def osd(own_cluster: DevCluster) -> Iterator[DevCluster]:
-    """The same; its OSD runs again when the test is over."""
+    """Return the second cluster. Its OSD runs again after the test."""
     yield own_cluster
     own_cluster.resume()
 
 
 @pytest.fixture(scope="session")
 def cephx_cluster() -> Iterator[DevCluster]:
-    """One whose clients need keys."""
+    """Start a cluster that requires keys from its clients."""
     with DevCluster(cephx=True) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def managed_cluster() -> Iterator[DevCluster]:
-    """One with a manager that looks at its pools every second."""
+    """Start a cluster with a manager that examines its pools every second."""
     often = {"mgr tick period": "1", "mgr stats period": "1", "mon mgr digest period": "1"}
     with DevCluster(mgr=True, options=often) as cluster:
         yield cluster
@@ -43,7 +43,7 @@ def managed_cluster() -> Iterator[DevCluster]:
 
 @asynccontextmanager
 async def opened(osd: DevCluster, size: int = 16 << 20, **conf: str) -> AsyncIterator[aiorbd.Image]:
-    """An image that begins with 1 MiB of "a", all written; the OSD runs again before it is closed."""
+    """Open a new image that begins with 1 MiB of durable "a". The OSD runs again before the image closes."""
     async with aiorbd.connect(osd.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
         name = new_name()
         await ioctx.create_image(name, size)
@@ -57,7 +57,7 @@ async def opened(osd: DevCluster, size: int = 16 << 20, **conf: str) -> AsyncIte
 
 
 async def make_client(ceph, name, **caps):
-    """What to connect with as a client of that name, with a key of the kind that `ceph-authtool` makes."""
+    """Return the arguments with which `connect` acts as this client. Its key is made with `ceph-authtool`."""
     pairs = [part for daemon, cap in caps.items() for part in (daemon, cap)]
     keyring = str(ceph.directory / f"{name}.keyring")
     await ceph.run("ceph-authtool", "--create-keyring", "--gen-key", keyring, "-n", f"client.{name}")
@@ -77,7 +77,7 @@ async def full(cluster, pool):
 
 
 def fail_requests(queue, offsets, code):
-    """Let the requests of a queue that are for these offsets end with an error, as if librbd had said so."""
+    """Make requests at these offsets fail with `code`, as if librbd had returned the error."""
     ended = queue.ended
 
     def change_and_go_on(request):

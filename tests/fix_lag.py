@@ -1,6 +1,6 @@
-"""How long things take, and how long the event loop was held up.
+"""Measure the duration of blocks, and how long the event loop was held up.
 
-What the machine's cores did for others meanwhile does not count, nor when they stood still.
+The figures exclude the time in which other threads used the cores, and the time in which the cores stood still.
 """
 
 import gc
@@ -16,16 +16,17 @@ import anyio
 
 
 def waited_for_a_core() -> float:
-    """How many seconds this thread was ready to run while the cores ran others."""
+    """Return the seconds for which this thread was ready to run while other threads used the cores."""
     with open("/proc/thread-self/schedstat", encoding="ascii") as file:
         return int(file.read().split()[1]) / 1e9
 
 
 @contextmanager
 def took(less_than: float, *, at_least: float = 0, cpu: float = float("inf")) -> Iterator[None]:
-    """See to it that the block takes so many seconds, and less than so many of all threads' CPU.
+    """Check that the block takes between `at_least` and `less_than` seconds, and less than `cpu` seconds of CPU.
 
-    A timer may be early: libuv counts from when its loop's pass began, which a busy machine makes some time ago.
+    The CPU seconds are those of all threads. A timer may be early: libuv counts from the start of its loop's pass, and
+    on a busy machine that start is some time ago.
     """
     start, waited, burnt = time.perf_counter(), waited_for_a_core(), time.process_time()
     yield
@@ -35,8 +36,9 @@ def took(less_than: float, *, at_least: float = 0, cpu: float = float("inf")) ->
     assert time.process_time() - burnt < cpu
 
 
-#: What notices that a core stood still, as those of a virtual machine do when its host has others to serve: it sleeps,
-#: on that core, and prints from when to when it was asleep for longer, but for its own waiting for the core.
+#: A program that notices when a core stands still, as a virtual machine's core does while its host serves others.
+#: It sleeps on that core. It prints the start and the end of each sleep that was too long, and first subtracts the time
+#: that it waited for the core.
 _WITNESS = """
 import os, sys, time
 from fix_lag import waited_for_a_core
@@ -54,7 +56,7 @@ while os.getppid() == parent:
 
 @contextmanager
 def _witnesses() -> Iterator[list[tuple[float, float]]]:
-    """A process on each core; what they saw is in the list when the block is over."""
+    """Run a witness process on each core. After the block, the list has the periods in which a core stood still."""
     seen: list[tuple[float, float]] = []
     here, processes = os.path.dirname(__file__), []
     try:
@@ -72,7 +74,12 @@ def _witnesses() -> Iterator[list[tuple[float, float]]]:
 
 
 class Lag:
-    """The worst delay seen: `worst`, known after the block, is without the time for which the machine ran no loop."""
+    """The worst delay.
+
+    Attributes:
+        worst: Excludes the time for which the machine did not run the loop; set after the block.
+        worst_by_the_clock: Includes that time.
+    """
 
     worst = 0.0
     worst_by_the_clock = 0.0
@@ -80,7 +87,10 @@ class Lag:
 
 @asynccontextmanager
 async def measured_lag(interval: float = 0.005, *, witnessed: bool = True) -> AsyncIterator[Lag]:
-    """Measure how late a short sleep wakes up while the block runs; by the clock alone, if not witnessed."""
+    """Measure how late a short sleep wakes up while the block runs.
+
+    With ``witnessed=False``, no witness processes run, and the cores' standstills are not subtracted.
+    """
     lag, delays = Lag(), []
 
     async def measure() -> None:
@@ -104,7 +114,7 @@ async def measured_lag(interval: float = 0.005, *, witnessed: bool = True) -> As
 
 
 class Held:
-    """How long the loop's thread was held up in one go, by its own count: what others did on the cores is not its."""
+    """The longest time for which the loop's thread was held up, in its own CPU seconds."""
 
     worst = 0.0
 
@@ -130,6 +140,6 @@ async def measured_hold() -> AsyncIterator[Held]:
 
 
 def _leave_the_heap_alone() -> None:
-    """What the tests before this left on the heap is not looked through while the clock runs."""
+    """Freeze the heap, so that garbage collection skips the objects of earlier tests while the clock runs."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Programs of their own, whose end is measured."""
+"""Start programs in their own processes and measure how long they take to end."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ PREAMBLE = """
 
 @pytest.fixture(params=["asyncio", "trio"])
 def start(request, osd):
-    """A function that starts a program and waits for its line 'ready'."""
+    """Return a function that starts a program and waits for its line 'ready'."""
     started = []
 
     def start(body):

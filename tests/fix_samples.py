@@ -1,4 +1,4 @@
-"""One call of every public coroutine, so that what must hold for all of them is tested for all of them."""
+"""One call of every public coroutine, for tests of rules that all calls must keep."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ import aiorbd
 
 @dataclass
 class Subjects:
-    """What the calls are made on."""
+    """The objects on which the calls are made."""
 
     cluster: aiorbd.Cluster
     ioctx: aiorbd.IoCtx
@@ -28,13 +28,13 @@ class Subjects:
 
 
 async def first(iterator: AsyncIterator[Any]) -> Any:
-    """Ask an iterator for one thing."""
+    """Return an iterator's next item, or ``None`` at its end."""
     return await anext(iterator, None)
 
 
 Sample = Callable[[Subjects], Awaitable[Any]]
 
-#: By name of the method.
+#: By the name of the method.
 SAMPLES: dict[str, Sample] = {
     "Cluster.create_pool": lambda s: s.cluster.create_pool(new_name("pool")),
     "Cluster.delete_pool": lambda s: s.cluster.delete_pool("no-such-pool"),
@@ -159,13 +159,13 @@ SAMPLES: dict[str, Sample] = {
     "Writer.write_zeroes": lambda s: s.image.writer().write_zeroes(0, 1),
 }
 
-#: What ends rather than fails when its subject is closed: streams without an end of their own.
+#: Endless streams. Closing their subject ends these iterations, and raises no error.
 ENDLESS = {"ClusterLog.__anext__", "ObjectWatch.__anext__", "Updates.__anext__"}
 
 
 @asynccontextmanager
 async def open_subjects(cluster: aiorbd.Cluster, pool: str, namespace: str) -> AsyncIterator[Subjects]:
-    """All of them, open, in a namespace that is there and empty."""
+    """Open all subjects in an existing, empty namespace."""
     async with cluster.open_ioctx(pool, namespace) as ioctx:
         await ioctx.create_image("image", 1 << 24)
         await ioctx.objects.write_full("object", b"x")
@@ -181,7 +181,7 @@ async def open_subjects(cluster: aiorbd.Cluster, pool: str, namespace: str) -> A
 
 @pytest.fixture
 async def subjects(aiorbd_cluster: Any) -> AsyncIterator[Subjects]:
-    """All of them, open, in a namespace of the test's own."""
+    """Open all subjects in a new namespace for this test alone."""
     namespace = new_name("samples")
     async with aiorbd.connect(aiorbd_cluster.conffile, timeout=30) as cluster:
         async with cluster.open_ioctx("rbd") as pool:

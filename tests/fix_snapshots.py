@@ -1,8 +1,11 @@
-"""Very many snapshots of an image, in little time."""
+"""Give an image very many snapshots in little time."""
 
 
 async def add_snapshots(ioctx, name, count):
-    """Take one, and write the others into the image's header the way Ceph does: each real one takes it longer."""
+    """Create one real snapshot, and write the records of the others into the image's header in Ceph's format.
+
+    Real ones would be slow: each takes longer than the one before.
+    """
     async with ioctx.open_image(name) as image:
         first = await image.create_snapshot("snapshot-000000")
         header = f"rbd_header.{image.id}"

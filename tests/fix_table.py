@@ -1,4 +1,4 @@
-"""Programs that use the operation table's busy half alone, against a fake librbd."""
+"""Run programs that use only the compiled half of the operation table, against a fake librbd."""
 
 import textwrap
 
@@ -72,5 +72,5 @@ PREAMBLE = """
 
 @pytest.fixture
 def check(run):
-    """A function that runs a program which has a table and an owner to make."""
+    """Return a function that runs a program. The program can make a table and an owner."""
     return lambda body: run(textwrap.dedent(PREAMBLE) + textwrap.dedent(body))

@@ -1,4 +1,4 @@
-"""Ceph's own ``rbd`` tool as an independent witness of what is in an image."""
+"""Ceph's ``rbd`` tool as an independent witness of an image's content."""
 
 import json
 from typing import Any
@@ -9,33 +9,33 @@ from aiorbd.testing import DevCluster
 
 
 class Witness:
-    """Runs ``rbd`` in a process of its own."""
+    """Runs ``rbd`` in its own process."""
 
     def __init__(self, cluster: DevCluster) -> None:
         self._cluster = cluster
 
     async def export(self, spec: str) -> bytes:
-        """All bytes of an image or of a snapshot."""
+        """Return all bytes of an image or of a snapshot."""
         return await self._cluster.run("rbd", "export", "--no-progress", spec, "-")
 
     async def import_(self, data: bytes, name: str, *options: str) -> None:
-        """Make an image of bytes."""
+        """Make an image of the given bytes."""
         await self._cluster.run("rbd", "import", "--no-progress", *options, "-", name, stdin=data)
 
     async def info(self, spec: str) -> dict[str, Any]:
-        """What ``rbd info`` knows."""
+        """Return the output of ``rbd info``."""
         return dict(json.loads(await self._cluster.run("rbd", "info", spec, "--format", "json")))
 
     async def names(self, pool: str = "rbd") -> list[str]:
-        """Every image of a pool."""
+        """Return the names of all images of a pool."""
         return list(json.loads(await self._cluster.run("rbd", "ls", pool, "--format", "json")))
 
     async def rbd(self, *arguments: str) -> bytes:
-        """Any other command."""
+        """Run any other ``rbd`` command."""
         return await self._cluster.run("rbd", *arguments)
 
 
 @pytest.fixture
 def witness(aiorbd_cluster: DevCluster) -> Witness:
-    """Ceph's ``rbd`` tool."""
+    """Return Ceph's ``rbd`` tool."""
     return Witness(aiorbd_cluster)

@@ -1,13 +1,13 @@
-"""Python's part of a read or write, where librbd is left out, beside the least that a task can do for a read.
+"""Measure Python's share of a read or write, without librbd, and the minimum that a task needs for a read.
 
     tests/bench/bare.sh                     every loop
     tests/bench/bare.sh --backends asyncio
 
-In librbd's place the bridge calls a fake one, which calls back before its submit returns; the loop drains the record
-like any other. "stream" is `image.read_extents`, "writer" `image.writer`, "least" a future and a dictionary in Python:
-no cancellation, no checks, no errors, no counts. CPU time of the loop's thread, the best of all rounds and their
-median, in microseconds for one read or write of 4 KiB. One at a time is over within the pass that begins it, here, and
-only here.
+The bridge calls a fake librbd, which calls back before its submit returns. The loop then drains the record as usual.
+"stream" is `image.read_extents` and "writer" is `image.writer`. "least" is a future and a dictionary in Python, without
+cancellation, checks, errors or counts. The figures are the CPU time of the loop's thread in microseconds for one read
+or write of 4 KiB: the best of all rounds, and their median. With one operation at a time, the operation completes
+within the pass that starts it. This happens only in this measurement.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from aiorbd.testing import DevCluster
 
 BLOCK = 4096
 FAKE = Path(__file__).parents[1] / "bridge" / "fake_librbd.c"
-#: Of each task, in a round.
+#: Calls of each task in a round.
 CALLS = 100
 
 Call = Callable[[], Awaitable[object]]
@@ -40,7 +40,7 @@ Call = Callable[[], Awaitable[object]]
 
 @contextlib.contextmanager
 def fake_librbd() -> Iterator[None]:
-    """What the bridge submits meanwhile is over at once."""
+    """Replace librbd while the block runs, so that submitted operations complete at once."""
     lib = _native.bridge()
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/fake.so"
@@ -54,7 +54,7 @@ def fake_librbd() -> Iterator[None]:
 
 
 def least(image: Any) -> Call:
-    """Return a read that does nothing but wait, and look its future up."""
+    """Return a read that only waits and looks up its future."""
     lib, loop = _native.bridge(), asyncio.get_running_loop()
     queue = lib.aiorbd_bridge_new()
     mine = lib.aiorbd_image_new(queue, image, _native.bridge_ffi.NULL, -1)
@@ -86,7 +86,7 @@ def least(image: Any) -> Call:
 
 
 async def tasks(call: Call, depth: int) -> None:
-    """As many tasks, of which each does one after the other."""
+    """Run `depth` tasks, each of which makes its calls one after the other."""
 
     async def task() -> None:
         for _ in range(CALLS):
@@ -98,14 +98,14 @@ async def tasks(call: Call, depth: int) -> None:
 
 
 async def stream(image: aiorbd.Image, depth: int) -> None:
-    """Chunks as they come."""
+    """Read chunks through a stream."""
     places = [(number % 1024 * BLOCK, BLOCK) for number in range(depth * CALLS)]
     async for _ in image.read_extents(places, chunk_size=BLOCK, depth=depth, ordered=False):
         pass
 
 
 async def writer(image: aiorbd.Image, depth: int) -> None:
-    """Writes as there is room."""
+    """Write through a writer, which waits for room."""
     data = bytes(BLOCK)
     async with image.writer(depth=depth) as writer:
         for number in range(depth * CALLS):
@@ -113,7 +113,7 @@ async def writer(image: aiorbd.Image, depth: int) -> None:
 
 
 async def show(backend: str, depth: int, way: str, work: Call, rounds: int) -> None:
-    """Measure one way, and print its line."""
+    """Measure one way and print its line."""
     times = []
     for _ in range(rounds):
         start = time.thread_time_ns()

@@ -1,4 +1,4 @@
-"""What is measured, with which clients, and how each is called."""
+"""The measured cases, the clients, and the command of each client."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from typing import Any
 HERE = Path(__file__).parent
 IMAGE = "bench"
 
-#: Ceph's own module is bound to the distribution's Python.
+#: Ceph's Python module works only with the distribution's Python.
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 CLIENTS = {
@@ -36,7 +36,14 @@ CLIENTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """The work: the pattern by fio's name, bytes, operations in flight, and the mean delay to the OSD in ms."""
+    """The work of the clients.
+
+    Attributes:
+        pattern: The pattern by fio's name.
+        block: Bytes of an operation.
+        depth: Operations in flight.
+        delay: The mean delay to the OSD in ms.
+    """
 
     pattern: str
     block: int
@@ -47,7 +54,10 @@ class Case:
         return f"{self.pattern}, {self.block // 1024} KiB, depth {self.depth}, delay {self.delay:g} ms"
 
     def clients(self, only: list[str] | None = None) -> list[str]:
-        """Who takes part: blocking calls have no depth, streams do not mix. fio always does."""
+        """Return the clients of this case, always including fio.
+
+        Blocking calls have no depth, and streams do not mix reads and writes.
+        """
         return [
             name
             for name in CLIENTS
@@ -57,14 +67,17 @@ class Case:
         ]
 
     def command(self, client: str, conffile: str, seconds: float, operations: int) -> list[str]:
-        """Return what to run: for so many seconds, or, where it counts operations, about as many as fio did."""
+        """Return the client's command.
+
+        The command runs for `seconds`. A client that counts operations makes about as many as fio did.
+        """
         if client == "fio":
             return [
                 *("fio", "--output-format=json", "--name=bench", "--ioengine=rbd", "--clientname=admin", "--pool=rbd"),
                 *(f"--rbdname={IMAGE}", f"--rw={self.pattern}", f"--bs={self.block}", f"--iodepth={self.depth}"),
                 *("--time_based", f"--runtime={max(1, seconds):.0f}", "--randrepeat=0", "--norandommap"),
-                *("--rwmixread=70", "--lat_percentiles=1"),  # from before the submit on, as the others count
-                *(["--rate_iops=1,1"] if seconds < 1 else []),  # what its start costs: it runs for a second at least
+                *("--rwmixread=70", "--lat_percentiles=1"),  # latency from before the submit, as the others measure
+                *(["--rate_iops=1,1"] if seconds < 1 else []),  # to measure its start: fio runs for at least a second
             ]
         if client == "rbd bench":
             kind = "rw" if self.pattern == "randrw" else self.pattern.removeprefix("rand")
@@ -82,7 +95,7 @@ class Case:
 
 
 def timed(command: list[str], conffile: str, watch: Callable[[int], Any] | None = None) -> tuple[str, dict[str, Any]]:
-    """Run a program; return what it says, its CPU seconds and the most memory it had, and what one saw who watched."""
+    """Run a program. Return its output, and its CPU seconds, peak memory and the result of `watch`."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command, stdout=output, env=os.environ | {"CEPH_CONF": conffile}, cwd=tempfile.gettempdir()
@@ -103,7 +116,7 @@ def timed(command: list[str], conffile: str, watch: Callable[[int], Any] | None 
 
 
 def run(command: list[str], conffile: str, watch: Callable[[int], Any] | None = None) -> dict[str, Any]:
-    """Run one client; return its report."""
+    """Run one client and return its report."""
     text, usage = timed(command, conffile, watch)
     if command[0] == "rbd":
         return from_rbd_bench(text) | usage
@@ -114,7 +127,7 @@ def run(command: list[str], conffile: str, watch: Callable[[int], Any] | None = 
 
 
 def from_fio(job: dict[str, Any]) -> dict[str, Any]:
-    """Bring fio's report into the form of the other clients'."""
+    """Convert fio's report into the format of the other clients."""
     sides = [job[side] for side in ("read", "write") if job[side]["total_ios"]]
     cuts = sides[0]["lat_ns"]["percentile"]
     return {
@@ -126,7 +139,7 @@ def from_fio(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_rbd_bench(text: str) -> dict[str, Any]:
-    """Read the line with the totals: it rounds the seconds, not the rate."""
+    """Read the line with the totals. It rounds the seconds, but not the rate."""
     found = re.search(r"elapsed: \d+ +ops: (\d+) +ops/sec: ([\d.]+|inf)", text)
     if found is None:
         raise RuntimeError(f"`rbd bench` printed no totals: {text}")

@@ -1,4 +1,4 @@
-"""What aiorbd does in a while: `depth` tasks that await one operation after the other, or one stream."""
+"""The aiorbd client: `depth` tasks that await one operation after the other, or one stream."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ import aiorbd
 
 
 async def task(image: aiorbd.Image, load: Load) -> None:
-    """One operation after the other."""
+    """Await one operation after the other."""
     clock, block, data, places, reads = time.perf_counter, load.block, load.data, load.places, load.reads
     record, end = load.latencies.append, load.end
     began = clock()
@@ -28,7 +28,7 @@ async def task(image: aiorbd.Image, load: Load) -> None:
 
 
 async def stream(image: aiorbd.Image, load: Load, depth: int) -> int:
-    """Reads as they come, or writes as there is room."""
+    """Read a stream, or write through a writer, which waits for room."""
     done, clock, end = 0, time.perf_counter, load.end
     if load.share:
         extents = zip(load.places, itertools.repeat(load.block), strict=False)
@@ -47,7 +47,10 @@ async def stream(image: aiorbd.Image, load: Load, depth: int) -> int:
 
 
 async def watch_the_loop(lags: list[float]) -> None:
-    """How late a task wakes up that sleeps for 20 ms: more often, it would itself slow down one read at a time."""
+    """Measure how late a task wakes up that sleeps for 20 ms.
+
+    Shorter sleeps would slow down a client that reads one block at a time.
+    """
     while True:
         start = time.perf_counter()
         await anyio.sleep(0.02)
@@ -55,7 +58,7 @@ async def watch_the_loop(lags: list[float]) -> None:
 
 
 async def at_once(tasks: list[Callable[[], Awaitable[None]]], backend: str) -> None:
-    """Run them in the loop's own task group: anyio's is another one, and costs more."""
+    """Run the tasks in the loop's own task group, which costs less than anyio's."""
     if backend == "trio":
         async with anyio.create_task_group() as group:
             for one in tasks:
@@ -67,7 +70,7 @@ async def at_once(tasks: list[Callable[[], Awaitable[None]]], backend: str) -> N
 
 
 async def main(options: object) -> None:
-    """Work for a while; tell how much, and how fast."""
+    """Run the load and print its report."""
     conf = {} if options.own_settings else EQUAL
     async with aiorbd.connect(options.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(options.image) as image:

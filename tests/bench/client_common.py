@@ -1,6 +1,6 @@
-"""What the Python clients share: what they are told to do, where they read and write, what they report.
+"""Shared code of the Python clients: arguments, offsets and reports.
 
-Nothing here imports more than the standard library: one of the clients runs where aiorbd is not installed.
+This module imports only the standard library: one of the clients runs in a Python without aiorbd.
 """
 
 import argparse
@@ -10,17 +10,17 @@ import random
 import statistics
 import time
 
-#: How many places are thrown, before the clock starts: throwing dice is not what is measured.
+#: Number of random offsets. They are made before the clock starts, so that making them is not measured.
 PLACES = 1 << 16
 
-#: Ceph's own value of what aiorbd chooses, so that all clients have the same.
+#: Ceph's own value of a setting that aiorbd changes, so that all clients have the same.
 EQUAL = {"ms_tcp_prefetch_max_size": "4096"}
 
 SHARE_OF_READS = {"randread": 1.0, "read": 1.0, "randwrite": 0.0, "write": 0.0, "randrw": 0.7}
 
 
 def parser():
-    """What every client is told."""
+    """Return the parser of the arguments that all clients have."""
     parser = argparse.ArgumentParser()
     parser.add_argument("conffile")
     parser.add_argument("image")
@@ -32,7 +32,7 @@ def parser():
 
 
 class Load:
-    """Where to read or write, for a while, and how long it took."""
+    """The offsets for reads or writes, the time limit, and the latencies."""
 
     def __init__(self, size, options):
         dice = random.Random(options.depth)
@@ -53,7 +53,7 @@ class Load:
         self.end = self.start + options.seconds
 
     def report(self, operations=None):
-        """Print one line of JSON."""
+        """Print the report as one line of JSON."""
         result = {
             "operations": len(self.latencies) if operations is None else operations,
             "seconds": time.perf_counter() - self.start,
@@ -64,7 +64,7 @@ class Load:
 
 
 def percentiles(values, unit):
-    """Return p50, p99 and p99.9; None of too few."""
+    """Return p50, p99 and p99.9, or None for fewer than two values."""
     if len(values) < 2:
         return None
     cuts = statistics.quantiles(values, n=1000, method="inclusive")

@@ -1,7 +1,7 @@
-"""The same with the `rbd` module that comes with Ceph, from asyncio. Runs under the system's Python.
+"""The client for Ceph's `rbd` module under asyncio. Runs under the system's Python.
 
-Three ways: `aio_read` and `aio_write` whose callback calls `call_soon_threadsafe`, a pool of `depth` threads, and
-blocking calls one after the other.
+There are three ways: `aio_read` and `aio_write` with a callback that calls `call_soon_threadsafe`, a pool of `depth`
+threads, and blocking calls one after the other.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from client_common import Load, parser
 
 
 async def aio(image, load):
-    """One `aio_read` or `aio_write` after the other."""
+    """Await one `aio_read` or `aio_write` after the other."""
     loop, began = asyncio.get_running_loop(), time.perf_counter()
     while began < load.end:
         future = loop.create_future()
@@ -37,7 +37,7 @@ async def aio(image, load):
 
 
 async def threads(image, load, pool):
-    """One blocking call after the other, each on a thread of the pool."""
+    """Make one blocking call after the other, each on a thread of the pool."""
     loop, began = asyncio.get_running_loop(), time.perf_counter()
     while began < load.end:
         if next(load.reads):
@@ -50,7 +50,7 @@ async def threads(image, load, pool):
 
 
 def blocking(image, load):
-    """One blocking call after the other, without a loop."""
+    """Make one blocking call after the other, without a loop."""
     began = time.perf_counter()
     while began < load.end:
         if next(load.reads):
@@ -63,7 +63,7 @@ def blocking(image, load):
 
 
 async def with_loop(image, load, options):
-    """Run `depth` tasks, and look at the loop."""
+    """Run `depth` tasks and measure the loop's lag."""
 
     async def watch():
         while True:
@@ -81,7 +81,7 @@ async def with_loop(image, load, options):
 
 
 def main():
-    """Work for a while; tell how much, and how fast."""
+    """Run the load and print its report."""
     arguments = parser()
     arguments.add_argument("--way", choices=["aio", "threads", "blocking"], default="aio")
     options = arguments.parse_args()

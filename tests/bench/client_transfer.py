@@ -1,4 +1,4 @@
-"""Move a whole image with aiorbd, and tell how long it took."""
+"""Move a whole image with aiorbd and report the seconds."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ import aiorbd
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Print one line of JSON."""
+    """Export or import an image, and print one line of JSON."""
     async with aiorbd.connect(options.conffile, conf=EQUAL) as cluster, cluster.open_ioctx("rbd") as ioctx:
         start = time.perf_counter()
         if options.direction == "export":

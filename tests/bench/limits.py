@@ -1,4 +1,4 @@
-"""What a short run must not fall below: half to four fifths of the usual ratios, for the sake of noise."""
+"""The least ratios that a short run must reach: half to four fifths of the usual ones, because of noise."""
 
 import statistics
 import sys
@@ -10,8 +10,8 @@ _TRIO: Final = ("aiorbd trio", "fio")
 _STREAM: Final = ("stream asyncio", "fio")
 _TO_PEER: Final = ("aiorbd asyncio", "rbd.aio_*")
 
-#: By pattern, block, depth and delay: the client, a peer, and the least ratio of their IOPS. A delay shows
-#: whether requests are held back.
+#: By pattern, block, depth and delay: the client, a peer, and the least ratio of their IOPS. The cases with a delay
+#: show whether requests are held back.
 LEAST: Final = {
     ("randread", 4096, 16, 0): [(*_ASYNCIO, 0.55), (*_UVLOOP, 0.55), (*_TRIO, 0.45), (*_STREAM, 0.7)],
     ("randread", 4096, 64, 0): [(*_ASYNCIO, 0.6), (*_UVLOOP, 0.65), (*_TRIO, 0.5), (*_STREAM, 0.7), (*_TO_PEER, 1.0)],
@@ -24,7 +24,7 @@ LEAST: Final = {
 
 
 def check(cases: list[dict[str, Any]]) -> None:
-    """Exit with an error that says which ratio is too low."""
+    """Exit with an error that names each ratio that is too low."""
     low, looked = [], 0
     for case in cases:
         rows = {row["client"]: row for row in case["table"]}

@@ -1,4 +1,4 @@
-"""A picture of the cases: IOPS and CPU of each client over the depth, one row for each pattern, block and delay."""
+"""Draw the cases: IOPS and CPU of each client over the depth, with one row for each pattern, block and delay."""
 
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ LABELS = {
 
 
 def draw(cases: list[dict[str, Any]], path: Path) -> Path:
-    """Write an SVG; return its path."""
-    import matplotlib as mpl  # only who draws needs it, and it would count as the clients' memory
+    """Write an SVG and return its path."""
+    import matplotlib as mpl  # imported only to draw: otherwise it would count as the clients' memory
 
     mpl.use("svg")
     from matplotlib import pyplot as plt

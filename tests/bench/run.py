@@ -1,18 +1,19 @@
-"""aiorbd beside fio, `rbd bench` and Ceph's own Python module: reads and writes of an image written in full.
+"""Compare aiorbd with fio, `rbd bench` and Ceph's Python module: reads and writes of a fully written image.
 
     tests/bench/run.sh                                   4 KiB random reads, depths 1, 16, 64 and 256
     tests/bench/run.sh --patterns randread,randwrite,randrw,read,write --blocks 4096,65536,4194304 --depths 16,64
     tests/bench/run.sh --delay 0,1                       without and with 1 ms between client and OSD
-    tests/bench/run.sh --where                           and whose threads have the cores' time
-    tests/bench/run.sh --transfers                       `rbd export` and `rbd import` beside ours as well
+    tests/bench/run.sh --where                           also the CPU time of each kind of thread
+    tests/bench/run.sh --transfers                       also `rbd export` and `rbd import` beside aiorbd's
 
-All clients work on the same image of the same cluster, in interleaved rounds, each round in another order; the figures
-are medians, the ratios medians of the ratios within a round, with the smallest and the largest beside them. Each owns
-the exclusive lock, and librbd's cache is in the same state for all, write-back from the start; otherwise all have
-librbd's default settings, but for the clients called "own", which have what aiorbd chooses by itself. The OSD keeps its
-objects in pages: in one piece, small writes break them up, and whoever comes later finds it slower.
-With a delay each request reaches the OSD late by up to twice as much, as over a network: Ceph's own fault injection.
-CPU is user and system time of the whole client process, less that of one that starts, opens and ends.
+All clients work on the same image of the same cluster, in interleaved rounds. Each round has another order. The figures
+are medians. The ratios are medians of the ratios within a round, beside the smallest and the largest. Each client owns
+the exclusive lock, and librbd's cache is in the same state for all: write-back from the start. The other settings are
+librbd's defaults; only the clients called "own" have the settings that aiorbd chooses. The OSD stores its objects in
+pages. Without pages, small writes would fragment the objects, and later clients would find the OSD slower.
+
+With a delay, Ceph's fault injection delays each request to the OSD by up to twice that time, as a network would. CPU is
+user and system time of the whole client process, without the time of a client that only starts, opens and ends.
 """
 
 import argparse
@@ -48,10 +49,10 @@ def measure(
     idle: dict[str, Any],
     watch: where.Watch | None,
 ) -> Any:
-    """Run one client; the first time also for a moment, to know what its start costs."""
+    """Run one client. Before its first run, also run it for a moment, to measure the cost of its start."""
     if client not in idle:
         idle[client] = run(case.command(client, conffile, 0.01, 1), conffile)
-    watch = None if client == "rbd bench" else watch  # it counts operations, and may end before one has looked
+    watch = None if client == "rbd bench" else watch  # it counts operations, and may end before the watch has looked
     full, short = run(case.command(client, conffile, seconds, operations), conffile, watch), idle[client]
     iops = full["operations"] / full["seconds"]
     return {
@@ -67,7 +68,7 @@ def measure(
 
 
 def fill(cluster: DevCluster, size: int) -> None:
-    """Write the whole image: reads of holes would never leave the client."""
+    """Write the whole image: a read of a hole would never leave the client."""
     with tempfile.NamedTemporaryFile() as source:
         for _ in range(size >> 20):
             source.write(os.urandom(1 << 20))
@@ -79,7 +80,7 @@ def fill(cluster: DevCluster, size: int) -> None:
 
 
 def table(rounds: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Medians, and the ratios to the peers within each round."""
+    """Return the medians, and the ratios to the peers within each round."""
 
     def ratios(client: str, peer: str, figure: str) -> list[float]:
         return sorted(mine[figure] / theirs[figure] for mine, theirs in zip(rounds[client], rounds[peer], strict=True))
@@ -123,24 +124,24 @@ def show(case: Case, rows: list[dict[str, Any]], rounds: int, seconds: float) ->
 
 
 def order(clients: list[str], rounds: int) -> Iterator[str]:
-    """Each client once a round, and not always after the same time: the first round in their order."""
+    """Yield each client once a round. The first round has the given order; later rounds rotate it."""
     for number in range(rounds):
         first = number * len(clients) // rounds
         yield from clients[first:] + clients[:first]
 
 
 def delays(text: str) -> list[float]:
-    """Parse a list."""
+    """Parse a list of numbers with fractions."""
     return [float(part) for part in text.split(",")]
 
 
 def numbers(text: str) -> list[int]:
-    """Parse a list."""
+    """Parse a list of integers."""
     return [int(part) for part in text.split(",")]
 
 
 def words(text: str) -> list[str]:
-    """Parse a list."""
+    """Parse a list of words."""
     return text.split(",")
 
 
@@ -149,7 +150,7 @@ def compare(case: Case, cluster: DevCluster, options: argparse.Namespace) -> dic
     watch = where.Watch(cluster, options.seconds - where.START) if options.where else None
     rounds: dict[str, list[dict[str, Any]]] = {client: [] for client in case.clients(options.clients)}
     idle: dict[str, Any] = {}
-    operations = 0  # that the first client did, as the latest round has it
+    operations = 0  # of the first client, in the latest round
     for client in order(list(rounds), options.rounds):
         one = measure(case, client, cluster.conffile, options.seconds, operations, idle, watch)
         operations = one["operations"] if client == next(iter(rounds)) else operations
@@ -162,7 +163,7 @@ def compare(case: Case, cluster: DevCluster, options: argparse.Namespace) -> dic
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the cases, print them, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4)

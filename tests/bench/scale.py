@@ -1,13 +1,13 @@
-"""What it costs as it grows: images open, operations in flight, clusters in one loop, snapshots of an image.
+"""Measure the cost of growth: open images, operations in flight, clusters in one loop, snapshots of an image.
 
-    tests/bench/scale.sh                               all of it
+    tests/bench/scale.sh                               all parts
     tests/bench/scale.sh --parts images --sizes 1000
 
-Each line is a process of its own. Memory is what the process has more than before; threads and descriptors are all it
-has. Of operations it is the memory of Python's objects without the buffers, tasks counted; beside it what a task has
-that waits for a future, and what a read of a stream has, which needs none. Lag is how late a task wakes up that sleeps
-for 5 ms, at the worst, while all of it is opened, submitted or walked. "librbd's own" is the same images opened with
-librbd's C functions alone.
+Each line has its own process. Memory is the growth of the process. Threads and descriptors are the totals of the
+process. The memory of operations is that of Python's objects, tasks included and buffers excluded. Beside it are the
+memory of a task that waits for a future, and of a read in a stream, which needs no task. Lag is the worst delay of a
+task that sleeps for 5 ms, while the objects are opened, submitted or listed. "librbd's own" opens the same images with
+only librbd's C functions.
 """
 
 import argparse
@@ -21,18 +21,19 @@ from aiorbd.testing import DevCluster
 
 HERE = Path(__file__).parent
 
-#: What grows: the sizes, and the columns.
+#: By part: the sizes and the columns.
 PARTS: dict[str, tuple[list[int], list[str]]] = {
     "images": ([1, 10, 100, 1000], ["KiB each", "librbd's own", "threads", "descriptors", "lag ms", "seconds"]),
     "operations": ([100, 1000, 10_000], ["bytes each", "bare task", "in a stream", "threads", "lag ms", "seconds"]),
     "clusters": ([1, 8, 32], ["KiB each", "threads", "descriptors", "lag ms", "seconds"]),
-    # librbd (16.2) opens no image with 16,384: it asks for four things of each at once, and counts in 16 bits.
+    # librbd (16.2) cannot open an image with 16,384 snapshots: it makes four requests for each at once, and counts them
+    # in 16 bits.
     "snapshots": ([1000, 4000, 16_000], ["MiB", "threads", "descriptors", "lag ms", "list s", "diff s", "extents"]),
 }
 
 
 def measure(cluster: DevCluster, part: str, size: int) -> dict[str, Any]:
-    """Run one size of one part; it may ask for the OSD to be paused meanwhile."""
+    """Run one size of one part. The program may ask to pause the OSD."""
     command = [sys.executable, str(HERE / "scale_parts.py"), part, str(size), cluster.conffile]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -58,7 +59,7 @@ def show(part: str, size: int, result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure the parts, print them, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS))
     parser.add_argument("--sizes", type=lambda text: [int(size) for size in text.split(",")])

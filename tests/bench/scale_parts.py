@@ -1,4 +1,4 @@
-"""One size of one part of ``scale.py``, in a process of its own: prints one line of JSON."""
+"""Measure one size of one part of ``scale.py`` in a separate process, and print one line of JSON."""
 
 import asyncio
 import gc
@@ -17,7 +17,7 @@ import anyio
 
 import aiorbd
 from aiorbd._native import loader as _native
-from aiorbd.testing import DevCluster  # noqa: F401 - what the others have imported, too
+from aiorbd.testing import DevCluster  # noqa: F401 - the other programs import it, too
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from fix_lag import measured_lag
@@ -27,31 +27,31 @@ READ = 4096
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process has."""
+    """Return the resident memory of this process in bytes."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def state() -> dict[str, int]:
-    """Return how many threads and descriptors there are."""
+    """Return the number of threads and of descriptors."""
     return {"threads": len(os.listdir("/proc/self/task")), "descriptors": len(os.listdir("/proc/self/fd"))}
 
 
 def ask(what: str) -> None:
-    """Let whoever started this do something with the cluster."""
+    """Ask the parent process to do something with the cluster, and wait until it has."""
     print(what, flush=True)
     sys.stdin.readline()
 
 
 @asynccontextmanager
 async def connected(conffile: str) -> AsyncIterator[tuple[aiorbd.Cluster, aiorbd.IoCtx]]:
-    """The pool."""
+    """Connect and open the pool."""
     async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         yield cluster, ioctx
 
 
 async def at_once(functions: list[Callable[[], Any]], limit: int = 64) -> None:
-    """Call them, so many at a time."""
+    """Call the functions, at most `limit` at a time."""
     bound = anyio.CapacityLimiter(limit)
 
     async def one(function: Callable[[], Any]) -> None:
@@ -64,17 +64,17 @@ async def at_once(functions: list[Callable[[], Any]], limit: int = 64) -> None:
 
 
 async def make_images(ioctx: aiorbd.IoCtx, size: int) -> list[str]:
-    """Return the names of so many images."""
+    """Create `size` images and return their names."""
     names = [f"scale-{number}" for number in range(size)]
     there = set(await ioctx.list_images())
     await at_once([partial(ioctx.create_image, name, 1 << 20) for name in names if name not in there])
-    async with ioctx.open_image(names[0]) as image:  # what is only allocated once
+    async with ioctx.open_image(names[0]) as image:  # allocate one-time memory
         await image.read(0, READ)
     return names
 
 
 async def images(size: int, conffile: str) -> dict[str, Any]:
-    """Open so many, all at once."""
+    """Open `size` images, all at once."""
     async with connected(conffile) as (_, ioctx), AsyncExitStack() as stack:
         names = await make_images(ioctx, size)
         before = resident()
@@ -91,7 +91,7 @@ async def images(size: int, conffile: str) -> dict[str, Any]:
 
 
 async def images_of_librbd(size: int, conffile: str) -> dict[str, Any]:
-    """The same, without anything of this library's around an image; on threads, since librbd blocks."""
+    """Open the images without this library's code around an image. It uses threads, because librbd blocks."""
     async with connected(conffile) as (_, ioctx):
         names = await make_images(ioctx, size)
         before = resident()
@@ -111,7 +111,7 @@ async def images_of_librbd(size: int, conffile: str) -> dict[str, Any]:
 
 
 async def operations(size: int, conffile: str) -> dict[str, Any]:
-    """Have so many reads in flight, for which the OSD does not answer; then let it answer."""
+    """Keep `size` reads in flight that the OSD does not answer, then let it answer."""
     async with connected(conffile) as (_, ioctx):
         (name,) = await make_images(ioctx, 1)
         async with ioctx.open_image(name) as image:
@@ -147,7 +147,7 @@ async def operations(size: int, conffile: str) -> dict[str, Any]:
             async with measured_lag(witnessed=False) as lag, anyio.create_task_group() as tasks:
                 for number in range(size):
                     tasks.start_soon(read)
-                    if number % 32 == 31:  # whoever starts all of them in one pass of the loop has its lag
+                    if number % 32 == 31:  # starting all of them in one pass of the loop would cause the lag
                         await anyio.sleep(0)
                 counts = state()
                 await anyio.to_thread.run_sync(ask, "resume")
@@ -161,7 +161,7 @@ async def operations(size: int, conffile: str) -> dict[str, Any]:
 
 
 async def memory_of(function: Callable[[], Any], size: int, end: Callable[[], object]) -> int:
-    """Return the bytes of Python's objects that so many tasks have while they wait."""
+    """Return the bytes of Python's objects that `size` tasks hold while they wait."""
     gc.collect()
     tracemalloc.start()
     async with asyncio.TaskGroup() as tasks:
@@ -175,7 +175,7 @@ async def memory_of(function: Callable[[], Any], size: int, end: Callable[[], ob
 
 
 async def clusters(size: int, conffile: str) -> dict[str, Any]:
-    """Connect so many times, all at once, and read with each."""
+    """Connect `size` times, all at once, and read with each connection."""
     async with connected(conffile) as (_, ioctx):
         (name,) = await make_images(ioctx, 1)
     before = resident()
@@ -195,7 +195,7 @@ async def clusters(size: int, conffile: str) -> dict[str, Any]:
 
 
 async def snapshots(size: int, conffile: str) -> dict[str, Any]:
-    """List so many snapshots of an image, and what changed since the first."""
+    """List `size` snapshots of an image, and the changes since the first."""
     name = f"snapshots-{size}"
     async with connected(conffile) as (_, ioctx):
         await ioctx.create_image(name, 64 << 20, order=12, features=aiorbd.Feature.LAYERING)

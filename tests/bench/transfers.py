@@ -1,7 +1,7 @@
-"""Whole images into files and back: `rbd export` and `rbd import` beside `export_image` and `import_image`.
+"""Compare `rbd export` and `rbd import` with `export_image` and `import_image` on whole images.
 
-Time is that of the transfer: of the `rbd` tool's, what `rbd info` takes is left out, and of ours what Python takes to
-start. Files are in memory where there is room. What was moved is compared by its SHA-256.
+The time is that of the transfer: that of the `rbd` tool excludes the time of `rbd info`, and aiorbd's excludes the
+start of Python. Files are in memory if there is room. The SHA-256 of each copy is compared.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ OBJECT = 4 << 20
 
 
 def measure(cluster: DevCluster, size: int, rounds: int) -> dict[str, Any]:
-    """Export and import the full image, and one of which nine tenths are empty."""
+    """Export and import the full image, and an image that is nine tenths empty."""
     results = {}
     memory = Path("/dev/shm")  # noqa: S108 - files of the full size, for the time of the measurement
     place = memory if memory.is_dir() and shutil.disk_usage(memory).free > 12 * size else None
@@ -47,7 +47,7 @@ def measure(cluster: DevCluster, size: int, rounds: int) -> dict[str, Any]:
 
 
 def one_round(cluster: DevCluster, image: str, original: Path, digest: str) -> dict[str, float]:
-    """Move it four times; return the seconds."""
+    """Move the image four times and return the seconds."""
     seconds = {}
     copy = original.with_name("copy")
     idle = wall(cluster, "rbd", "info", image)
@@ -67,14 +67,14 @@ def one_round(cluster: DevCluster, image: str, original: Path, digest: str) -> d
 
 
 def wall(cluster: DevCluster, *command: str) -> float:
-    """Run a program; return its seconds."""
+    """Run a program and return its seconds."""
     start = time.perf_counter()
     timed(list(command), cluster.conffile)
     return time.perf_counter() - start
 
 
 def ours(cluster: DevCluster, direction: str, image: str, path: Path) -> float:
-    """Run our client; return its seconds."""
+    """Run aiorbd's client and return its seconds."""
     command = [sys.executable, str(HERE / "client_transfer.py"), cluster.conffile, direction, image, str(path)]
     text, _ = timed(command, cluster.conffile)
     seconds: float = json.loads(text)["seconds"]
@@ -82,7 +82,7 @@ def ours(cluster: DevCluster, direction: str, image: str, path: Path) -> float:
 
 
 def write_with_holes(path: Path, size: int) -> None:
-    """Every tenth object has data."""
+    """Write a file in which every tenth object has data."""
     with path.open("wb") as file:
         file.truncate(size)
         for offset in range(0, size, 10 * OBJECT):
@@ -91,13 +91,13 @@ def write_with_holes(path: Path, size: int) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return a file's digest."""
+    """Return a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_same(path: Path, digest: str) -> None:
-    """Raise when a copy is no copy; remove it."""
+    """Raise when a copy differs, and remove the copy."""
     if sha256(path) != digest:
         raise RuntimeError("what was moved is not what was there")
     path.unlink()

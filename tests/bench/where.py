@@ -1,7 +1,8 @@
-"""Where the cores' time goes while a client works, by the kernel's own counts: what `run.py --where` measures besides.
+"""Measure the cores' time while a client works, from the kernel's counts, for `run.py --where`.
 
-Times are in us for each operation, at the rate of the whole run, and add up to all that the cores had. In brackets is
-how long threads were ready and had no core. The rest is what others do, and what the kernel counts for nobody.
+Times are in us for each operation, at the rate of the whole run, and add up to all of the cores' time. The numbers in
+brackets are the times for which threads were ready without a core. The rest is the time of other processes, and time
+that the kernel counts for no thread.
 """
 
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 from aiorbd.testing import DevCluster
 
-#: Ceph's threads in a client that work, by what their names begin with. What others there are is the client's own.
+#: The kinds of Ceph's busy threads in a client, by the start of their names. All other threads are the client's own.
 KINDS = {"msgr-worker": "messenger", "io_context_pool": "librbd"}
 COUNTED = ("own", "messenger", "librbd", "OSD")
 COLUMNS = (*COUNTED, "rest", "idle")
@@ -24,7 +25,7 @@ START = 1.5
 
 
 class Watch:
-    """Looks at a client for so many seconds after its start, in which it does nothing but work."""
+    """Watches a client for `seconds` after its start, while the client only works."""
 
     def __init__(self, cluster: DevCluster, seconds: float) -> None:
         socket = next((cluster.directory / "run").glob("osd.0.*.asok"))
@@ -32,7 +33,7 @@ class Watch:
         self.seconds = seconds
 
     def __call__(self, client: int) -> dict[str, float]:
-        """Return seconds of CPU, and of waiting for one, by kind."""
+        """Return the seconds of CPU, and of waiting for a core, by kind of thread."""
         time.sleep(START)
         start, idle, before = time.perf_counter(), idle_seconds(), sample(client, self.osd)
         time.sleep(self.seconds)
@@ -47,13 +48,13 @@ class Watch:
 
 
 def idle_seconds() -> float:
-    """Return the seconds that cores had nothing to do, or waited for a disk, so far."""
+    """Return the seconds for which cores were idle or waited for a disk, so far."""
     idle, iowait = map(int, Path("/proc/stat").read_text().split()[4:6])
     return (idle + iowait) / os.sysconf("SC_CLK_TCK")
 
 
 def sample(client: int, osd: int) -> dict[tuple[str, int], tuple[float, float]]:
-    """Return what each thread has had so far, and waited, in seconds, by its kind and number."""
+    """Return by kind and number of each thread: the seconds it has run, and waited for a core."""
     counts = {}
     for process in [*family(client), osd]:
         for task in Path(f"/proc/{process}/task").iterdir():
@@ -66,7 +67,7 @@ def sample(client: int, osd: int) -> dict[tuple[str, int], tuple[float, float]]:
 
 
 def family(process: int) -> Iterator[int]:
-    """Yield a process and its descendants: fio works in a child."""
+    """Yield a process and its descendants: fio works in a child process."""
     yield process
     for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
         yield from family(int(child))

@@ -1,10 +1,10 @@
-"""Operations through the compiled bridge alone, against a fake librbd, which can refuse."""
+"""The compiled bridge alone: operations against a fake librbd that can refuse requests."""
 
 import subprocess
 import sys
 
 
-def test_results_arrive_in_order(run):
+def test_results_arrive_in_order_of_completion(run):
     run(
         """
         for token, (name, submit) in enumerate(SUBMITS.items(), 1):
@@ -60,7 +60,7 @@ def test_offsets_lengths_and_flags_reach_librbd(run):
     )
 
 
-def test_an_unknown_kind_is_refused(run):
+def test_unknown_kind_is_refused(run):
     run(
         """
         for kind in (-1, lib.AIORBD_KINDS, lib.AIORBD_KINDS + 1):
@@ -71,7 +71,7 @@ def test_an_unknown_kind_is_refused(run):
     )
 
 
-def test_a_refused_submit_leaves_nothing(run):
+def test_refused_submit_leaves_no_reference_and_no_record(run):
     run(
         """
         setting("refuse").value = -errno.EINVAL
@@ -99,7 +99,7 @@ def test_a_refused_submit_leaves_nothing(run):
     )
 
 
-def test_a_callback_before_the_submit_returns(run):
+def test_callback_before_submit_returns_is_delivered(run):
     run(
         """
         setting("early").value = 1
@@ -113,7 +113,7 @@ def test_a_callback_before_the_submit_returns(run):
     )
 
 
-def test_a_stale_image_refuses_what_depends_on_its_size(run):
+def test_stale_image_refuses_operations_that_depend_on_its_size(run):
     run(
         """
         assert lib.aiorbd_image_watch(image) == 0
@@ -143,7 +143,7 @@ def test_a_stale_image_refuses_what_depends_on_its_size(run):
     )
 
 
-def test_a_watch_that_is_refused(run):
+def test_refused_watch_returns_the_error(run):
     run(
         """
         setting("refuse").value = -errno.ENOTCONN
@@ -154,7 +154,7 @@ def test_a_watch_that_is_refused(run):
     )
 
 
-def test_a_bounded_drain_signals_for_the_rest(run):
+def test_bounded_drain_signals_for_the_remaining_records(run):
     run(
         """
         for token in range(10):
@@ -170,7 +170,7 @@ def test_a_bounded_drain_signals_for_the_rest(run):
     )
 
 
-def test_operations_that_outlive_the_bridge(run):
+def test_operations_outlive_the_bridge(run):
     run(
         """
         for token in range(100):
@@ -192,7 +192,7 @@ def test_operations_that_outlive_the_bridge(run):
     )
 
 
-def test_a_completion_of_librados(run):
+def test_completion_of_librados_gives_one_record(run):
     run(
         """
         completion = lib.aiorbd_completion_new(bridge, 7)
@@ -224,7 +224,7 @@ def test_a_completion_of_librados(run):
     )
 
 
-def test_a_library_that_is_not_there():
+def test_missing_library_or_function_is_named():
     program = """
 from aiorbd._native import _compiled
 message = _compiled.lib.aiorbd_load(b"/no/such/librbd.so.1", b"librados.so.2")

@@ -1,7 +1,7 @@
-"""Entries of the table that are awaited themselves, under asyncio."""
+"""Table entries that an asyncio task awaits directly."""
 
 
-def test_a_task_awaits_an_entry(check):
+def test_task_awaits_an_entry(check):
     check(
         """
         variable = contextvars.ContextVar("variable")
@@ -34,7 +34,7 @@ def test_a_task_awaits_an_entry(check):
     )
 
 
-def test_a_drain_within_a_task(check):
+def test_drain_within_a_task_leaves_resuming_to_the_loop(check):
     check(
         """
         async def main():
@@ -53,7 +53,7 @@ def test_a_drain_within_a_task(check):
     )
 
 
-def test_a_task_that_is_cancelled(check):
+def test_cancelled_task_raises_once_and_its_operation_goes_on(check):
     check(
         """
         async def main():
@@ -121,8 +121,8 @@ def test_a_task_that_is_cancelled(check):
     )
 
 
-def test_cancelled_again_while_it_is_cancelled(check):
-    """As by a signal handler that runs in `call_soon`: the task hears of it once."""
+def test_second_cancel_during_the_first_raises_once(check):
+    """Cancel as a signal handler does that runs in `call_soon`: the task gets one cancellation."""
     check(
         """
         class Loop(asyncio.SelectorEventLoop):
@@ -169,7 +169,7 @@ def test_cancelled_again_while_it_is_cancelled(check):
     )
 
 
-def test_a_loop_that_was_made_to_nest(check):
+def test_nested_loop_resumes_tasks_outside_the_drain(check):
     check(
         """
         class Nesting(asyncio.SelectorEventLoop):
@@ -191,7 +191,7 @@ def test_a_loop_that_was_made_to_nest(check):
     )
 
 
-def test_a_pass_is_counted_once(check):
+def test_one_pass_with_eight_completions_is_counted_once(check):
     check(
         """
         async def main():
@@ -211,7 +211,7 @@ def test_a_pass_is_counted_once(check):
     )
 
 
-def test_one_task_awaits(check):
+def test_second_task_cannot_await_an_entry(check):
     check(
         """
         async def main():

@@ -1,4 +1,4 @@
-"""The gate of an image alone: which calls wait for which, in which order, and what a cancelled wait leaves behind."""
+"""The gate of an image alone: calls that wait for each other, their order, and the effects of a cancelled wait."""
 
 import asyncio
 
@@ -81,7 +81,7 @@ BESIDE = [
 
 
 @pytest.mark.parametrize(("one", "other", "together"), [*BESIDE, *((b, a, t) for a, b, t in BESIDE if a != b)])
-def test_which_modes_run_beside_each_other(one, other, together):
+def test_modes_run_together_or_exclude_each_other(one, other, together):
     async def main():
         handle = Handle(Gate())
         leave = await handle.enter(one)
@@ -93,7 +93,7 @@ def test_which_modes_run_beside_each_other(one, other, together):
     asyncio.run(main())
 
 
-def test_calls_that_exclude_each_other_run_in_their_order():
+def test_calls_that_exclude_each_other_run_in_order_of_arrival():
     async def main():
         handle = Handle(Gate())
         leave = await handle.enter(HEADER)
@@ -108,7 +108,7 @@ def test_calls_that_exclude_each_other_run_in_their_order():
     asyncio.run(main())
 
 
-def test_a_cancelled_wait_holds_up_nothing():
+def test_cancelled_wait_holds_up_no_call():
     async def main():
         handle = Handle(Gate())
         handle.data = 1
@@ -131,7 +131,7 @@ def test_a_cancelled_wait_holds_up_nothing():
     asyncio.run(main())
 
 
-def test_a_long_call_makes_an_excluding_call_wait_and_no_write():
+def test_long_call_delays_an_excluding_call_but_no_write():
     async def main():
         handle = Handle(Gate())
         copying = await handle.enter(LONG)
@@ -148,7 +148,7 @@ def test_a_long_call_makes_an_excluding_call_wait_and_no_write():
     asyncio.run(main())
 
 
-def test_an_excluding_call_waits_for_the_data_of_all_handles():
+def test_excluding_call_waits_for_the_data_of_all_handles():
     async def main():
         gate = Gate()
         one, other = Handle(gate), Handle(gate)
@@ -165,7 +165,7 @@ def test_an_excluding_call_waits_for_the_data_of_all_handles():
     asyncio.run(main())
 
 
-def test_a_change_of_snapshots_holds_up_the_data_of_other_handles_only():
+def test_snapshot_change_holds_up_the_data_of_other_handles_only():
     async def main():
         gate = Gate()
         one, other = Handle(gate), Handle(gate)
@@ -182,7 +182,7 @@ def test_a_change_of_snapshots_holds_up_the_data_of_other_handles_only():
     asyncio.run(main())
 
 
-def test_a_handle_that_is_closed_waits_no_longer():
+def test_closed_handle_stops_waiting():
     async def main():
         gate = Gate()
         one, other = Handle(gate), Handle(gate)
@@ -209,7 +209,7 @@ def test_each_rule_names_a_function_of_librbd_and_a_fault():
     assert COPY_TARGET is OBJECTS
 
 
-def test_one_gate_for_each_image_as_long_as_a_handle_keeps_it():
+def test_image_has_one_gate_while_a_handle_keeps_it():
     class Connection:
         pass
 
@@ -239,7 +239,7 @@ def test_calls_that_may_break_a_lock_run_while_an_excluding_call_waits_for_write
     asyncio.run(main())
 
 
-def test_a_nested_call_overtakes_a_waiting_one_that_waits_for_its_first_part():
+def test_nested_call_overtakes_a_call_that_waits_for_its_first_part():
     async def main():
         gate = Gate()
         handle = Handle(gate)

@@ -1,4 +1,4 @@
-"""Small reads and writes of one pass of the loop, which one of librbd's threads submits, against a fake librbd."""
+"""Small reads and writes of one pass of the loop, which a thread of librbd submits, against a fake librbd."""
 
 import textwrap
 
@@ -18,7 +18,7 @@ PREAMBLE = """
 
 @pytest.fixture
 def handover(run):
-    """A function that runs a program which has requests to submit."""
+    """Return a function that runs a program. The program can submit requests within a pass."""
     return lambda body: run(textwrap.dedent(PREAMBLE) + textwrap.dedent(body))
 
 
@@ -52,7 +52,7 @@ def test_without_a_pass_a_request_is_submitted_at_once(handover):
     )
 
 
-def test_a_single_request_and_a_large_one_are_submitted_by_the_loop(handover):
+def test_single_requests_and_large_ones_are_submitted_by_the_loop(handover):
     handover(
         """
         lib.aiorbd_bridge_begin(bridge)
@@ -64,7 +64,7 @@ def test_a_single_request_and_a_large_one_are_submitted_by_the_loop(handover):
     )
 
 
-def test_a_pass_that_is_interrupted_submits_its_requests(handover):
+def test_interrupted_pass_submits_its_requests(handover):
     handover(
         """
         lib.aiorbd_bridge_begin(bridge)
@@ -77,7 +77,7 @@ def test_a_pass_that_is_interrupted_submits_its_requests(handover):
 
 
 @pytest.mark.parametrize("refuses", ["refuse_create", "refuse_flush"])
-def test_the_loop_submits_where_librados_refuses(handover, refuses):
+def test_loop_submits_when_librados_refuses(handover, refuses):
     handover(
         f"""
         lib.aiorbd_bridge_begin(bridge)
@@ -93,7 +93,7 @@ def test_the_loop_submits_where_librados_refuses(handover, refuses):
     )
 
 
-def test_a_request_that_librbd_refuses_late_has_a_record(handover):
+def test_request_that_librbd_refuses_late_has_a_record(handover):
     handover(
         """
         lib.aiorbd_bridge_begin(bridge)
@@ -107,7 +107,7 @@ def test_a_request_that_librbd_refuses_late_has_a_record(handover):
 
 
 @pytest.mark.parametrize("change", ["lib.aiorbd_image_changed(image)", "lib.aiorbd_image_bar(image, 1)"])
-def test_an_image_that_changes_before_the_thread_runs_gets_no_request(handover, change):
+def test_image_that_changes_before_the_thread_runs_gets_no_request(handover, change):
     handover(
         f"""
         lib.aiorbd_bridge_begin(bridge)
@@ -139,7 +139,7 @@ def test_requests_keep_the_bridge_until_their_thread_has_run(handover):
     )
 
 
-def test_a_pass_whose_tasks_run_after_the_drain_is_submitted_after_them(handover):
+def test_tasks_that_run_after_the_drain_are_submitted_after_them(handover):
     handover(
         """
         lib.aiorbd_bridge_begin(bridge)

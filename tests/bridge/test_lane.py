@@ -1,4 +1,4 @@
-"""A lane alone, against a fake librbd: how many requests librbd has, and when the loop is woken."""
+"""A lane alone, against a fake librbd: the number of requests in librbd, and the wake-ups of the loop."""
 
 import textwrap
 
@@ -20,7 +20,7 @@ PREAMBLE = """
 
 @pytest.fixture
 def lane(run):
-    """A function that runs a program which has lanes to make."""
+    """Return a function that runs a program. The program can make lanes."""
     return lambda body: run(textwrap.dedent(PREAMBLE) + textwrap.dedent(body))
 
 
@@ -40,7 +40,7 @@ def test_librbd_has_depth_requests_at_a_time(lane):
     )
 
 
-def test_the_loop_is_woken_in_bulk(lane):
+def test_loop_is_woken_once_for_several_completions(lane):
     lane(
         """
         lane = make_lane(depth=4, bulk=3)
@@ -69,7 +69,7 @@ def test_the_loop_is_woken_in_bulk(lane):
     )
 
 
-def test_a_drain_for_another_reason_takes_what_is_over(lane):
+def test_drain_for_another_reason_takes_completed_requests(lane):
     lane(
         """
         lane = make_lane(depth=4, bulk=4)
@@ -83,7 +83,7 @@ def test_a_drain_for_another_reason_takes_what_is_over(lane):
     )
 
 
-def test_waiting_requests_of_an_image_that_changed_come_back(lane):
+def test_waiting_requests_of_a_changed_image_come_back_as_stale(lane):
     lane(
         """
         lane = make_lane(depth=1)
@@ -101,7 +101,7 @@ def test_waiting_requests_of_an_image_that_changed_come_back(lane):
 
 
 @pytest.mark.parametrize("refuses", ["refuse", "refuse_create"])
-def test_a_refusal_makes_room(lane, refuses):
+def test_refusal_makes_room_for_the_next_request(lane, refuses):
     lane(
         f"""
         lane = make_lane(depth=1)

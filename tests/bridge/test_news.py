@@ -1,7 +1,7 @@
-"""What librbd tells on its own threads, through the compiled bridge alone: progress, extents, messages."""
+"""Data from librbd's callbacks through the compiled bridge alone: progress, extents and messages."""
 
 
-def test_progress(run):
+def test_progress_reports_the_latest_numbers_and_can_stop_librbd(run):
     run(
         """
         report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)(
@@ -77,7 +77,7 @@ def test_extents_of_a_diff_are_bounded(run):
     )
 
 
-def test_a_diff_is_stopped_while_it_waits(run):
+def test_diff_can_be_stopped_while_it_waits(run):
     run(
         DIFF
         + """
@@ -93,7 +93,7 @@ def test_a_diff_is_stopped_while_it_waits(run):
     )
 
 
-def test_messages(run):
+def test_messages_are_bounded_and_losses_counted(run):
     run(
         r"""
         def function(name, *types):

@@ -1,4 +1,4 @@
-"""The bridge under many threads, run by ThreadSanitizer and AddressSanitizer; and proof that these look."""
+"""Run the bridge in many threads under ThreadSanitizer and AddressSanitizer, and check that both report faults."""
 
 import os
 import re
@@ -14,7 +14,7 @@ SANITIZERS = {"thread": ["thread"], "address": ["address,undefined", "-fno-sanit
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
-    """A function that compiles the stress test."""
+    """Return a function that compiles the stress test."""
 
     def build(sanitizer, *flags):
         program = tmp_path_factory.mktemp("stress") / f"stress-{sanitizer}"
@@ -31,7 +31,7 @@ def build(tmp_path_factory):
 
 
 def run(program, rounds):
-    # ThreadSanitizer cannot map its shadow where the kernel spreads addresses widely.
+    # ThreadSanitizer cannot map its shadow memory when the kernel spreads addresses widely.
     command = ["setarch", "-R", program, str(rounds), "1"]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
 
@@ -47,7 +47,7 @@ def test_the_bridge_is_clean(build, sanitizer):
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_the_sanitizers_see_what_is_wrong(build, sanitizer):
+def test_sanitizers_report_a_broken_bridge(build, sanitizer):
     done = run(build(sanitizer, "-DBREAK"), 10)
     assert done.returncode != 0
     assert "Sanitizer" in done.stderr

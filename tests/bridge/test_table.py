@@ -1,7 +1,7 @@
-"""The table's busy half alone, against a fake librbd: what it begins, and what becomes of what is over."""
+"""The compiled half of the operation table alone, against a fake librbd: starting and completing operations."""
 
 
-def test_a_read_and_a_write(check):
+def test_read_and_write_complete(check):
     check(
         """
         table, owner = make()
@@ -21,7 +21,7 @@ def test_a_read_and_a_write(check):
     )
 
 
-def test_what_is_unusual_is_not_begun(check):
+def test_unusual_calls_are_not_started(check):
     check(
         """
         table, owner = make()
@@ -63,7 +63,7 @@ def test_what_is_unusual_is_not_begun(check):
     )
 
 
-def test_any_request_with_flags_and_any_buffer(check):
+def test_submit_takes_any_request_with_flags_and_any_buffer(check):
     check(
         """
         table, owner = make()
@@ -89,7 +89,7 @@ def test_any_request_with_flags_and_any_buffer(check):
     )
 
 
-def test_a_request_that_cannot_be_submitted_is_undone(check):
+def test_request_that_cannot_be_submitted_is_undone(check):
     check(
         """
         table, owner = make()
@@ -117,7 +117,7 @@ def test_a_request_that_cannot_be_submitted_is_undone(check):
     )
 
 
-def test_a_request_goes_through_its_lane(check):
+def test_request_goes_through_its_lane(check):
     check(
         """
         table, owner = make()
@@ -135,7 +135,7 @@ def test_a_request_goes_through_its_lane(check):
     )
 
 
-def test_what_librbd_refuses_is_undone(check):
+def test_request_that_librbd_refuses_is_undone(check):
     check(
         """
         table, owner = make()
@@ -153,7 +153,7 @@ def test_what_librbd_refuses_is_undone(check):
     )
 
 
-def test_wrong_callers_are_told(check):
+def test_wrong_arguments_raise(check):
     check(
         """
         table, owner = make()
@@ -184,7 +184,7 @@ def test_wrong_callers_are_told(check):
     )
 
 
-def test_who_is_told(check):
+def test_owner_is_notified_only_while_tasks_wait_or_it_closes(check):
     check(
         """
         table, owner = make()
@@ -220,7 +220,7 @@ def test_who_is_told(check):
     )
 
 
-def test_defects_are_told_and_cost_no_other(check):
+def test_defects_are_reported_and_cost_no_other_operation(check):
     check(
         """
         table, owner = make()
@@ -240,7 +240,7 @@ def test_defects_are_told_and_cost_no_other(check):
     )
 
 
-def test_an_interrupt_makes_the_next_pass_sure(check):
+def test_interrupt_guarantees_another_pass(check):
     check(
         """
         table, owner = make()
@@ -285,7 +285,7 @@ def test_an_interrupt_makes_the_next_pass_sure(check):
     )
 
 
-def test_an_interrupt_while_an_operation_is_settled(check):
+def test_interrupt_while_an_operation_is_settled_settles_it_again(check):
     check(
         """
         table, owner = make()
@@ -311,7 +311,7 @@ def test_an_interrupt_while_an_operation_is_settled(check):
     )
 
 
-def test_the_last_pass(check):
+def test_last_pass_releases_the_queue(check):
     check(
         """
         table, owner = make()
@@ -343,7 +343,7 @@ def test_the_last_pass(check):
     )
 
 
-def test_at_most_a_batch_a_pass(check):
+def test_pass_takes_at_most_one_batch(check):
     check(
         """
         table, owner = make()
@@ -360,8 +360,8 @@ def test_at_most_a_batch_a_pass(check):
     )
 
 
-def test_an_image_that_closes_while_a_read_begins(check):
-    """Anybody's code may run in a finalizer."""
+def test_image_that_closes_while_a_read_starts_submits_nothing(check):
+    """Any code may run in a finalizer, also a close."""
     check(
         """
         class Closing:
@@ -389,7 +389,7 @@ def test_an_image_that_closes_while_a_read_begins(check):
     )
 
 
-def test_the_module_is_executed_once_more(check):
+def test_reloaded_module_keeps_its_types(check):
     check(
         """
         import importlib
@@ -405,7 +405,7 @@ def test_the_module_is_executed_once_more(check):
     )
 
 
-def test_nothing_leaks(check):
+def test_operations_and_tasks_leak_no_memory(check):
     check(
         """
         async def main():

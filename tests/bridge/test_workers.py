@@ -1,4 +1,4 @@
-"""The worker threads alone: who runs what, and when."""
+"""The worker threads alone: the threads that run the jobs, and the order of the jobs."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ from aiorbd._core.operation import URGENT
 
 
 class Job:
-    """A job that waits until it is told to go on."""
+    """A job that waits until the test lets it continue."""
 
     def __init__(self, group="pool"):
         self.begun = threading.Event()
@@ -26,14 +26,14 @@ class Job:
 
 @pytest.fixture
 def workers(monkeypatch):
-    """Two jobs of a group at once."""
+    """Return workers that run at most two jobs of a group at the same time."""
     monkeypatch.setattr(threads, "LIMIT", 2)
     workers = threads.Workers(lambda _job: None)
     yield workers
     workers.stop()
 
 
-def test_a_group_of_jobs_that_hang_holds_up_no_other_group_and_nothing_urgent(workers):
+def test_hung_group_of_jobs_holds_up_no_other_group_and_no_urgent_job(workers):
     hung = [Job() for _ in range(3)]
     others = [Job("other pool"), Job("other pool"), Job("monitors"), *(Job(URGENT) for _ in range(4))]
     for job in (*hung, *others):
@@ -75,8 +75,8 @@ def test_groups_take_turns(workers):
     assert began == ["other", "pool", "pool", "pool"]
 
 
-def test_a_job_finds_a_thread_at_once_when_more_than_the_limit_are_idle(workers):
-    """One of them is woken, and it must not leave the job to the others, who sleep on."""
+def test_job_finds_a_thread_at_once_when_more_than_the_limit_are_idle(workers):
+    """The pool wakes one idle thread. That thread must not leave the job to the others, which sleep on."""
     first = [Job(), Job(), Job(URGENT)]
     for job in first:
         workers.submit(job)
@@ -91,7 +91,7 @@ def test_a_job_finds_a_thread_at_once_when_more_than_the_limit_are_idle(workers)
         assert job.begun.wait(1)
 
 
-def test_what_is_over_later_is_not_told_by_the_thread():
+def test_job_that_completes_later_is_not_reported_by_the_thread():
     done, ran = [], threading.Event()
 
     class RadosAioCall(Job):
@@ -107,8 +107,8 @@ def test_what_is_over_later_is_not_told_by_the_thread():
     workers.stop()
 
 
-def test_a_job_is_queued_before_a_thread_is_started_for_it(monkeypatch):
-    """What a signal handler raises while the thread starts does not lose it."""
+def test_job_is_queued_before_a_thread_is_started_for_it(monkeypatch):
+    """An exception of a signal handler during the start of the thread does not lose the job."""
     workers = threads.Workers(lambda _job: None)
     job = Job()
     job.go_on.set()

@@ -1,4 +1,7 @@
-"""Buffers live until librbd is done: AddressSanitizer watches Python's own memory while librbd writes to it."""
+"""Buffers live until librbd is done with them.
+
+AddressSanitizer watches Python's memory while librbd writes to it.
+"""
 
 import os
 import subprocess
@@ -63,8 +66,8 @@ PROGRAM = """
 
 @pytest.fixture
 def run(osd):
-    """A function that runs the program with all of Python's memory under AddressSanitizer."""
-    # libstdc++ too, or the sanitizer does not find what it has to stand before.
+    """Return a function that runs the program with all of Python's memory under AddressSanitizer."""
+    # Preload libstdc++ too: the sanitizer must find the functions that it intercepts.
     libraries = [
         subprocess.run(["cc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
         for name in ("libasan.so", "libstdc++.so.6")
@@ -107,7 +110,7 @@ def test_librbd_writes_to_no_freed_memory(run, backend):
     assert "AddressSanitizer" not in errors
 
 
-def test_the_sanitizer_sees_a_buffer_that_was_let_go(run):
+def test_sanitizer_sees_a_buffer_that_was_freed_too_early(run):
     code, _, errors = run("asyncio", "broken")
     assert code == 77
     assert "heap-use-after-free" in errors

@@ -1,4 +1,4 @@
-"""Cancellation on every backend, with the OSD paused: at once, without burning CPU, without loss of memory."""
+"""Cancellation on every backend with a paused OSD: waits end at once, use no CPU and leak no memory."""
 
 import gc
 import time
@@ -30,7 +30,7 @@ OPERATIONS = {
     "read": lambda image: image.read(0, 4096),
     "read_into": lambda image: image.read_into(bytearray(4096), 0),
     "readv": lambda image: image.readv([bytearray(4096)], 0),
-    # The default cache takes small writes at once: a flush after it does not return.
+    # The default cache accepts small writes at once. A flush after the write does not return while the OSD is paused.
     "flush": write_and_flush,
     "compare_and_write": lambda image: image.compare_and_write(b"a" * 512, b"b" * 512, 0),
     "resize": lambda image: image.resize(128 << 20),
@@ -38,7 +38,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-async def test_a_deadline(osd, image, operation):
+async def test_deadline_ends_the_wait_and_the_operation_stays_in_flight(osd, image, operation):
     osd.pause()
     with took(0.5, at_least=0.3, cpu=0.15), pytest.raises(TimeoutError), anyio.fail_after(0.3):
         await operation(image)
@@ -59,8 +59,8 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_before_it_is_submitted(image, change):
-    """A change in a scope that is cancelled already is not begun."""
+async def test_change_in_a_cancelled_scope_is_not_started(image, change):
+    """A change in an already cancelled scope does not start."""
     for _ in range(20):
         with anyio.CancelScope() as scope:
             scope.cancel()
@@ -71,8 +71,11 @@ async def test_before_it_is_submitted(image, change):
     assert await image.read(0, 4) == b"aaaa"
 
 
-async def test_crossing_completion(image):
-    """Cancelled while the result is on its way: either way, nothing is left and nothing is mixed up."""
+async def test_cancellation_that_meets_the_completion_mixes_up_no_results(image):
+    """Cancel while the result arrives.
+
+    With or without a result, no operation stays in flight, and each read returns its own data.
+    """
     for delay in range(60):
         with anyio.move_on_after(delay * 0.00002):
             assert await image.read(0, 4) == b"aaaa"
@@ -108,7 +111,7 @@ async def test_buffers_live_until_librbd_is_done(osd, image):
     buffer.append(0)
 
 
-async def test_what_was_abandoned_is_freed(osd, image):
+async def test_buffer_of_an_abandoned_read_is_freed_after_its_completion(osd, image):
     class Buffer(bytearray):
         pass
 
@@ -126,8 +129,8 @@ async def test_what_was_abandoned_is_freed(osd, image):
     assert gone() is None
 
 
-async def test_many_reads_under_a_timeout(osd, image):
-    """64 reads, one second, a dead cluster: all return, the loop lives."""
+async def test_timeouts_of_many_reads_on_a_dead_cluster_are_kept(osd, image):
+    """Start 64 reads with a timeout of one second on a dead cluster: all return, and the loop stays responsive."""
     osd.pause()
     timed_out = []
 
@@ -149,7 +152,7 @@ async def test_many_reads_under_a_timeout(osd, image):
     await image.drain(timeout=20)
 
 
-async def test_a_cancelled_open_is_closed(osd, own_cluster):
+async def test_cancelled_open_is_closed(osd, own_cluster):
     name = new_name()
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
@@ -158,12 +161,12 @@ async def test_a_cancelled_open_is_closed(osd, own_cluster):
             await ioctx.open_image(name)
         assert scope.cancelled_caught
         osd.resume()
-        # Leaving closes whatever the open came to.
+        # Leaving the block closes the image, if the open succeeded.
     status = await own_cluster.run("rbd", "status", name)
     assert b"watcher=" not in status
 
 
-async def test_opens_cancelled_at_every_moment(image, own_cluster):
+async def test_opens_cancelled_at_every_moment_leave_no_watcher(image, own_cluster):
     name = image.name
     async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         for delay in range(40):
@@ -174,12 +177,12 @@ async def test_opens_cancelled_at_every_moment(image, own_cluster):
     assert status.count(b"watcher=") == 1  # `image`
 
 
-async def test_a_cancelled_connect_returns_at_once():
+async def test_cancelled_connect_returns_at_once():
     with took(0.5), anyio.move_on_after(0.2):
         await aiorbd.connect(None, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=3)
 
 
-async def test_close_is_bounded(osd, own_cluster):
+async def test_close_with_a_timeout_raises_close_timeout_and_goes_on(osd, own_cluster):
     name = new_name()
     cluster = await aiorbd.connect(own_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
@@ -203,7 +206,7 @@ async def test_close_is_bounded(osd, own_cluster):
     assert b"watcher=" not in await own_cluster.run("rbd", "status", name)
 
 
-async def test_leaving_the_block_is_bounded(osd, own_cluster):
+async def test_leaving_a_block_on_a_dead_cluster_takes_one_close_timeout(osd, own_cluster):
     name = new_name()
     start = 0.0
     with pytest.raises(TimeoutError) as caught:
@@ -217,14 +220,14 @@ async def test_leaving_the_block_is_bounded(osd, own_cluster):
                     start = time.perf_counter()
                     with anyio.fail_after(0.2):
                         await image.read(0, 4096)
-    # Once for the image: what encloses it does not wait once more.
+    # One close timeout for the image: the enclosing blocks do not wait again.
     assert 0.6 <= time.perf_counter() - start < 1.0
     assert any("closing failed" in note for note in caught.value.__notes__)
     osd.resume()
     await cluster.close(timeout=20)
 
 
-async def test_a_close_that_is_cancelled_goes_on(osd, own_cluster):
+async def test_cancelled_close_goes_on(osd, own_cluster):
     name = new_name()
     async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
@@ -239,12 +242,12 @@ async def test_a_close_that_is_cancelled_goes_on(osd, own_cluster):
         assert b"watcher=" not in await own_cluster.run("rbd", "status", name)
 
 
-async def test_a_hung_cluster_holds_up_no_other(osd, image, aiorbd_cluster):
-    """Threads that hang belong to their cluster."""
+async def test_hung_cluster_holds_up_no_other_cluster(osd, image, aiorbd_cluster):
+    """Each cluster has its own worker threads, so hung ones hold up no other cluster."""
     osd.pause()
     async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as ioctx:
         async with anyio.create_task_group() as tasks:
-            for _ in range(40):  # more than there are threads
+            for _ in range(40):  # more calls than threads
                 tasks.start_soon(image.resize, 128 << 20)
             await anyio.sleep(0.2)
             with anyio.fail_after(5):

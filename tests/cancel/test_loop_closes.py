@@ -1,4 +1,4 @@
-"""A loop ends while an operation is in flight: every kind of operation, on every loop."""
+"""The event loop ends while an operation is in flight: every kind of operation, on every loop."""
 
 import gc
 import logging
@@ -24,7 +24,7 @@ def anyio_backend(request):
 
 @pytest.fixture(scope="module")
 def ender(own_cluster, anyio_backend):
-    """A process in which loops end early: what they leave open lives as long as the process."""
+    """Start a process in which event loops end early. Objects that they leave open live as long as the process."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=end_loops, args=(theirs, own_cluster.conffile, anyio_backend))
@@ -40,7 +40,7 @@ def ender(own_cluster, anyio_backend):
 
 
 def test_the_loop_closes(osd, kind, ender):
-    """The loop ends with the operation in flight: no crash, no hang, no complaint but about what was not closed."""
+    """Leave the loop with the operation in flight: no crash, no hang, and only warnings about unclosed objects."""
 
     def answer(question):
         ender.send(question)
@@ -55,7 +55,7 @@ def test_the_loop_closes(osd, kind, ender):
 
 
 class Complaints(logging.Handler):
-    """Errors that are logged, as asyncio does of what nobody awaits."""
+    """Logged errors, such as asyncio's error about an exception that was never retrieved."""
 
     def __init__(self, texts):
         super().__init__()
@@ -66,7 +66,7 @@ class Complaints(logging.Handler):
 
 
 def end_loops(pipe, conffile, anyio_backend):
-    """In the other process: leave a loop with an operation in flight, begin another one; again for each kind."""
+    """In the other process, leave a loop with an operation in flight and start another loop, for each kind."""
     backend, options = anyio_backend
     complaints = []
     sys.unraisablehook = threading.excepthook = lambda complaint: complaints.append(repr(complaint))
@@ -91,7 +91,7 @@ def end_loops(pipe, conffile, anyio_backend):
             anyio.run(main, backend=backend, backend_options=options)
             pipe.send(time.perf_counter() - kept[1])
             assert pipe.recv() == "running"
-            time.sleep(0.1)  # completions come that no loop hears of
+            time.sleep(0.1)  # completions arrive while no loop runs
             kept.clear()
             gc.collect()
 
@@ -102,5 +102,6 @@ def end_loops(pipe, conffile, anyio_backend):
 
         anyio.run(again, backend=backend, backend_options=options)
         pipe.send([*(warning.category.__name__ for warning in caught), *complaints])
-    # How an interpreter ends that has left a connection open, faults/test_processes.py looks at; here it has left nine.
+    # Skip the interpreter's end: nine connections are open here. faults/test_processes.py tests it with one open
+    # connection.
     os._exit(0)

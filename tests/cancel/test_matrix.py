@@ -1,7 +1,7 @@
-"""The cancellation matrix: every kind of operation, at every moment, on every loop, the OSD paused and running.
+"""The cancellation matrix: every kind of operation, at every moment, on every loop, with the OSD paused and running.
 
-What each cell must show: the wait ends at once and burns no CPU, the task hears of its own cancellation only, the
-operation stays counted until Ceph is done with it, and afterwards everything works and nothing is left.
+In each cell the wait must end at once and use no CPU. The task gets only its own cancellation. The operation stays
+counted until Ceph is done with it. Afterwards every call works, and no operation is left.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ def anyio_backend(request):
 
 @pytest.fixture(scope="module")
 async def shared_subject(own_cluster, anyio_backend):
-    """One for all tests on a loop: whatever was cancelled before, the next operation works."""
+    """Share one subject among all tests on a loop: after any cancellation, the next operation works."""
     async with aiorbd.connect(own_cluster.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
         subject = await new_subject(cluster, ioctx, new_name())
         yield subject
@@ -35,7 +35,7 @@ async def shared_subject(own_cluster, anyio_backend):
 
 @pytest.fixture
 async def subject(shared_subject, osd, kind):
-    """What the operation needs; afterwards, that nothing is left and that everything works."""
+    """Prepare the operation. Afterwards check that no operation is left and that reading works."""
     subject = shared_subject
     await subject.prepare(kind)
     try:
@@ -46,7 +46,7 @@ async def subject(shared_subject, osd, kind):
     finally:
         osd.resume()
         await subject.close_what_was_prepared()
-    if kind == "open":  # what it found, and nobody waited for, is closed
+    if kind == "open":  # wait until the abandoned open has closed its image
         with anyio.fail_after(30):
             while subject.cluster.stats().in_flight:
                 await anyio.sleep(0.005)
@@ -54,7 +54,7 @@ async def subject(shared_subject, osd, kind):
 
 
 def at_once():
-    """The block takes hardly any time, and hardly any CPU."""
+    """Check that the block takes hardly any time and hardly any CPU."""
     return took(0.2, cpu=0.1)
 
 
@@ -65,16 +65,16 @@ def state(request, osd, subject):
     return request.param
 
 
-async def test_before_the_submit(subject, state, kind):
-    """In a scope that is cancelled already: at once, and no change is begun."""
+async def test_operation_in_a_cancelled_scope_ends_at_once(subject, state, kind):
+    """Run the operation in an already cancelled scope: it ends at once, and no change starts."""
     before = subject.cluster.stats().operations
     with at_once(), anyio.CancelScope() as scope:
         scope.cancel()
         _, call = KINDS[kind](subject)
         await call
-    if kind == "close":  # it begins at once, and goes on by itself
+    if kind == "close":  # a close starts at once and continues by itself
         return
-    # What changes nothing may go out before the first wait, where the task hears of it; and be over by then.
+    # A read may be submitted before the first wait, where the task gets its cancellation. It may complete by then.
     assert scope.cancelled_caught or (kind, state) == ("read", "running")
     begun = {
         name: figures.count - (before[name].count if name in before else 0)
@@ -85,7 +85,7 @@ async def test_before_the_submit(subject, state, kind):
         assert not any(begun.values()), begun
 
 
-async def test_in_flight(subject, state, kind):
+async def test_cancelled_operation_in_flight_ends_at_once_and_stays_counted(subject, state, kind):
     handle, call = KINDS[kind](subject)
     ended = []
     with contextlib.ExitStack() as end:
@@ -108,21 +108,21 @@ async def test_in_flight(subject, state, kind):
             end.enter_context(took(0.2))
             tasks.cancel_scope.cancel()
     assert ended
-    if state == "paused" and kind not in {"rados", "watch"}:  # librados takes its own back, and watching is no call
-        assert (handle or subject.cluster.stats()).in_flight >= 1  # it goes on in Ceph, which has its buffers
+    if state == "paused" and kind not in {"rados", "watch"}:  # librados can cancel its operation; watching is no call
+        assert (handle or subject.cluster.stats()).in_flight >= 1  # it continues in Ceph and still uses its buffers
 
 
-async def test_crossing_completion(subject, state, kind, osd):
-    """The cancellation and the completion meet: one of them wins, and nothing else happens."""
+async def test_cancellation_that_meets_the_completion_has_one_winner(subject, state, kind, osd):
+    """The cancellation and the completion meet: one of them wins, with no other effect."""
     outcomes, wanted = set(), {True} if kind in LONG else {True, False}
     for number in range(60):
         _handle, call = KINDS[kind](subject)
-        # A clone may have been flattened, or the work stopped, before the cancellation came.
+        # A clone may be flattened, or librbd may have stopped, before the cancellation.
         with contextlib.suppress(*((aiorbd.OperationCanceled,) if kind == "progress" else ())):
-            # Each waits twice as long; what cannot be done again has one try.
+            # Each try waits twice as long as the one before. Kinds that cannot be repeated have one try.
             seconds = 0.002 if kind in ONCE else 0.0001 * 2 ** (number % 12) if number % 12 else 0
             with anyio.move_on_after(seconds) as scope:
-                if state == "paused":  # it is on its way when the OSD goes on
+                if state == "paused":  # the operation is in flight when the OSD resumes
                     osd.resume()
                 await call
         outcomes.add(scope.cancelled_caught)
@@ -133,10 +133,10 @@ async def test_crossing_completion(subject, state, kind, osd):
     pytest.fail(f"always the same: {outcomes}")
 
 
-async def test_after_completion(subject, kind):
-    """The result is there; what is cancelled then is the next await."""
+async def test_cancellation_after_the_completion_hits_the_next_await(subject, kind):
+    """With the result there, a cancellation affects only the next await."""
     if kind in LONG:
-        with anyio.move_on_after(0.5):  # news that wait for somebody are a result too
+        with anyio.move_on_after(0.5):  # news without a waiting task are a result too
             await subject.image.resize(2 * SIZE)
             await anyio.sleep(0.1)
     _, call = KINDS[kind](subject)
@@ -151,8 +151,8 @@ async def test_after_completion(subject, kind):
     await settled(subject.image)
 
 
-async def test_twice(subject, state, kind):
-    """A second cancellation while the first is on its way out changes nothing."""
+async def test_second_cancellation_changes_nothing(subject, state, kind):
+    """A second cancellation changes nothing while the task still handles the first one."""
     _, call = KINDS[kind](subject)
     with took(0.5, cpu=0.1), anyio.CancelScope() as outer:
         async with anyio.create_task_group() as tasks:
@@ -171,7 +171,7 @@ async def test_twice(subject, state, kind):
             outer.cancel()
 
 
-async def test_the_deadline_of_a_scope(subject, osd, kind):
+async def test_deadline_of_a_scope_ends_the_wait(subject, osd, kind):
     osd.pause()
     _, call = KINDS[kind](subject)
     with took(0.45, at_least=0.25, cpu=0.1), pytest.raises(TimeoutError), anyio.fail_after(0.25):
@@ -179,7 +179,7 @@ async def test_the_deadline_of_a_scope(subject, osd, kind):
 
 
 async def test_results_reach_their_own_awaiter(shared_subject, osd):
-    """Half of the reads are cancelled: each of the others still gets its own bytes."""
+    """With half of the reads cancelled, each of the others still gets its own bytes."""
     image = shared_subject.image
     for number in range(64):
         await image.write(bytes([number + 1]) * 512, number * 512)
@@ -212,8 +212,8 @@ async def test_results_reach_their_own_awaiter(shared_subject, osd):
 @pytest.mark.parametrize(
     "anyio_backend", [backend for backend in BACKENDS if backend.id != "trio"], indirect=True, scope="module"
 )
-async def test_a_task_is_cancelled(subject, state, kind):
-    """`Task.cancel`, once and twice; no exception is left that nobody retrieved."""
+async def test_task_cancel_leaves_no_unretrieved_exception(subject, state, kind):
+    """Call `Task.cancel` once and twice: asyncio reports no exception that was never retrieved."""
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     for times in (1, 2):

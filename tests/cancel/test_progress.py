@@ -1,4 +1,4 @@
-"""Long operations: what they report, and that they stop when nobody waits any more, where librbd can be stopped."""
+"""Long operations report progress. Cancelling the wait stops librbd, where librbd can be stopped."""
 
 import threading
 
@@ -16,12 +16,12 @@ OBJECTS = 256
 OBJECT = 4096
 SIZE = OBJECTS * OBJECT
 
-#: One object after the other: so that there is a middle in which to stop.
+#: Handle one object after the other, so that a test can stop an operation half way.
 CONF = {"rbd_concurrent_management_ops": "1"}
 
 
 class Subject:
-    """A full image, open; what each operation needs beside it is made by the operation's own preparation."""
+    """A full, open image. The function of each operation prepares everything else."""
 
     def __init__(self, ioctx, image):
         self.ioctx, self.image = ioctx, image
@@ -62,7 +62,7 @@ def plain(call):
     return prepare
 
 
-#: What librbd stops when it is asked to.
+#: Operations that librbd stops on request.
 STOPPED = {
     "resize": plain(lambda s, progress: s.image.resize(OBJECT, progress=progress)),
     "flatten": flatten,
@@ -71,12 +71,12 @@ STOPPED = {
     "sparsify": plain(lambda s, progress: s.image.sparsify(4096, progress=progress)),
     "rebuild_object_map": plain(lambda s, progress: s.image.rebuild_object_map(progress=progress)),
 }
-#: What goes on.
+#: Operations that cannot be stopped.
 UNSTOPPED = {
     "copy": plain(lambda s, progress: s.image.copy(s.ioctx, s.made, progress=progress)),
     "deep_copy": plain(lambda s, progress: s.image.deep_copy(s.ioctx, s.made, progress=progress)),
 }
-#: What could be stopped, and would leave the image's object map wrong.
+#: Operations that librbd could stop, but with a wrong object map as the result.
 BETTER_NOT = {"rollback": rollback}
 ALL = STOPPED | UNSTOPPED | BETTER_NOT
 
@@ -111,15 +111,15 @@ async def subject(make_subject):
 
 @pytest.fixture
 async def ended(cluster):
-    """What is over, as an observer sees it."""
+    """Return the list of completed operations, as an observer sees them."""
     ended = []
     cluster.add_observer(ended.append)
     return ended
 
 
 @pytest.mark.parametrize("prepare", ALL.values(), ids=ALL)
-async def test_progress(subject, prepare):
-    """On the loop, never backwards, no more often than there is something new, and not after the end."""
+async def test_progress_is_reported_on_the_loop_and_never_backwards(subject, prepare):
+    """Reports arrive on the loop, never go backwards, are never repeated, and end with the operation."""
     operate = await prepare(subject)
     reports, threads = [], set()
 
@@ -134,12 +134,12 @@ async def test_progress(subject, prepare):
     assert threads == {threading.get_ident()}
     fractions = [done / total for done, total in reports]
     assert fractions == sorted(fractions)
-    assert 0.9 < fractions[-1] <= 1  # the last that librbd 16.2 tells is the last but one
+    assert 0.9 < fractions[-1] <= 1  # the last report of librbd 16.2 is the one before the end
     assert len(set(reports)) == len(reports) <= 2 * OBJECTS + 2
 
 
-async def test_progress_of_what_has_none(subject):
-    """librbd has nothing to report of a growth."""
+async def test_growth_reports_no_progress(subject):
+    """librbd reports no progress for a growth."""
     reports = []
     await subject.image.resize(2 * SIZE, progress=lambda done, total: reports.append((done, total)))
     assert reports == []
@@ -159,7 +159,7 @@ async def drained(*handles):
 
 
 @pytest.mark.parametrize("prepare", STOPPED.values(), ids=STOPPED)
-async def test_a_cancellation_stops_librbd(make_subject, prepare, ended, cluster):
+async def test_cancellation_stops_librbd(make_subject, prepare, ended, cluster):
     for _ in range(5):
         operate = await prepare(await make_subject())
         ended.clear()
@@ -169,17 +169,18 @@ async def test_a_cancellation_stops_librbd(make_subject, prepare, ended, cluster
                 await anyio.sleep(0.001)
         (last,) = [completed for completed in ended if completed.operation.endswith(("_progress", "_map", "_resize2"))]
         if last.error is not None:
-            break  # otherwise librbd was done before a busy machine gave the loop its turn
+            # Otherwise librbd was done before a busy machine gave the loop its turn.
+            break
     assert last.abandoned
     assert isinstance(last.error, aiorbd.OperationCanceled)
-    # What is left can be worked with: the same again comes to its end.
+    # The image stays usable: the same operation again runs to its end.
     reports = []
     await operate(lambda done, total: reports.append((done, total)))
     assert not ended[-1].error
 
 
 @pytest.mark.parametrize("prepare", STOPPED.values(), ids=STOPPED)
-async def test_an_error_in_progress_stops_librbd(make_subject, prepare, ended, cluster):
+async def test_error_in_progress_stops_librbd(make_subject, prepare, ended, cluster):
     def progress(_done, _total):
         raise LookupError("enough")
 
@@ -199,8 +200,8 @@ async def test_an_error_in_progress_stops_librbd(make_subject, prepare, ended, c
     pytest.fail("librbd went on five times")
 
 
-async def test_the_size_after_a_shrink_that_was_stopped(subject, monkeypatch):
-    """librbd tells the new one for a moment more: here that moment is longer."""
+async def test_size_after_a_stopped_shrink_is_the_old_one(subject, monkeypatch):
+    """librbd reports the new size for a moment after the stop; the test makes this moment longer."""
     answers = []
 
     class Slow:
@@ -226,7 +227,7 @@ async def test_the_size_after_a_shrink_that_was_stopped(subject, monkeypatch):
 
 
 @pytest.mark.parametrize("prepare", UNSTOPPED.values(), ids=UNSTOPPED)
-async def test_what_cannot_be_stopped_goes_on(subject, prepare, ended, witness):
+async def test_unstoppable_operation_goes_on_after_a_cancellation(subject, prepare, ended, witness):
     operate = await prepare(subject)
     ended.clear()
     assert await half_way(operate)
@@ -237,8 +238,8 @@ async def test_what_cannot_be_stopped_goes_on(subject, prepare, ended, witness):
     assert await witness.export(subject.made) == await witness.export(subject.image.name)
 
 
-async def test_a_rollback_goes_on(subject, ended, witness):
-    """Stopped half way, it would leave librbd's map of the objects wrong, and later snapshots with it."""
+async def test_rollback_goes_on_after_a_cancellation(subject, ended, witness):
+    """If a rollback were stopped half way, librbd's object map would be wrong, also for later snapshots."""
     before = await witness.export(subject.image.name)
     operate = await rollback(subject)
     ended.clear()
@@ -252,7 +253,7 @@ async def test_a_rollback_goes_on(subject, ended, witness):
 
 
 @pytest.mark.parametrize("name", ["copy", "copy_to", "deep_copy"])
-def test_docstrings_say_what_cannot_be_stopped(name):
+def test_docstrings_name_unstoppable_operations(name):
     assert "librbd cannot be stopped" in " ".join(getattr(aiorbd.Image, name).__doc__.split())
     assert "librbd cannot be stopped" in " ".join(aiorbd.Trash.purge.__doc__.split())
     assert "When cancelled, it goes on" in " ".join(aiorbd.Snapshot.rollback.__doc__.split())
@@ -269,5 +270,5 @@ def test_docstrings_say_what_cannot_be_stopped(name):
         aiorbd.Trash.remove,
     ],
 )
-def test_docstrings_say_what_is_stopped(method):
+def test_docstrings_name_stoppable_operations(method):
     assert "librbd is asked to stop" in " ".join(method.__doc__.split())

@@ -1,4 +1,4 @@
-"""The development cluster itself: quick, clean, and breakable on purpose."""
+"""The development cluster itself: it starts quickly, leaves nothing behind, and can be broken on purpose."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend():
-    """The cluster, not the event loop, is what is tested here."""
+    """Run on asyncio only: these tests are about the cluster, not the event loop."""
     return "asyncio"
 
 
@@ -33,7 +33,7 @@ def alive(pid):
 
 
 def listening(pids):
-    """The addresses that processes listen at, as the kernel writes them."""
+    """Return the addresses at which these processes listen, in the kernel's notation."""
     inodes = set()
     for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -50,7 +50,7 @@ def gone(pids, directory, seconds=5):
         time.sleep(0.02)
 
 
-async def test_ready_in_seconds_and_gone_without_a_trace():
+async def test_cluster_is_ready_in_ten_seconds_and_leaves_no_process_and_no_directory():
     start = time.perf_counter()
     async with DevCluster() as ceph:
         assert time.perf_counter() - start < 10
@@ -67,7 +67,7 @@ async def test_ready_in_seconds_and_gone_without_a_trace():
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_owners_death_ends_it(number):
+def test_death_of_the_owner_ends_the_cluster(number):
     program = """
 import signal, time
 from aiorbd.testing import DevCluster
@@ -86,7 +86,7 @@ time.sleep(60)
     gone([int(pid) for pid in pids], Path(directory))
 
 
-def test_the_supervisors_death_ends_the_daemons():
+def test_death_of_the_supervisor_ends_the_daemons():
     cluster = DevCluster()
     cluster.start_blocking()
     pids, directory = list(cluster._pids.values()), cluster.directory
@@ -96,11 +96,11 @@ def test_the_supervisors_death_ends_the_daemons():
     while any(map(alive, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    # It could not remove its directory any more.
+    # The killed supervisor could not remove its directory.
     subprocess.run(["rm", "-r", directory], check=True)
 
 
-def test_from_the_shell(tmp_path):
+def test_shell_commands_start_and_stop_a_cluster(tmp_path):
     def call(*arguments, **options):
         command = [sys.executable, "-m", "aiorbd.testing", "--directory", str(tmp_path / "ceph"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, **options)
@@ -125,7 +125,7 @@ def test_from_the_shell(tmp_path):
     gone([pid], tmp_path / "ceph")
 
 
-def test_a_missing_daemon_is_told_in_one_line(tmp_path):
+def test_missing_daemon_is_reported_in_one_line(tmp_path):
     for program in ("ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool"):
         (tmp_path / program).symlink_to("/bin/true")
     (tmp_path / "ceph-osd").unlink()
@@ -141,7 +141,7 @@ def test_a_missing_daemon_is_told_in_one_line(tmp_path):
     assert not (tmp_path / "cluster").exists()
 
 
-async def test_a_missing_manager_is_told(monkeypatch, tmp_path):
+async def test_missing_manager_is_reported(monkeypatch, tmp_path):
     for program in ("ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool"):
         (tmp_path / program).symlink_to("/bin/true")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -149,7 +149,7 @@ async def test_a_missing_manager_is_told(monkeypatch, tmp_path):
         await DevCluster(mgr=True).start()
 
 
-async def test_a_cluster_that_cannot_start_leaves_nothing(tmp_path, monkeypatch):
+async def test_cluster_that_cannot_start_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(RuntimeError, match="did not start"):
@@ -157,8 +157,8 @@ async def test_a_cluster_that_cannot_start_leaves_nothing(tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_everything_at_once():
-    """Three OSDs on bluestore files, a manager, cephx."""
+async def test_all_options_together_give_a_working_cluster():
+    """Start three OSDs with bluestore files, a manager and cephx."""
     config = ClusterConfig(osds=3, mgr=True, cephx=True, objectstore="bluestore", osd_bytes=2 << 30)
     async with DevCluster(config) as ceph, aiorbd.connect(ceph.conffile) as cluster:
         status = json.loads((await cluster.mon_command({"prefix": "status", "format": "json"})).output)
@@ -191,7 +191,7 @@ async def image(ceph):
             yield image
 
 
-async def test_pause_and_resume(ceph, image):
+async def test_paused_osd_answers_after_resume(ceph, image):
     ceph.pause()
     try:
         with anyio.move_on_after(0.2) as scope:
@@ -203,7 +203,7 @@ async def test_pause_and_resume(ceph, image):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_an_osd_that_is_killed_and_started_again(ceph, image, number):
+async def test_killed_osd_answers_after_its_restart(ceph, image, number):
     await ceph.kill("osd.0", number)
     with anyio.move_on_after(0.2) as scope:
         await image.read(0, 4)
@@ -213,7 +213,7 @@ async def test_an_osd_that_is_killed_and_started_again(ceph, image, number):
         assert await image.read(0, 4) == b"kept"
 
 
-async def test_a_monitor_that_is_killed_and_started_again(ceph, image):
+async def test_killed_monitor_accepts_connections_after_its_restart(ceph, image):
     await ceph.kill("mon.a")
     assert await image.read(0, 4) == b"kept"  # reading needs no monitor
     with pytest.raises(aiorbd.Timeout):
@@ -223,7 +223,7 @@ async def test_a_monitor_that_is_killed_and_started_again(ceph, image):
         assert "rbd" in await cluster.list_pools()
 
 
-async def test_a_client_that_is_cut_off(ceph):
+async def test_blocklisted_client_raises_connection_shutdown(ceph):
     name = new_name()
     with pytest.raises(aiorbd.ConnectionShutdown, match="blocklisted") as caught:
         async with aiorbd.connect(ceph.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -232,14 +232,14 @@ async def test_a_client_that_is_cut_off(ceph):
                 status = json.loads(await ceph.run("rbd", "status", name, "--format", "json"))
                 await ceph.blocklist(status["watchers"][0]["address"])
                 with anyio.fail_after(20):
-                    while True:  # until the OSD has heard of it
+                    while True:  # until the OSD has the blocklist
                         await image.read(0, 4096)
                         await anyio.sleep(0.05)
     assert caught.value.errno == 108
 
 
-async def test_a_quota(managed_cluster):
-    """A full pool makes writers wait: bounded by the caller's timeout, over when the quota is lifted."""
+async def test_quota_makes_writes_wait_until_it_is_lifted(managed_cluster):
+    """Writes to a full pool wait for at most the caller's timeout, and complete when the quota is lifted."""
     name = new_name()
     async with aiorbd.connect(managed_cluster.conffile) as cluster:
         async with cluster.open_ioctx("rbd") as ioctx:
@@ -274,7 +274,7 @@ async def test_a_quota(managed_cluster):
 
 
 @pytest.mark.anyio
-async def test_a_delay_makes_each_request_late(anyio_backend):
+async def test_delay_makes_each_request_late(anyio_backend):
     async with DevCluster(delay=0.02) as ceph, aiorbd.connect(ceph.conffile) as cluster:
         async with cluster.open_ioctx("rbd") as ioctx:
             await ioctx.create_image("image", 1 << 20)
@@ -284,5 +284,5 @@ async def test_a_delay_makes_each_request_late(anyio_backend):
                 begin = time.perf_counter()
                 for _ in range(20):
                     await image.read(0, 512)
-                # Twenty delays between 0 and 40 ms.
+                # Twenty delays of 0 to 40 ms.
                 assert time.perf_counter() - begin > 0.2

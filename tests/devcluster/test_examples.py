@@ -1,4 +1,4 @@
-"""The examples run, and say what they should."""
+"""The examples run and print the expected lines."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_quickstart(aiorbd_cluster, tmp_path):
+def test_quickstart_reports_identical_images_on_both_loops(aiorbd_cluster, tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()
     for number in range(4):
@@ -45,7 +45,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_short_programs(aiorbd_cluster, name, backend):
+def test_short_programs_print_the_expected_lines(aiorbd_cluster, name, backend):
     program = EXAMPLES / name
     start = f"import runpy, sys, anyio; sys.argv = {[str(program), aiorbd_cluster.conffile]!r}; run = anyio.run; "
     start += f"anyio.run = lambda function: run(function, backend={backend!r}); "
@@ -64,7 +64,7 @@ def test_every_example_is_run():
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_short_programs_with_a_cluster_of_their_own(name):
+def test_short_programs_start_a_cluster_when_run_without_arguments(name):
     done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(EXPECTED[name][-1])

@@ -1,10 +1,10 @@
-"""The pytest fixtures, as another project would use them."""
+"""The pytest fixtures, used as in another project."""
 
 import subprocess
 import sys
 
 
-def test_the_fixtures_work_elsewhere(tmp_path):
+def test_fixtures_work_in_another_project(tmp_path):
     (tmp_path / "test_theirs.py").write_text(
         """
 import pytest

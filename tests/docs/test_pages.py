@@ -1,4 +1,4 @@
-"""The examples in the README and on the site's pages, run on a real cluster, and what the reference must have."""
+"""Run the examples of the README and the site on a real cluster, and check that the reference is complete."""
 
 import ast
 import hashlib
@@ -25,12 +25,15 @@ PAGES = [
     path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if "```python" in path.read_text()
 ]
 
-#: What stands for the reader's own cluster. A connection needs it by its name.
+#: The examples' name for the reader's cluster. The tests replace it with the test cluster's configuration file.
 CONFFILE = '"/etc/ceph/ceph.conf"'
 
 
 class Page:
-    """One after the other in one namespace; those that await do so on one event loop, in a thread of its own."""
+    """Run the examples of one page in order, in one namespace.
+
+    Async examples run on one event loop in a separate thread.
+    """
 
     def __init__(self, conffile, portal, names):
         self.conffile, self.portal, self.names = conffile, portal, names
@@ -55,13 +58,13 @@ class Page:
 
 @pytest.fixture(scope="module")
 def ceph():
-    """A cluster whose pool `rbd` is the pages' own."""
+    """Start a cluster. Only the pages use its pool `rbd`."""
     with DevCluster() as cluster:
         yield cluster
 
 
 async def open_image(stack, conffile):
-    """What the pages say is there: an I/O context, and an image of 16 MiB."""
+    """Create the objects that the pages assume: an I/O context, and an image of 16 MiB."""
     name = new_name()
     cluster = await stack.enter_async_context(aiorbd.connect(conffile))
     ioctx = await stack.enter_async_context(cluster.open_ioctx("rbd"))
@@ -71,7 +74,7 @@ async def open_image(stack, conffile):
 
 
 async def clean_up(stack, conffile):
-    """Close, and make room for the next page's "vm-1"."""
+    """Close the page's objects and remove all images, so that the next page can create its "vm-1"."""
     await stack.aclose()
     async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         for name in await ioctx.list_images():
@@ -82,7 +85,7 @@ async def clean_up(stack, conffile):
 
 
 class Tracer:
-    """As much of a tracer as a page uses."""
+    """The part of a tracer that the pages use."""
 
     def __init__(self):
         self.started, self.ended = [], 0
@@ -103,14 +106,14 @@ class Tracer:
 
 
 async def serve(image):
-    """A service that has done its work."""
+    """Act as a service that does some work and ends."""
     await image.write(b"served", 0)
 
 
 @pytest.mark.parametrize(
     "path", [path for path in PAGES if "```python" in path.read_text()], ids=lambda path: path.stem
 )
-def test_examples_of_a_page(ceph, path, tmp_path):
+def test_examples_of_a_page_run(ceph, path, tmp_path):
     stack, tracer = AsyncExitStack(), Tracer()
     backup = os.open(tmp_path / "backup", os.O_CREAT | os.O_RDWR)
     names = {module.__name__: module for module in (aiorbd, anyio, hashlib, os, pytest, shutil, threading)}
@@ -124,7 +127,7 @@ def test_examples_of_a_page(ceph, path, tmp_path):
             for example in Sybil([CodeBlockParser("python", page.evaluate)]).parse(path):
                 example.evaluate()
             for test in [function for name, function in names.items() if name.startswith("test_")]:
-                portal.call(test, ioctx)  # what a reader's pytest would give it
+                portal.call(test, ioctx)  # the argument that a reader's pytest would pass
             if "tracer." in path.read_text():
                 portal.call(names["cluster"].list_pools)
                 assert tracer.started
@@ -142,8 +145,8 @@ TEXTS = [
 ]
 
 
-def test_names_lead_somewhere():
-    """Sphinx says nothing of those it does not find."""
+def test_names_in_the_texts_exist():
+    """Sphinx does not report missing names."""
     names = [name for path in TEXTS for name in re.findall(r"\{py:obj\}`(?:[^`]*<)?([\w.]+)>?`", path.read_text())]
     assert len(names) > 10
     for name in names:
@@ -154,8 +157,8 @@ def test_names_lead_somewhere():
             found = getattr(found, attribute)
 
 
-def test_links_lead_somewhere():
-    """In all texts, also those that are no pages of the site, whose links Sphinx looks at."""
+def test_links_in_the_texts_lead_to_files():
+    """Check all texts, including those outside the site. Sphinx checks only the links of the site's pages."""
     links = [
         (path, target)
         for path in TEXTS
@@ -167,7 +170,7 @@ def test_links_lead_somewhere():
         assert (path.parent / target.partition("#")[0]).exists(), (path, target)
 
 
-def test_the_reference_has_every_name():
+def test_reference_has_every_public_name():
     pages = "".join(path.read_text() for path in (ROOT / "docs/reference").glob("*.md"))
     shown = re.findall(r"^\.\. (?:auto\w+|py:data):: (?:aiorbd\.)?([\w.]+)$", pages, re.MULTILINE)
     assert len(shown) == len(set(shown))

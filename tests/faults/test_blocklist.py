@@ -1,4 +1,4 @@
-"""A client that the cluster cuts off: its calls fail at once, and say why; a new connection goes on."""
+"""A blocklisted client: its calls fail at once with the reason, and a new connection works."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def subject(osd):
-    """A connection to be blocklisted, with an image that has its lock; and the image's name."""
+    """Open a connection that a test will blocklist, with an image that holds its lock."""
     name = new_name()
     cluster = await aiorbd.connect(osd.conffile, timeout=30)
     ioctx = await cluster.open_ioctx("rbd")
@@ -30,7 +30,7 @@ async def subject(osd):
 
 async def newest_map(cluster):
     status = await cluster.osd_command(0, {"prefix": "status", "format": "json"})
-    return int(json.loads(status.output)["newest_map"])  # from 20.2 on a string
+    return int(json.loads(status.output)["newest_map"])  # a string from Ceph 20.2 on
 
 
 async def cut_off(osd, image):
@@ -39,14 +39,14 @@ async def cut_off(osd, image):
         await other.mon_command({"prefix": "osd blocklist", "blocklistop": "add", "addr": watcher.address})
         dump = await other.mon_command({"prefix": "osd dump", "format": "json"})
         epoch = json.loads(dump.output)["epoch"]
-        with anyio.fail_after(10):  # until then the OSD answers
+        with anyio.fail_after(10):  # until then the OSD still answers
             while await newest_map(other) < epoch:
                 await anyio.sleep(0.02)
-        await anyio.sleep(0.1)  # its placement groups take the map up a little later than it tells
+        await anyio.sleep(0.1)  # its placement groups adopt the map a little later than the OSD reports it
 
 
 async def durable_write(image):
-    """librbd's cache may take a write that the OSDs refuse."""
+    """Write and flush: librbd's cache may accept a write that the OSDs refuse."""
     await image.write(b"after", 0)
     await image.flush()
 
@@ -65,7 +65,7 @@ FIRST = {
 
 @pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
 async def test_blocklisted(osd, subject, first, caplog):
-    """Whichever call is the first to hear of it, all others fail the same way from then on, without Ceph."""
+    """After the first call that sees the blocklisting, all others fail the same way, without a request to Ceph."""
     cluster, ioctx, image = subject
     await cut_off(osd, image)
     assert not cluster.blocklisted
@@ -76,7 +76,7 @@ async def test_blocklisted(osd, subject, first, caplog):
     for handle in subject:
         assert handle.blocklisted
         assert repr(handle).endswith("open, blocklisted>")
-    osd.pause()  # nothing of what follows needs the cluster
+    osd.pause()  # none of the following calls needs the cluster
     with took(0.2):
         for name, call in FIRST.items():
             with pytest.raises(aiorbd.ConnectionShutdown):
@@ -115,7 +115,7 @@ async def test_what_is_in_flight_fails_too(osd, subject):
         osd.resume()
         tasks.cancel_scope.deadline = anyio.current_time() + 20
     assert not tasks.cancel_scope.cancelled_caught
-    if not errors:  # all were answered before the OSD heard of it
+    if not errors:  # all were answered before the OSD had the blocklist
         with anyio.fail_after(10), pytest.raises(aiorbd.ConnectionShutdown):
             while True:
                 await image.read(0, 1)
@@ -123,7 +123,7 @@ async def test_what_is_in_flight_fails_too(osd, subject):
 
 
 async def test_a_new_connection_goes_on(osd, subject):
-    """The way that the documentation shows: close within a bound, connect, open, go on."""
+    """Follow the documented way: close with a timeout, connect, open, continue."""
     cluster, _, image = subject
     await cut_off(osd, image)
     with pytest.raises(aiorbd.ConnectionShutdown):
@@ -132,7 +132,7 @@ async def test_a_new_connection_goes_on(osd, subject):
     async with aiorbd.connect(osd.conffile, timeout=30) as again, again.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(image.name) as image:
             assert await image.read(0, 6) == b"before"
-            with anyio.fail_after(20):  # the lock of who was cut off is broken first
+            with anyio.fail_after(20):  # librbd first breaks the lock of the blocklisted client
                 await image.write(b"after!", 0)
                 await image.flush()
     assert (await osd.run("rbd", "export", "--no-progress", image.name, "-"))[:6] == b"after!"
@@ -148,8 +148,8 @@ async def test_other_connections_are_not_harmed(osd, subject):
         assert image.name in await ioctx.list_images()
 
 
-async def test_a_copy_to_a_cluster_that_cut_us_off(osd, subject, aiorbd_cluster):
-    """Only the other connection is dead then; this one goes on."""
+async def test_copy_to_a_cluster_that_blocklisted_the_client_leaves_the_source_usable(osd, subject, aiorbd_cluster):
+    """Only the connection to the other cluster is dead; this connection still works."""
     other_cluster, other_ioctx, other_image = subject
     async with aiorbd.connect(aiorbd_cluster.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
         name = new_name()
@@ -161,7 +161,7 @@ async def test_a_copy_to_a_cluster_that_cut_us_off(osd, subject, aiorbd_cluster)
                 await image.copy(other_ioctx, new_name())
             assert not cluster.blocklisted
             assert await image.read(0, 1) == b"x"
-    assert not other_cluster.blocklisted  # it has not been asked itself yet
+    assert not other_cluster.blocklisted  # no call has used the other connection itself yet
 
 
 WAITS = {
@@ -177,7 +177,7 @@ async def all_of(iterator):
 
 
 async def wait_for_updates(updates):
-    while True:  # librbd 20.2 calls it an update
+    while True:  # librbd 20.2 reports the blocklisting as an update
         await updates.wait()
 
 
@@ -189,7 +189,7 @@ async def watch_object(ioctx, image):
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-async def test_a_task_that_only_waits_hears_that_its_client_is_blocklisted(osd, subject, wait):
+async def test_waiting_task_raises_when_its_client_is_blocklisted(osd, subject, wait):
     """No other task makes a call."""
     cluster, ioctx, image = subject
     raised = []
@@ -205,10 +205,10 @@ async def test_a_task_that_only_waits_hears_that_its_client_is_blocklisted(osd, 
             tasks.start_soon(waiting)
             await anyio.sleep(0.1)
             await cut_off(osd, image)
-    assert raised[0].errno in (errno.ESHUTDOWN, errno.ENOTCONN)  # the latter of a watch that broke
+    assert raised[0].errno in (errno.ESHUTDOWN, errno.ENOTCONN)  # ENOTCONN comes from a broken watch
 
 
-async def test_one_call_that_fails_ends_every_stream_watch_and_log(osd, subject):
+async def test_one_failing_call_ends_every_stream_watch_and_log(osd, subject):
     cluster, _ioctx, image = subject
     raised = []
 
@@ -235,7 +235,7 @@ async def test_one_call_that_fails_ends_every_stream_watch_and_log(osd, subject)
     assert len(raised) == 4
 
 
-async def test_leaving_an_image_that_was_written_to_raises_what_its_flush_raises(osd):
+async def test_leaving_a_written_image_raises_the_error_of_its_flush(osd):
     name = new_name()
     with pytest.raises(aiorbd.ConnectionShutdown):
         async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -244,11 +244,11 @@ async def test_leaving_an_image_that_was_written_to_raises_what_its_flush_raises
                 await image.write(b"x" * 512, 0)
                 await image.flush()
                 await cut_off(osd, image)
-                await image.write(b"y" * 512, 0)  # librbd's cache takes it
+                await image.write(b"y" * 512, 0)  # librbd's cache accepts it
     assert image.closed
 
 
-async def test_a_probe_is_no_operation_that_drain_waits_for(osd, subject):
+async def test_probe_does_not_hold_up_drain(osd, subject):
     _cluster, _ioctx, image = subject
     osd.pause()
     async with anyio.create_task_group() as tasks:

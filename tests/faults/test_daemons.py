@@ -20,19 +20,20 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def own_cluster():
-    """One that holds little: an OSD that is restarted writes all of it down."""
+    """Start a cluster with little data: an OSD that restarts writes all of its data to disk."""
     with DevCluster() as cluster:
         yield cluster
 
 
 @pytest.mark.slow
 async def test_an_osd_that_stands_still_for_half_a_minute(osd):
-    """256 operations in flight: the loop lives, every timeout is kept, all of them end, and nothing is left."""
+    """With 256 operations in flight, the loop stays responsive and keeps every timeout. All operations end."""
     async with opened(osd, 64 << 20) as image:
         cluster = image._handle._parent._parent
         await image.write(os.urandom(2 << 20), 0)
         await image.flush()
-        with pytest.raises(aiorbd.CompareMismatch):  # whatever is asked or started once is asked and started now
+        # Make both kinds of call once now, so that one-time threads and descriptors exist before the count.
+        with pytest.raises(aiorbd.CompareMismatch):
             await image.compare_and_write(b"?" * 512, b"!" * 512, 0)
         async with anyio.create_task_group() as tasks:
             for number in range(256):
@@ -82,7 +83,7 @@ async def digest(image):
 
 
 async def written(image, seed):
-    """Write at random, and return what must be there."""
+    """Write at random offsets, and return the digest of the expected content."""
     chance, content = random.Random(seed), bytearray(4 << 20)
     for _ in range(64):
         offset, length = chance.randrange(3 << 20), chance.randrange(1, 65536)
@@ -93,7 +94,7 @@ async def written(image, seed):
 
 
 async def test_an_osd_that_is_restarted(osd):
-    """What is in flight then waits and comes to its end; nothing that was acknowledged is lost."""
+    """Operations in flight wait for the restart and complete. No acknowledged write is lost."""
     name = new_name()
     async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 4 << 20, order=20)
@@ -115,7 +116,7 @@ async def test_an_osd_that_is_restarted(osd):
 
 @pytest.mark.slow
 async def test_an_osd_that_is_killed():
-    """With a store that survives: what a flush has confirmed is there."""
+    """With a store that survives the kill, flushed data is there afterwards."""
     async with DevCluster(objectstore="bluestore", osd_bytes=1 << 30) as ceph:
         async with aiorbd.connect(ceph.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
             await ioctx.create_image("image", 4 << 20, order=20)
@@ -133,7 +134,7 @@ async def test_an_osd_that_is_killed():
                     await image.flush()
                 assert second != first
         exported = await ceph.run("rbd", "export", "--no-progress", "image", "-")
-        # The second round wrote over the first one.
+        # The second round overwrote the first one.
         content = bytearray(4 << 20)
         for seed in (1, 2):
             chance = random.Random(seed)
@@ -144,7 +145,7 @@ async def test_an_osd_that_is_killed():
 
 
 async def test_a_monitor_that_is_lost(osd):
-    """Data goes on without it; what needs it waits, within a timeout; it comes back, and so does everything."""
+    """Data operations work without the monitor. Calls that need it wait, within a timeout, until it is back."""
     async with opened(osd) as image:
         cluster = image._handle._parent._parent
         assert cluster.state.value == "open"

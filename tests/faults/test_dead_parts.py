@@ -1,4 +1,4 @@
-"""A part of a cluster that is dead holds up nothing but its own calls."""
+"""A dead part of a cluster holds up only its own calls."""
 
 import time
 from contextlib import AsyncExitStack, suppress
@@ -19,7 +19,7 @@ MANY = 20
 
 @pytest.fixture(scope="module")
 def halves():
-    """A cluster with two OSDs, and the pools ``left`` and ``right``, each on one of them."""
+    """Start a cluster with two OSDs, and the pools ``left`` and ``right`` on one OSD each."""
     with DevCluster(osds=2, osd_bytes=1 << 30, pool="") as cluster:
         for number, pool in enumerate(("left", "right")):
             cluster.run_blocking("ceph", "osd", "crush", "rm-device-class", f"osd.{number}")
@@ -37,7 +37,7 @@ def left_can_die(halves):
 
 
 async def abandon(call, times=MANY):
-    """Make a call many times, and give each up after a moment."""
+    """Make a call many times at once, and cancel each after 0.2 s."""
 
     async def once():
         with anyio.move_on_after(0.2):
@@ -50,7 +50,7 @@ async def abandon(call, times=MANY):
 
 @pytest.fixture
 async def both(left_can_die):
-    """A connection, and both pools with an image each."""
+    """Open a connection and both pools, with an image in each."""
     async with aiorbd.connect(left_can_die.conffile, close_timeout=1) as cluster:
         async with cluster.open_ioctx("left") as left, cluster.open_ioctx("right") as right:
             name = new_name()
@@ -87,7 +87,7 @@ async def test_hung_calls_of_one_pool_hold_up_no_other_pool_and_no_monitor(left_
 
 
 async def test_hung_calls_of_a_pool_hold_up_no_open_and_no_close_there(left_can_die, both):
-    """Opens and closes that need no answer of the dead OSD: here the other half of a copy between the pools."""
+    """Once the OSD has resumed, an open and its close take less than 20 s."""
     _cluster, left, _right, name = both
     async with left.open_image(name) as image:
         await image.write(bytes(4096), 0)
@@ -113,7 +113,7 @@ async def test_copies_into_a_dead_pool_hold_up_no_call_of_the_source_pool(left_c
 
 
 async def test_commands_that_wait_for_a_manager_hold_up_no_command_to_the_monitors(halves):
-    """There is no manager: they wait for ever."""
+    """Without a manager, commands for a manager wait for ever."""
     cluster = await aiorbd.connect(halves.conffile)
     await abandon(lambda: cluster.mgr_command({"prefix": "status"}))
     with anyio.fail_after(10):
@@ -123,13 +123,13 @@ async def test_commands_that_wait_for_a_manager_hold_up_no_command_to_the_monito
         await cluster.close(timeout=0.1)
 
 
-async def test_the_threads_of_a_dead_pool_are_bounded(left_can_die, both):
+async def test_threads_of_a_dead_pool_are_bounded(left_can_die, both):
     cluster, left, _right, name = both
     left_can_die.pause("osd.0")
     before = cluster.stats().threads
     await abandon(left.list_images, 40)
     assert cluster.stats().threads - before <= 16
-    await abandon(lambda: left.remove_image(name), 40)  # which may last for hours: they have threads of their own
+    await abandon(lambda: left.remove_image(name), 40)  # removals may take hours, so they have their own threads
     assert cluster.stats().threads - before <= 32
     left_can_die.resume("osd.0")
     await left.drain(timeout=30)
@@ -139,7 +139,7 @@ async def test_the_threads_of_a_dead_pool_are_bounded(left_can_die, both):
 
 
 async def leave(left_can_die, enter):
-    """Enter blocks, stop the OSD, make each image read in vain; return the seconds that leaving takes."""
+    """Return the seconds that leaving blocks takes on a dead cluster, with a read of each image in flight."""
     async with AsyncExitStack() as stack:
         images = await enter(stack)
         left_can_die.pause("osd.0")
@@ -165,11 +165,11 @@ async def test_blocks_that_are_left_one_after_the_other_share_one_bound(left_can
             await left.create_image(one, 1 << 20)
         return [await stack.enter_async_context(ioctx.open_image(one)) for one in names]
 
-    # Four images, their I/O context and their connection would be twelve seconds, one by one.
+    # Closed one by one, four images, their I/O context and their connection would take twelve seconds.
     assert 1.9 <= await leave(left_can_die, enter) < 4
 
 
-async def test_leaving_a_connection_pool_takes_one_bound(left_can_die, both):
+async def test_leaving_a_connection_pool_takes_one_close_timeout(left_can_die, both):
     _, left, _, _ = both
     names = [new_name() for _ in range(8)]
     for one in names:
@@ -187,8 +187,8 @@ async def test_leaving_a_connection_pool_takes_one_bound(left_can_die, both):
     assert 1.9 <= await leave(left_can_die, enter) < 4
 
 
-async def test_a_healthy_block_is_closed_after_an_overdue_one(left_can_die, both):
-    """What it wrote is durable: an overdue sibling leaves it time enough for that."""
+async def test_healthy_block_is_closed_after_an_overdue_one(left_can_die, both):
+    """Its writes are durable: an overdue sibling leaves enough time for the flush."""
     _cluster, left, right, name = both
     with pytest.raises(aiorbd.CloseTimeout):
         async with right.open_image(name) as healthy:
@@ -205,7 +205,7 @@ async def test_a_healthy_block_is_closed_after_an_overdue_one(left_can_die, both
         assert await image.read(0, 7) == b"durable"
 
 
-async def test_an_overdue_close_that_ended_costs_later_ones_nothing(left_can_die, both):
+async def test_overdue_close_that_ended_costs_later_ones_nothing(left_can_die, both):
     _cluster, left, _right, name = both
     for _ in range(2):
         with pytest.raises(aiorbd.CloseTimeout), took(1.6, at_least=0.9):
@@ -217,7 +217,7 @@ async def test_an_overdue_close_that_ended_costs_later_ones_nothing(left_can_die
         await image.close(timeout=20)
 
 
-async def test_a_block_whose_flush_is_overdue_says_so(left_can_die, both):
+async def test_block_with_an_overdue_flush_raises_close_timeout(left_can_die, both):
     _, left, _, name = both
     with pytest.raises(
         aiorbd.CloseTimeout, match="not flushed after 1 s: whether the last writes are durable is unknown"

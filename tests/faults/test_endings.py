@@ -1,4 +1,4 @@
-"""Endings on a dead cluster, each in a process of its own: seconds, descriptors and threads are counted."""
+"""Programs end on a dead cluster, each in its own process. The tests count seconds, descriptors and threads."""
 
 import json
 import signal
@@ -9,7 +9,7 @@ from fix_programs import finish
 
 
 def go_on(process, osd):
-    """Stop the OSD, and let the program go on."""
+    """Pause the OSD, and let the program continue."""
     osd.pause()
     process.stdin.write("\n")
     process.stdin.flush()
@@ -21,7 +21,7 @@ def last_line(output):
 
 @pytest.mark.parametrize("what", ["image", "cluster"])
 def test_close_with_a_timeout(start, osd, what):
-    """It comes back in time; when the cluster lives again the rest is closed, and nothing is left."""
+    """`close` returns in time. Once the cluster works again, the rest is closed and nothing is left."""
     process = start(
         f"""
         import json
@@ -61,7 +61,7 @@ def test_close_with_a_timeout(start, osd, what):
     assert clean, (now, before)
 
 
-def test_a_hundred_connections(start):
+def test_hundred_connections_leave_no_descriptor_and_no_thread(start):
     process = start(
         """
         import json
@@ -93,7 +93,7 @@ def test_a_hundred_connections(start):
 
 
 def test_sigterm_that_is_handled(start, osd):
-    """What a service does: the signal cancels its work, everything is closed within its bound."""
+    """Act as a service: the signal cancels its work, and everything is closed within its timeout."""
     process = start(
         """
         async def main():
@@ -130,7 +130,7 @@ def test_sigterm_that_is_handled(start, osd):
 
 
 def test_forgotten_objects_block_nobody(start, osd):
-    """The collector finds open images on a dead cluster: a warning each, no network, no wait."""
+    """Garbage collection of open images on a dead cluster warns for each, without network access or a wait."""
     process = start(
         """
         import json
@@ -160,12 +160,12 @@ def test_forgotten_objects_block_nobody(start, osd):
     code, output, errors = finish(process, 3)
     assert code == 0, errors
     seconds, warned = last_line(output)
-    assert seconds < 1  # a wait for the network would be for ever
+    assert seconds < 1  # a wait for the network would never end
     assert warned >= 21
 
 
 def test_fork_in_a_connected_process(start, osd):
-    """The child is refused at once and ends at once, on a dead cluster too; the parent goes on."""
+    """The child is refused at once and ends at once, also on a dead cluster. The parent continues."""
     process = start(
         """
         async def main():

@@ -1,4 +1,4 @@
-"""What other clients do to an image, a pool or a key while we have them open."""
+"""Other clients change an image, a pool or a key while this client has them open."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_exclusive_lock_is_taken_over_in_the_middle_of_writing(aiorbd_cluster, make_image, witness):
-    """Two clients write to halves of one image: the lock goes to and fro, and no write is lost."""
+    """Two clients write to halves of one image: the lock moves between them, and no write is lost."""
     name = await make_image(1 << 20)
     rounds, block = 30, 4096
     owners = set()
@@ -43,7 +43,7 @@ async def test_the_exclusive_lock_is_taken_over_in_the_middle_of_writing(aiorbd_
 
 
 async def test_the_exclusive_lock_is_kept(aiorbd_cluster, make_image):
-    """Whoever acquired it explicitly does not give it away: others are told so, at once, and not "read-only"."""
+    """An explicitly acquired lock is kept. Other clients get `LockBusy` at once, not a read-only error."""
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(name) as holder:
@@ -60,7 +60,7 @@ async def test_the_exclusive_lock_is_kept(aiorbd_cluster, make_image):
                     assert await image.read(0, 4) == b"mine"
 
 
-async def test_an_image_is_renamed_under_an_open_handle(aiorbd_cluster, ioctx, make_image, witness):
+async def test_image_renamed_under_an_open_handle_stays_usable(aiorbd_cluster, ioctx, make_image, witness):
     name = await make_image()
     async with ioctx.open_image(name) as image:
         await image.write(b"before", 0)
@@ -73,7 +73,7 @@ async def test_an_image_is_renamed_under_an_open_handle(aiorbd_cluster, ioctx, m
     assert (await witness.export(f"{name}-new"))[:6] == b"after "
 
 
-async def test_an_image_is_shrunk_under_an_open_handle(ioctx, make_image, witness):
+async def test_image_shrunk_under_an_open_handle_refuses_ranges_past_its_end(ioctx, make_image, witness):
     name = await make_image()
     async with ioctx.open_image(name) as image:
         await image.write(b"end", (16 << 20) - 3)
@@ -92,8 +92,11 @@ async def test_an_image_is_shrunk_under_an_open_handle(ioctx, make_image, witnes
     assert (await witness.export(name))[-3:] == b"end"
 
 
-async def test_an_image_is_removed_under_an_open_handle(aiorbd_cluster, ioctx, make_image, witness):
-    """Ceph refuses while somebody has it open for writing, and we say who. A reader is not asked."""
+async def test_image_removed_under_an_open_handle_is_busy_or_reads_zeroes(aiorbd_cluster, ioctx, make_image, witness):
+    """Ceph refuses to remove an image that a client has open for writing, and the error names this client.
+
+    Readers do not hold up a removal.
+    """
     name = await make_image()
     async with ioctx.open_image(name) as image:
         (watcher,) = [watcher async for watcher in image.watchers()]
@@ -103,7 +106,7 @@ async def test_an_image_is_removed_under_an_open_handle(aiorbd_cluster, ioctx, m
     async with ioctx.open_image(name, read_only=True) as image:
         await witness.rbd("rm", "--no-progress", name)
         with anyio.fail_after(10):
-            assert await image.read(0, 4) == bytes(4)  # objects that are not there are zeroes to Ceph
+            assert await image.read(0, 4) == bytes(4)  # to Ceph, missing objects are zeroes
     with pytest.raises(aiorbd.ImageNotFound):
         await ioctx.open_image(name)
 
@@ -123,7 +126,7 @@ async def test_removing_waits_for_the_last_watcher(ioctx, make_image):
     assert name not in await ioctx.list_images()
 
 
-async def test_an_image_in_the_trash_that_is_open(ioctx, make_image):
+async def test_open_image_in_the_trash_cannot_be_removed(ioctx, make_image):
     name = await make_image()
     async with ioctx.open_image(name) as image:
         await ioctx.trash.move(name)
@@ -135,9 +138,11 @@ async def test_an_image_in_the_trash_that_is_open(ioctx, make_image):
 
 @pytest.mark.slow
 async def test_a_client_that_died_still_watches(osd):
-    """Its watch lives for half a minute: patience removes the image, without it we say who it was.
+    """The watch of a dead client lives for half a minute.
 
-    Where it had the exclusive lock as well, librbd itself waits until it may break that.
+    `retry_for` waits for the end of the watch. Without `retry_for`, the error names the client.
+
+    For an image with an exclusive lock of the dead client, librbd itself waits until it may break the lock.
     """
     watched, locked = new_name(), new_name()
     program = """
@@ -168,8 +173,8 @@ anyio.run(main)
         assert not {watched, locked} & set(await ioctx.list_images())
 
 
-async def test_a_pool_is_deleted_under_open_handles(aiorbd_cluster):
-    """Everything on it fails, typed and soon; closing works; other pools are as they were."""
+async def test_deleted_pool_fails_its_handles_and_no_other_pool(aiorbd_cluster):
+    """All calls on the pool soon fail with an `RbdError`. Closing works, and other pools stay usable."""
     pool = new_name("pool")
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
         await cluster.create_pool(pool)
@@ -191,7 +196,7 @@ async def test_a_pool_is_deleted_under_open_handles(aiorbd_cluster):
                 lambda: anext(ioctx.trash.entries()),
             ):
                 with anyio.fail_after(10), pytest.raises(aiorbd.RbdError):
-                    while True:  # until this client has heard of it
+                    while True:  # until this client has the new map
                         await call()
             assert not cluster.blocklisted
             await image.close(timeout=10)
@@ -199,7 +204,7 @@ async def test_a_pool_is_deleted_under_open_handles(aiorbd_cluster):
             await ioctx.list_images()
 
 
-async def test_a_key_that_may_only_read(cephx_cluster):
+async def test_read_only_key_may_read_and_raises_permission_error_for_changes(cephx_cluster):
     name = new_name()
     async with aiorbd.connect(cephx_cluster.conffile) as admin, admin.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
@@ -220,7 +225,7 @@ async def test_a_key_that_may_only_read(cephx_cluster):
                 await ioctx.remove_image(name)
 
 
-async def test_a_key_for_another_pool(cephx_cluster):
+async def test_key_for_another_pool_raises_permission_error(cephx_cluster):
     stranger = await make_client(cephx_cluster, new_name("stranger"), mon="allow r", osd="allow rwx pool=other")
     async with aiorbd.connect(cephx_cluster.conffile, **stranger) as cluster, cluster.open_ioctx("rbd") as ioctx:
         with anyio.fail_after(20):

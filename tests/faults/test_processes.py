@@ -1,4 +1,4 @@
-"""How a process ends: each in a process of its own, measured in seconds."""
+"""Processes end within seconds, also on a dead cluster. Each test measures its own process."""
 
 import os
 import re
@@ -104,7 +104,7 @@ def test_signals_with_a_dead_cluster(start, osd, number):
 
 
 def test_the_loop_ends_with_operations_in_flight(start, osd):
-    """Completions that nobody can be told of must neither crash nor write to freed memory."""
+    """Completions without an event loop must neither crash nor write to freed memory."""
     process = start(
         """
         import gc, warnings
@@ -142,8 +142,8 @@ def test_the_loop_ends_with_operations_in_flight(start, osd):
     assert "rbd" in output
 
 
-def test_a_client_that_dies_leaves_no_harm(start, osd):
-    """What it flushed is there, while its lock and its watch live on for a while."""
+def test_killed_client_leaves_flushed_data(start, osd):
+    """Flushed data is there, while the lock and the watch of the client live on for a while."""
     process = start(OPEN + "\n    run(main)\n")
     process.kill()
     code, _, _ = finish(process, 1)
@@ -159,8 +159,8 @@ def test_a_client_that_dies_leaves_no_harm(start, osd):
         ("AIORBD_LIBRBD", "/no/such/librbd.so.1", "librbd1", "the file /no/such/librbd.so.1"),
     ],
 )
-def test_import_without_librbd(variable, path, package, searched):
-    """The package can be imported; connecting says what was searched for, and what to install where."""
+def test_missing_library_raises_an_error_with_the_package_to_install(variable, path, package, searched):
+    """The import works. Connecting raises an error with the path that was searched and the package to install."""
     program = """
 import anyio, aiorbd
 async def main():
@@ -178,8 +178,11 @@ anyio.run(main)
         assert part in done.stdout
 
 
-def test_a_librbd_that_is_too_old(tmp_path):
-    """What it lacks is named, and the release that has it: it is there, and installing it again would not help."""
+def test_old_librbd_is_refused_with_the_missing_function(tmp_path):
+    """The error names the missing function and the release that has it.
+
+    The library is there, so installing it again would not help.
+    """
     source, library = tmp_path / "old.c", tmp_path / "librbd-old.so"
     source.write_text("void rbd_version(int *a, int *b, int *c) { *a = 1; *b = 12; *c = 0; }")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)

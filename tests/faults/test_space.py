@@ -1,4 +1,4 @@
-"""Pools that are full: writes wait, or fail, as the caller chose; and what was written before is safe."""
+"""Full pools: writes wait or fail, as the caller chose, and earlier writes are safe."""
 
 import anyio
 import pytest
@@ -22,7 +22,7 @@ async def pool(managed_cluster):
 
 
 async def fill(managed_cluster, cluster, pool, image):
-    """Write until the quota is reached, and the monitors have noticed."""
+    """Write until the quota is reached, and until the monitors have noticed."""
     await managed_cluster.set_quota(pool, QUOTA)
     for number in range(3):
         await image.write(bytes([number + 1]) * (2 << 20), number << 21)
@@ -31,7 +31,7 @@ async def fill(managed_cluster, cluster, pool, image):
 
 
 async def test_a_quota_with_full_try(managed_cluster, pool):
-    """A typed error at once; reads and removals work; with more room, so do writes."""
+    """Writes fail at once with a typed error. Reads and removals work. With more room, writes work again."""
     async with aiorbd.connect(managed_cluster.conffile) as cluster, cluster.open_ioctx(pool, full_try=True) as ioctx:
         await ioctx.create_image("image", 1 << 26)
         async with ioctx.open_image("image") as image:
@@ -59,12 +59,12 @@ async def test_a_quota_with_full_try(managed_cluster, pool):
 
 
 async def test_a_quota_without_it(managed_cluster, pool):
-    """The write waits, as long as its caller does; when there is room it is done."""
+    """The write waits as long as its caller does. With more room, it completes."""
     async with aiorbd.connect(managed_cluster.conffile) as cluster, cluster.open_ioctx(pool) as ioctx:
         await ioctx.create_image("image", 1 << 26)
         async with ioctx.open_image("image") as image:
             await fill(managed_cluster, cluster, pool, image)
-            # Until this client has heard of it, writes may still pass.
+            # Writes may still pass until this client knows that the pool is full.
             waited = False
             with anyio.fail_after(30):
                 while not waited:
@@ -79,8 +79,8 @@ async def test_a_quota_without_it(managed_cluster, pool):
             assert await image.read(1 << 25, 4) == b"late"
 
 
-async def test_making_an_image_in_a_full_pool_fails_at_once_with_full_try(managed_cluster, pool):
-    """Without it the call waits for room, as long as its caller does."""
+async def test_image_creation_in_a_full_pool_fails_at_once_with_full_try(managed_cluster, pool):
+    """Without `full_try` the call waits for room, as long as its caller does."""
     async with (
         aiorbd.connect(managed_cluster.conffile) as cluster,
         cluster.open_ioctx(pool, full_try=True) as eager,
@@ -90,7 +90,7 @@ async def test_making_an_image_in_a_full_pool_fails_at_once_with_full_try(manage
         async with eager.open_image("image") as image:
             await fill(managed_cluster, cluster, pool, image)
             with anyio.fail_after(20), pytest.raises((aiorbd.DiskQuotaExceeded, aiorbd.NoSpace)):
-                while True:  # until this client has heard of it, images may still be made
+                while True:  # images may still be created until this client knows that the pool is full
                     await eager.create_image(new_name(), 1 << 20)
             with anyio.move_on_after(1) as scope:
                 await patient.create_image("late", 1 << 20)

@@ -1,4 +1,4 @@
-"""The operations on data: reads, which the model checks, and changes, which it is told of."""
+"""The operations on data: reads, which the model checks, and changes, which the model records."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +10,13 @@ from fsx_schedule import Step
 import aiorbd
 
 SECTOR = 512
-GRANULARITY = 4096  # of discards: librbd rounds to it, and what is smaller may stay as it was
+GRANULARITY = 4096  # of discards: librbd rounds to this size, and may leave smaller ranges as they were
 
 # -- reads -------------------------------------------------------------------------------------
 
 
 async def look(run: Run, step: Step, call: Callable[[int, int], Any]) -> None:
-    """Read an extent; the call is given its offset and size."""
+    """Read an extent with `call`, which gets the offset and the size."""
     at, begun = run.extent(step), run.model.begin_look()
     label = f"#{step.number} {step.kind} {at}"
     try:
@@ -60,7 +60,7 @@ async def readv(run: Run, step: Step) -> None:
 async def change(
     run: Run, step: Step, at: Extent, value: int, call: Callable[[], Any], *, sure: bool = True, note: str = ""
 ) -> Change:
-    """Give an extent a value; when it is not sure, what is done may have left all as it was."""
+    """Give an extent a value. A change that is not sure may leave the old content, even when it succeeds."""
     label = f"#{step.number} {step.kind} {at}{note}"
     begun = run.model.begin(label, dict.fromkeys(at.units, frozenset([value])))
     with run.sizes.meanwhile() as sizes:
@@ -119,7 +119,7 @@ async def compare_and_write(run: Run, step: Step) -> None:
         return  # librbd compares within one sector
     conf = run.schedule.conf
     if conf["rbd_cache"] == "true" and conf["rbd_cache_policy"] != "writearound":
-        return  # refused, since its cache would not notice
+        return  # refused, since librbd's cache would not notice the write
     model, unit = run.model, at.first
     guess = max(model.allowed(unit, model.clock))
     compare, data = model.pattern(guess, unit), model.pattern(step.number, unit)

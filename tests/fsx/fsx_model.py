@@ -1,27 +1,29 @@
-"""What an image may contain, unit by unit, when many operations overlap and some have an unknown outcome.
+"""The possible content of an image, unit by unit, when many operations overlap and some have an unknown outcome.
 
-Each unit of an image is a register. A change is a version of it, which lives from its begin to its end; one whose
-outcome is unknown may have happened or not. A read may return any version that was begun before the read ended and
-that no version surely replaced: one that was begun after the first had ended, and had itself ended before the read
-was begun. What is not allowed by that is a lost write, a write that came back, or foreign data.
+Each unit of an image is a register. A change creates a version of it, which lives from the start of the change to its
+end. A change with an unknown outcome may have happened or not.
+
+A read may return any version that began before the read ended, unless another version surely replaced it. The replacing
+version must have begun after the first version ended, and have ended before the read began. Any other content is a lost
+write, a write that came back, or foreign data.
 """
 
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-ZERO = 0  # the value of what was never written, or is zeroes again
+ZERO = 0  # the value of units that are zeroes: never written, or zeroed again
 
 
 class Discrepancy(AssertionError):
-    """The image contains what it must not."""
+    """The image contains forbidden content."""
 
 
 @dataclass(slots=True, eq=False)
 class Version:
     """One unit's part of one change."""
 
-    values: frozenset[int]  # what it may hold; more than one after a rollback to a snapshot that is not sure
+    values: frozenset[int]  # possible values; more than one after a rollback to a snapshot that is not sure
     begun: int
     ended: float = float("inf")
     sure: bool = False  # it happened
@@ -40,7 +42,7 @@ class Change:
 
 @dataclass(slots=True, eq=False)
 class Snapshot:
-    """What a snapshot may hold. What is once seen is what it always holds."""
+    """The possible content of a snapshot. A value once read remains the only possible one."""
 
     name: str
     units: list[frozenset[int]]
@@ -48,25 +50,25 @@ class Snapshot:
 
 @dataclass
 class Model:
-    """One image."""
+    """The possible content of one image."""
 
     unit: int
     units: list[list[Version]] = field(default_factory=list)
     clock: int = 0
-    reads: dict[int, int] = field(default_factory=dict)  # begins of those in flight
-    same: set[int] = field(default_factory=set)  # values whose pattern is alike in all units
+    reads: dict[int, int] = field(default_factory=dict)  # start times of the reads in flight
+    same: set[int] = field(default_factory=set)  # values with the same pattern in all units
     history: list[Change] = field(default_factory=list)
     unknown: list[Change] = field(default_factory=list)
 
     def pattern(self, value: int, unit: int) -> bytes:
-        """The bytes of a value in a unit: they tell the operation and the place."""
+        """Return the bytes of a value in a unit. They identify the operation and the unit."""
         if value == ZERO:
             return bytes(self.unit)
         word = struct.pack("<II", value, 0 if value in self.same else unit + 1)
         return (word * (self.unit // len(word) + 1))[: self.unit]
 
     def grow(self, count: int) -> None:
-        """Have so many units; new ones are zeroes."""
+        """Extend the image to `count` units. New units are zeroes."""
         while len(self.units) < count:
             self.units.append([Version(frozenset([ZERO]), 0, 0, sure=True)])
 
@@ -77,7 +79,7 @@ class Model:
     # -- changes -------------------------------------------------------------------------------
 
     def begin(self, label: str, values: "dict[int, frozenset[int]]") -> Change:
-        """A change of some units is about to be submitted."""
+        """Record that a change of some units is about to be submitted."""
         now = self.tick()
         change = Change(label, {unit: Version(possible, now) for unit, possible in values.items()}, now)
         for unit, version in change.versions.items():
@@ -86,7 +88,7 @@ class Model:
         return change
 
     def done(self, change: Change) -> None:
-        """It happened."""
+        """Record that a change happened."""
         change.outcome, change.ended = "done", self.tick()
         oldest = min(self.reads.values(), default=self.clock)
         for unit, version in change.versions.items():
@@ -94,13 +96,13 @@ class Model:
             self.units[unit] = [v for v in self.units[unit] if not self._replaced(v, self.units[unit], oldest)]
 
     def refused(self, change: Change) -> None:
-        """It did not happen."""
+        """Record that a change did not happen."""
         change.outcome, change.ended = "refused", self.tick()
         for unit, version in change.versions.items():
             self.units[unit].remove(version)
 
     def perhaps(self, change: Change, *, over: bool) -> None:
-        """It may have happened, or in part; when it is not over it may still happen."""
+        """Record that a change may have happened, at least in part. Without `over`, it may still happen."""
         change.outcome = "unknown"
         if over:
             change.ended = self.tick()
@@ -110,7 +112,7 @@ class Model:
             self.unknown.append(change)
 
     def settled(self) -> None:
-        """Nothing is in flight any more."""
+        """Record that no operation is in flight."""
         for change in self.unknown:
             self.perhaps(change, over=True)
         self.unknown.clear()
@@ -122,29 +124,29 @@ class Model:
         return any(w.sure and version.ended < w.begun and w.ended <= begun for w in versions)
 
     def allowed(self, unit: int, begun: int) -> frozenset[int]:
-        """What a look that was begun then, and ends now, may find."""
+        """Return the possible values for a look that began at `begun` and ends now."""
         versions = self.units[unit]
         return frozenset().union(*(v.values for v in versions if not self._replaced(v, versions, begun)))
 
     def begin_look(self) -> int:
-        """A read, or a snapshot, is about to be submitted."""
+        """Record that a read or a snapshot is about to be submitted."""
         begun = self.tick()
         self.reads[begun] = begun
         return begun
 
     def end_look(self, begun: int) -> None:
-        """It is over, with or without a result."""
+        """Record that a look has ended, with or without a result."""
         del self.reads[begun]
 
     def value_of(self, data: bytes, unit: int) -> int | None:
-        """Which value these bytes are; None when they are nobody's."""
+        """Return the value of these bytes, or None for foreign bytes."""
         if data == bytes(self.unit):
             return ZERO
         value = int.from_bytes(data[:4].ljust(4, b"\0"), "little")
         return value if self.pattern(value, unit) == data else None
 
     def check(self, label: str, data: bytes, first: int, possible: Iterable[frozenset[int]]) -> list[int]:
-        """Compare what was found with what each unit may hold; return the values."""
+        """Compare data with the possible values of each unit, and return the values found."""
         found = []
         for index, allowed in enumerate(possible):
             unit, part = first + index, data[index * self.unit : (index + 1) * self.unit]
@@ -155,7 +157,7 @@ class Model:
         return found
 
     def _explain(self, label: str, unit: int, part: bytes, value: int | None, allowed: frozenset[int]) -> str:
-        """All that ever touched the unit, and no more."""
+        """Return a message with all changes that ever touched the unit, and no others."""
         found = f"value {value}" if value is not None else f"foreign bytes {part[:24].hex()}..."
         lines = [f"{label}: unit {unit} (bytes {unit * self.unit} on) holds {found}, may hold {sorted(allowed)}"]
         for change in self.history:

@@ -1,4 +1,4 @@
-"""Play schedules: many operations at a time, then the verification; find the shortest that still fails."""
+"""Play schedules: many concurrent operations, then the verification. Find the shortest schedule that still fails."""
 
 import dataclasses
 import time
@@ -23,7 +23,7 @@ Counts = Counter[tuple[str, str]]
 
 
 async def play(ceph: DevCluster, schedule: Schedule, counts: Counts) -> None:
-    """Play one schedule and count what was done, by kind and outcome; raise when something is wrong."""
+    """Play one schedule and count the operations by kind and outcome. Raise when the content is wrong."""
     name = f"fsx-{schedule.seed}-{time.monotonic_ns()}"
     run: Run | None = None
     try:
@@ -69,7 +69,7 @@ async def _play_steps(run: Run, steps: list[Step]) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(WORKERS):
                 tasks.start_soon(_work, run, steps, tasks)
-        if steps:  # the next one wants to be alone
+        if steps:  # the next step must run alone
             step = steps.pop()
             await run.quiet()
             await _play_step(run, step)
@@ -86,27 +86,27 @@ async def _work(run: Run, steps: list[Step], tasks: Any) -> None:
 async def _play_step(run: Run, step: Step) -> None:
     run.running[step.number] = step.kind
     await OPERATIONS[step.kind](run, step)
-    del run.running[step.number]  # when it raises it stays, to be named
+    del run.running[step.number]  # after an error it stays, so that the message can name it
 
 
 def failure(ceph: DevCluster, schedule: Schedule) -> BaseException | None:
-    """Play one schedule; return what was wrong, or None."""
+    """Play one schedule and return its failure, or None."""
     try:
         anyio.run(partial(play, ceph, schedule, Counter()), backend=schedule.backend)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+    except Exception as error:  # noqa: BLE001 - any failure is a finding
         return cause(error)
     return None
 
 
 def cause(error: BaseException) -> BaseException:
-    """The first of what went wrong at once."""
+    """Return the first of several concurrent failures."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def minimize(ceph: DevCluster, schedule: Schedule, kind: type[BaseException], tries: int = 3) -> Schedule:
-    """Leave out whatever can be left out without this kind of failure going away; another kind is another failure."""
+    """Leave out as many steps as possible while this kind of failure remains. Another kind is another failure."""
     size = max(1, len(schedule.steps) // 2)
     while size:
         at = 0

@@ -1,4 +1,4 @@
-"""A run of a schedule on a real image: what is known of the image, and how one operation or fault goes."""
+"""A run of a schedule on a real image: the known state of the image, and the execution of an operation or a fault."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from fsx_sizes import Sizes
 import aiorbd
 from aiorbd.testing import DevCluster
 
-#: Units of the image at first; objects of 4 KiB, so that there are many.
+#: Units of the image at first. Objects have 4 KiB, so that there are many.
 UNITS = 200
 ORDER = 12
 
-#: Seconds after which an operation is given up, although no schedule says so: librbd is stuck.
+#: Seconds after which an operation without a scheduled cancellation counts as stuck in librbd.
 PATIENCE = 30
 
 
 class Stuck(Exception):
-    """librbd does not finish an operation, although the cluster is well."""
+    """librbd does not finish an operation, although the cluster works."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Extent:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return the size in bytes."""
         return self.length * self.unit
 
     def __str__(self) -> str:
@@ -59,7 +59,8 @@ class Run:
     ioctx: aiorbd.IoCtx
     name: str
     image: aiorbd.Image = field(init=False)
-    #: What was really begun, by kind and outcome: "done", "cancelled", or the name of an error that may be.
+    #: The operations that were really started, by kind and outcome: "done", "cancelled", or the name of an allowed
+    #: error.
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     stuck: bool = False
 
@@ -69,19 +70,19 @@ class Run:
         self.sizes = Sizes(UNITS)
         self.snapshots: list[Snapshot] = []
         self.parents: list[tuple[str, Model, Snapshot]] = []
-        self.parent: dict[int, frozenset[int]] = {}  # what the parent of a clone may have in each unit
+        self.parent: dict[int, frozenset[int]] = {}  # possible content of each unit of a clone's parent
         self.running: dict[int, str] = {}
-        self.structure = anyio.Lock()  # what changes more than data is done one at a time
+        self.structure = anyio.Lock()  # operations that change more than data run one at a time
         self.faulty = anyio.Lock()
 
     def extent(self, step: Step) -> Extent:
-        """What the operation is about; past the end at times, when the size is not sure."""
+        """Return the extent of an operation. While the size is not sure, the extent may exceed the image."""
         size = max(self.sizes.now)
         length = min(step.length, size)
         return Extent(int(step.where * (size - length + 1)), length, self.model.unit)
 
     async def attempt(self, step: Step, call: Callable[[], Any], *allowed: type[Exception]) -> tuple[str, Any]:
-        """Await it, perhaps not to the end: "done", "cancelled", or "error" when it is one that may be."""
+        """Await a call, perhaps with a cancellation. Return "done", "cancelled", or "error" for an allowed error."""
         with anyio.CancelScope() as scope:
             scope.deadline = anyio.current_time() + (PATIENCE if step.cancel_after is None else step.cancel_after)
             try:
@@ -98,7 +99,7 @@ class Run:
         return "cancelled", None
 
     async def fault(self, name: str, seconds: float) -> None:
-        """The OSD stands still, or is restarted."""
+        """Pause the OSD for some seconds, or restart it."""
         async with self.faulty:
             if name == "restart":
                 await self.ceph.restart("osd.0")
@@ -109,7 +110,7 @@ class Run:
             self.counts[name, "done"] += 1
 
     async def quiet(self) -> None:
-        """Wait until nothing is in flight: then every outcome is settled, and the size known."""
+        """Wait until no operation is in flight. Then every outcome is settled, and the size is known."""
         try:
             await self.image.drain(timeout=PATIENCE)
         except aiorbd.Timeout as error:

@@ -1,34 +1,34 @@
-"""What is played: operations and faults, decided by a seed alone."""
+"""Schedules: operations and faults that a seed alone determines."""
 
 import random
 from dataclasses import dataclass
 
-#: How often each operation comes. The order and the numbers belong to what a seed means.
+#: The frequency of each operation. A change of the order or of a number gives each seed another schedule.
 WEIGHTS = {
     "read": 22, "read_into": 6, "readv": 6, "write": 22, "writev": 6, "write_same": 5, "discard": 8, "write_zeroes": 8,
     "compare_and_write": 8, "flush": 4, "resize": 3, "create_snapshot": 2, "remove_snapshot": 1, "read_snapshot": 2,
     "rollback": 1, "clone": 1, "flatten": 1, "reopen": 1, "drain": 1,
 }  # fmt: skip
-#: What needs the image to itself.
+#: Operations that need the image to themselves.
 ALONE = {"rollback", "clone", "reopen"}
 FAULTS = {"pause": 20, "restart": 1}
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation: everything that chance has decided, so that it can be played again without its neighbours."""
+    """One operation with all of its random choices, so that it can be played again without its neighbours."""
 
     number: int
     kind: str
     where: float  # of the image
     length: int  # units
     cancel_after: float | None  # seconds
-    fault: tuple[str, float] | None  # begun together with it
+    fault: tuple[str, float] | None  # started together with it
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is played: decided by the seed alone."""
+    """The steps and settings that a seed alone determines."""
 
     seed: int
     backend: str
@@ -38,7 +38,7 @@ class Schedule:
 
     @classmethod
     def make(cls, seed: int, operations: int, *, faults: bool = True, policy: str = "writearound") -> "Schedule":
-        """Roll the dice."""
+        """Make the schedule of a seed."""
         chance = random.Random(seed)
         steps = []
         for number in range(1, operations + 1):
@@ -55,7 +55,7 @@ class Schedule:
             "rbd_discard_granularity_bytes": "4096",
             "rbd_concurrent_management_ops": "2",
         }
-        unit = chance.choice((64, 512, 512, 1024, 4096))  # none in two objects, which change one after the other
+        unit = chance.choice((64, 512, 512, 1024, 4096))  # no unit spans two objects, which change one after the other
         return cls(seed, chance.choice(("asyncio", "trio")), unit, conf, tuple(steps))
 
 

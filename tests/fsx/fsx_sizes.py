@@ -1,11 +1,11 @@
-"""What the size of an image may be, and what it was meanwhile."""
+"""The possible sizes of an image, now and during an operation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Sizes:
-    """What the size may be, in units: more than one while it is not known."""
+    """The possible sizes in units: more than one while the size is not known."""
 
     def __init__(self, *sizes: int) -> None:
         self.now = set(sizes)
@@ -13,18 +13,18 @@ class Sizes:
 
     @property
     def known(self) -> int | None:
-        """The size, when there is but one that it may be."""
+        """Return the size if only one is possible."""
         return next(iter(self.now)) if len(self.now) == 1 else None
 
     def become(self, *sizes: int) -> None:
-        """From now on it is one of these."""
+        """Replace the possible sizes."""
         self.now = set(sizes)
         for seen in self._meanwhile:
             seen.update(sizes)
 
     @contextmanager
     def meanwhile(self) -> Iterator[set[int]]:
-        """Give the sizes that the image may have had since the block began."""
+        """Yield the sizes that were possible at any time since the block began."""
         seen = set(self.now)
         self._meanwhile.append(seen)
         try:

@@ -1,4 +1,4 @@
-"""The operations on what an image is: its size, snapshots, parent, and the handle itself."""
+"""The operations that change more than data: the size, snapshots, the parent, and the handle itself."""
 
 from fsx_model import ZERO, Discrepancy, Model, Snapshot
 from fsx_run import ORDER, UNITS, Run
@@ -12,11 +12,11 @@ async def resize(run: Run, step: Step) -> None:
     async with run.structure:
         old = run.sizes.known
         if old is None:
-            return  # one whose outcome is not known may still be on its way
+            return  # an earlier resize with an unknown outcome may still be in flight
         new = max(20, int(2 * step.where * UNITS))
         run.model.grow(new)
         run.sizes.become(old, new)
-        # Stopped half way, it shows what is below: nothing, or what the parent of a clone has there.
+        # A resize that stops half way may leave units that show zeroes, or the content of a clone's parent.
         below = {unit: frozenset([ZERO]) | run.parent.get(unit, frozenset()) for unit in range(new, old)}
         change = run.model.begin(f"#{step.number} resize {old} -> {new}", below)
         outcome, _ = await run.attempt(step, lambda: run.image.resize(new * run.model.unit))
@@ -65,7 +65,7 @@ async def read_snapshot(run: Run, step: Step) -> None:
             raise
         run.counts[step.kind, type(error).__name__] += 1
     else:
-        if snapshot not in run.snapshots:  # it is being removed: what is gone by now reads as zeroes
+        if snapshot not in run.snapshots:  # it is being removed: removed content reads as zeroes
             run.counts[step.kind, "removed meanwhile"] += 1
             return
         units = list(snapshot.units)
@@ -101,7 +101,7 @@ async def rollback(run: Run, step: Step) -> None:
 
 
 async def clone(run: Run, step: Step) -> None:
-    """Go on with a clone; its parent is looked at in the end."""
+    """Continue with a clone. The verification checks the parent at the end."""
     if not run.snapshots or len(run.parents) >= 3:
         return
     snapshot, model = run.snapshots[-1], run.model

@@ -1,4 +1,4 @@
-"""What is looked at when a schedule has been played: the image, its snapshots, and the parents of clones."""
+"""Verify the image, its snapshots and the parents of clones after a schedule has been played."""
 
 from fsx_model import Discrepancy, Model, Snapshot
 from fsx_run import Run
@@ -7,7 +7,7 @@ from aiorbd.testing import DevCluster
 
 
 async def verify(run: Run) -> None:
-    """What we read, and what Ceph's own tool exports, is what may be there."""
+    """Compare the content that aiorbd reads, and the content that Ceph's tool exports, with the possible content."""
     (size,) = run.sizes.now
     await run.image.flush()
     data = await run.image.read(0, size * run.model.unit)
@@ -25,7 +25,7 @@ async def verify(run: Run) -> None:
 
 
 async def verify_elsewhere(run: Run) -> None:
-    """What another client reads when this one is stuck: what may be there, as ever."""
+    """Compare the content that another client reads with the possible content, while this client is stuck."""
     exported = await export(run.ceph, run.image.name)
     count = len(exported) // run.model.unit
     if count not in run.sizes.now:
@@ -35,7 +35,7 @@ async def verify_elsewhere(run: Run) -> None:
 
 
 async def verify_snapshot(ceph: DevCluster, spec: str, model: Model, snapshot: Snapshot) -> None:
-    """When it is wrong, is it the data, or librbd's map of the objects that exist?"""
+    """Check a snapshot. On a failure, find out whether its data or librbd's object map is wrong."""
     units = list(snapshot.units)
     try:
         check_snapshot(model, snapshot, await export(ceph, spec))
@@ -50,7 +50,7 @@ async def verify_snapshot(ceph: DevCluster, spec: str, model: Model, snapshot: S
 
 
 async def objects(run: Run) -> str:
-    """What the cluster has of the image, for whoever looks into a failure: its objects and their snapshots."""
+    """Return the image's objects and their snapshots in the cluster, for the analysis of a failure."""
     prefix = (await run.image.stat()).block_name_prefix
     names = (await run.ceph.run("rados", "-p", "rbd", "ls")).decode().split()
     commands = [("rados", "-p", "rbd", "listsnaps", name) for name in sorted(names) if name.startswith(prefix)]
@@ -59,7 +59,7 @@ async def objects(run: Run) -> str:
 
 
 def check_snapshot(model: Model, snapshot: Snapshot, data: bytes) -> None:
-    """Compare what was read of it with what it may hold; from then on that is what it holds."""
+    """Compare a snapshot's data with its possible content. The data becomes the only possible content."""
     if len(data) != len(snapshot.units) * model.unit:
         raise Discrepancy(f"snapshot {snapshot.name} has {len(data)} bytes, not {len(snapshot.units)} units")
     found = model.check(f"snapshot {snapshot.name}", data, 0, snapshot.units)

@@ -1,4 +1,4 @@
-"""aio-fsx: random schedules of operations, cancellations and faults on a real cluster, checked byte by byte.
+"""aio-fsx: play random schedules of operations, cancellations and faults on a real cluster, and check every byte.
 
 python tests/fsx/run.py --schedules 1000 --seed 1
 python tests/fsx/run.py --hours 8
@@ -27,7 +27,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="of the first schedule; the others follow")
     parser.add_argument("--report", type=int, default=50, help="after how many schedules to say so")
     parser.add_argument("--no-faults", action="store_true", help="other schedules, without pauses and restarts")
-    # With the others, librbd 16.2 itself fails: overlapping writes to a clone end in another order than in its cache.
+    # With the other policies, librbd 16.2 itself fails: overlapping writes to a clone end in another order than in its
+    # cache.
     parser.add_argument("--cache-policy", default="writearound", help="librbd's; also writeback, writethrough")
     parser.add_argument(
         "--minimize", action="store_true", help="find the shortest schedule that still fails, with the same exception"
@@ -36,7 +37,7 @@ def parse() -> argparse.Namespace:
 
 
 def again(seed: int, options: argparse.Namespace) -> str:
-    """Return the command that plays the schedule again, with all that decides what it is."""
+    """Return the command that plays the schedule again, with all options that determine it."""
     faults = " --no-faults" if options.no_faults else ""
     return (
         f"python tests/fsx/run.py --schedules 1 --seed {seed} --operations {options.operations}"
@@ -45,7 +46,7 @@ def again(seed: int, options: argparse.Namespace) -> str:
 
 
 def explain(ceph: DevCluster, schedule: Schedule, options: argparse.Namespace, error: BaseException) -> None:
-    """Print what it takes to find out why it failed."""
+    """Print the facts that help to find the cause of a failure."""
     print(f"FAILED: seed {schedule.seed}, {schedule.backend}, unit {schedule.unit}, {schedule.conf}")
     print(f"play it again: {again(schedule.seed, options)}", flush=True)
     if options.minimize and isinstance(error, Exception):  # and not an interrupt
@@ -56,7 +57,7 @@ def explain(ceph: DevCluster, schedule: Schedule, options: argparse.Namespace, e
 
 
 def table(counts: Counts) -> str:
-    """What was done: a line for each kind, with its outcomes."""
+    """Return one line for each kind of operation, with its outcomes."""
     lines: dict[str, list[str]] = {}
     for (kind, outcome), count in counts.most_common():
         lines.setdefault(kind, []).append(f"{count} {outcome}")
@@ -65,7 +66,7 @@ def table(counts: Counts) -> str:
 
 
 def main() -> int:
-    """Raise when a schedule failed."""
+    """Play the schedules. Raise when one fails."""
     options = parse()
     seed = random.SystemRandom().randrange(1 << 30) if options.seed is None else options.seed
     counts: Counts = Counter()

@@ -1,4 +1,4 @@
-"""aio-fsx in short, and proof that it would see what it looks for."""
+"""Run aio-fsx for a short time, and prove that it finds faults."""
 
 from collections import Counter
 from functools import partial
@@ -14,7 +14,8 @@ from fsx_schedule import FAULTS, WEIGHTS, Schedule
 from aiorbd._image.io import ImageData
 from aiorbd.testing import DevCluster
 
-#: How often each kind must have been done in `test_some_schedules`: half of what is usual, and less of what is rare.
+#: The least number of operations of each kind in the test of twenty schedules: half of the usual number, and less for
+#: rare kinds.
 FLOORS = {
     "read": 240, "read_into": 70, "readv": 70, "write": 250, "writev": 60, "write_same": 45, "discard": 100,
     "write_zeroes": 90, "compare_and_write": 35, "flush": 40, "drain": 8, "resize": 25, "create_snapshot": 20,
@@ -25,7 +26,7 @@ FLOORS = {
 
 @pytest.fixture(scope="module")
 def own_cluster():
-    """One that holds little: an OSD that is restarted writes all of it down."""
+    """Start a cluster with little data: an OSD that restarts writes all of its data to disk."""
     with DevCluster() as cluster:
         yield cluster
 
@@ -36,17 +37,17 @@ def played(ceph, schedule):
     return counts
 
 
-def test_some_schedules(own_cluster):
-    """A few thousand operations, with pauses, restarts and cancellations."""
+def test_twenty_schedules_with_faults_find_no_discrepancy(own_cluster):
+    """Play a few thousand operations, with pauses, restarts and cancellations."""
     counts = Counter()
-    for seed in range(20, 40):  # with four restarts; the twenty before have none
+    for seed in range(20, 40):  # these seeds have four restarts; the twenty before have none
         counts += played(own_cluster, Schedule.make(seed, 150))
     assert sum(count for (_, outcome), count in counts.items() if outcome == "cancelled") > 100
     missing = {kind: counts[kind, "done"] for kind, floor in FLOORS.items() if counts[kind, "done"] < floor}
     assert not missing
 
 
-def test_without_faults(own_cluster):
+def test_schedules_without_faults_find_no_discrepancy(own_cluster):
     for seed in range(100, 105):
         counts = played(own_cluster, Schedule.make(seed, 300, faults=False))
         assert counts["write", "done"]
@@ -70,8 +71,8 @@ BREAKS = {"a write is lost": ("write", lost), "a write goes elsewhere": ("write"
 
 
 @pytest.mark.parametrize("broken", BREAKS)
-def test_it_sees(own_cluster, monkeypatch, broken):
-    """The library made worse in one place: the failure names a unit, and only what touched it."""
+def test_broken_library_is_found(own_cluster, monkeypatch, broken):
+    """Break the library in one place: the failure names a unit, and lists only the changes of that unit."""
     name, instead = BREAKS[broken]
     right = getattr(ImageData, name)
     calls = []
@@ -90,7 +91,7 @@ def test_it_sees(own_cluster, monkeypatch, broken):
     assert any("may hold" in str(error) for error in caught)
 
 
-def test_it_finds_the_shortest_schedule(own_cluster, monkeypatch):
+def test_minimize_finds_a_short_schedule_with_the_broken_call(own_cluster, monkeypatch):
     async def wrong(self, *arguments, **keywords):
         return None
 
@@ -103,7 +104,7 @@ def test_it_finds_the_shortest_schedule(own_cluster, monkeypatch):
     assert "write_zeroes" in {step.kind for step in shortest.steps}
 
 
-def test_another_failure_is_not_the_shortest(monkeypatch):
+def test_minimize_ignores_another_kind_of_failure(monkeypatch):
     """Without the culprit the schedule still fails, but in another way."""
     whole = Schedule.make(7, 40)
     culprit = whole.steps[25]
@@ -111,11 +112,11 @@ def test_another_failure_is_not_the_shortest(monkeypatch):
     assert minimize(None, whole, Discrepancy).steps == (culprit,)
 
 
-def test_a_seed_is_a_schedule():
+def test_same_seed_gives_the_same_schedule():
     assert Schedule.make(7, 100) == Schedule.make(7, 100) != Schedule.make(8, 100)
 
 
-def test_all_kinds_are_there_and_counted():
+def test_all_kinds_of_operations_have_a_weight_and_a_floor():
     assert set(OPERATIONS) == set(WEIGHTS)
     assert set(FLOORS) == {*WEIGHTS, *FAULTS}
 
@@ -131,20 +132,20 @@ def one(value):
     return {0: frozenset([value])}
 
 
-def test_what_overlaps_may_be_either(model):
+def test_overlapping_changes_allow_either_value(model):
     first, second = model.begin("a", one(1)), model.begin("b", one(2))
     model.done(first)
     model.done(second)
     assert model.allowed(0, model.tick()) == {1, 2}
 
 
-def test_what_was_replaced_is_gone(model):
+def test_replaced_value_is_not_allowed(model):
     for value in (1, 2):
         model.done(model.begin("write", one(value)))
     assert model.allowed(0, model.tick()) == {2}
 
 
-def test_what_is_unknown_may_come_until_it_is_settled(model):
+def test_unknown_change_stays_possible_until_a_later_write_after_settling(model):
     lost = model.begin("a", one(1))
     model.perhaps(lost, over=False)
     model.done(model.begin("b", one(2)))
@@ -155,18 +156,18 @@ def test_what_is_unknown_may_come_until_it_is_settled(model):
     assert model.allowed(0, model.tick()) == {3}
 
 
-def test_what_was_refused_is_not_there(model):
+def test_refused_change_is_not_allowed(model):
     model.refused(model.begin("a", one(1)))
     assert model.allowed(0, model.tick()) == {0}
 
 
-def test_a_read_that_is_under_way_may_see_the_old(model):
+def test_read_in_flight_may_return_the_old_value(model):
     begun = model.begin_look()
     model.done(model.begin("a", one(1)))
     assert model.allowed(0, begun) == {0, 1}
     model.end_look(begun)
 
 
-def test_foreign_bytes(model):
+def test_foreign_bytes_are_a_discrepancy(model):
     with pytest.raises(Discrepancy, match=r"unit 0 .* holds foreign bytes 787878.* may hold"):
         model.check("read", b"x" * 16, 0, [frozenset([0])])

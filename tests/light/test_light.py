@@ -1,4 +1,4 @@
-"""No growth: memory, descriptors, threads."""
+"""Memory, descriptors and threads do not grow."""
 
 import gc
 import json
@@ -18,11 +18,11 @@ MIB = 1 << 20
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request):
-    """uvloop shares asyncio's path; what grows there would grow here."""
+    """Skip uvloop: it shares asyncio's code in this library, so growth there would show here."""
     return request.param
 
 
-async def test_a_million_operations(ioctx, make_image):
+async def test_million_operations_leave_memory_descriptors_and_threads_as_they_were(ioctx, make_image):
     async with ioctx.open_image(await make_image(16 * MIB)) as image:
         await image.write(b"x" * 16 * MIB, 0)
         await image.flush()
@@ -55,11 +55,11 @@ async def test_a_million_operations(ioctx, make_image):
         after = await run(1_000_000)
     assert after[1] == files
     assert after[2] <= running
-    # A million operations more; eight bytes leaked by each would show.
+    # A leak of eight bytes in each of the million operations would show.
     assert after[0] - memory < 6 * MIB
 
 
-async def test_a_thousand_opens(ioctx, make_image):
+async def test_thousand_opens_leave_memory_descriptors_and_threads_as_they_were(ioctx, make_image):
     name = await make_image(1 * MIB, features=aiorbd.Feature.LAYERING | aiorbd.Feature.EXCLUSIVE_LOCK)
 
     async def cycle(count):
@@ -72,12 +72,13 @@ async def test_a_thousand_opens(ioctx, make_image):
     memory, files, running = await cycle(200)
     after = await cycle(1000)
     assert after[1] == files
-    assert after[2] <= running + 2  # a worker thread that is not idle yet when the next job comes gets company
-    # A KiB each would be too much.
+    # The pool starts another worker thread when no thread is idle yet at the next job.
+    assert after[2] <= running + 2
+    # A leak of 1 KiB in each open would show.
     assert after[0] - memory < MIB
 
 
-async def test_connections(aiorbd_cluster):
+async def test_connections_leave_no_descriptors_and_few_threads(aiorbd_cluster):
     async def cycle(count):
         for _ in range(count):
             async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd"):
@@ -95,8 +96,8 @@ async def test_connections(aiorbd_cluster):
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_the_data_path_has_no_threads(aiorbd_cluster, backend):
-    """Beside librbd's own: what a process has with an image open does not change by using it."""
+def test_reads_start_no_threads(aiorbd_cluster, backend):
+    """A process with an open image has the same threads before and after a thousand reads."""
     program = """
 import json, os, sys, anyio, aiorbd
 

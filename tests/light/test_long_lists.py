@@ -1,4 +1,4 @@
-"""Ten thousand snapshots and a hundred thousand extents: the loop stays free, and memory bounded."""
+"""With ten thousand snapshots or a hundred thousand extents, the loop stays free and memory bounded."""
 
 import time
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def prepared():
-    """A cluster with an image that has very many snapshots, and one that has very many extents."""
+    """Start a cluster with an image of very many snapshots, and an image of very many extents."""
     names = new_name(), new_name()
 
     async def prepare(conffile):
@@ -39,9 +39,9 @@ def prepared():
 
 
 async def measured(iterate):
-    """How many there are, how long the loop was held, and how much memory stays: the least of three times.
+    """Return the number of items, the longest time the loop was held, and the memory growth: the least of three runs.
 
-    What holds the loop up, or keeps memory, by its nature does so each time.
+    Code that blocks the loop or keeps memory does so in each run.
     """
     worst, memory = [], []
     for _ in range(3):
@@ -59,7 +59,7 @@ async def measured(iterate):
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_ten_thousand_snapshots(prepared):
+async def test_ten_thousand_snapshots_hold_the_loop_under_5_ms(prepared):
     cluster, (name, _) = prepared
     async with aiorbd.connect(cluster.conffile) as connection, connection.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(name) as image:
@@ -72,11 +72,11 @@ async def test_ten_thousand_snapshots(prepared):
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_a_hundred_thousand_extents(prepared):
+async def test_hundred_thousand_extents_hold_the_loop_under_5_ms_and_use_little_memory(prepared):
     cluster, (_, name) = prepared
     async with aiorbd.connect(cluster.conffile) as connection, connection.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(name) as image:
             count, worst, memory = await measured(lambda: image.diff(whole_object=True))
             assert count == EXTENTS
             assert worst < 0.005
-            assert memory < 2 * MIB  # all of them would take 24 bytes each in C, and a hundred in Python
+            assert memory < 2 * MIB  # all extents would take 24 bytes each in C, and a hundred in Python

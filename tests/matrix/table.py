@@ -1,4 +1,4 @@
-"""The table of the cells, from what pytest wrote of each: table.py DIRECTORY. Fails unless all ran and passed."""
+"""Print the table of the matrix's cells from pytest's reports: table.py DIRECTORY. Fails unless all ran and passed."""
 
 import json
 import re
@@ -13,13 +13,13 @@ COLUMNS = ("cell", "client", "daemons", "Python", *BACKENDS, OTHER, "skipped", "
 
 
 def backend_of(test: str) -> str:
-    """Return the event loop that a test ran on, which stands among its parameters."""
+    """Return the event loop of a test, which is one of the test's parameters."""
     parameters = re.findall(r"\w+", test.partition("[")[2])
     return next((backend for backend in BACKENDS if backend in parameters), OTHER)
 
 
 def row(facts: Path) -> tuple[dict[str, str], bool]:
-    """Return the cells of one line, and whether all is well."""
+    """Return the cells of one line, and whether all of its tests passed."""
     found = json.loads(facts.read_text())
     line = {"cell": facts.stem} | {column: found.get(column.lower(), "") for column in ("client", "daemons", "Python")}
     report, code = facts.with_suffix(".xml"), facts.with_suffix(".exit")

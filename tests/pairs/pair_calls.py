@@ -10,19 +10,19 @@ from aiorbd import Feature
 SIZE = 16 << 20
 OBJECT = 1 << 20
 
-#: Features that need one another, so that one call switches all of them.
+#: Features that depend on each other, so one call switches both.
 SWITCHED = Feature.OBJECT_MAP | Feature.FAST_DIFF
 
 
 class Subject:
-    """An image with a snapshot, in a connection of its own."""
+    """An image with a snapshot, on its own connection."""
 
     def __init__(self, ioctx: aiorbd.IoCtx, image: aiorbd.Image, base: aiorbd.Snapshot, target: aiorbd.Image) -> None:
         self.ioctx, self.image, self.base, self.target = ioctx, image, base, target
         self._numbers = count()
 
     def new_name(self, prefix: str) -> str:
-        """Return a name that nothing in the pool has."""
+        """Return a name that is not used in the pool."""
         return f"{self.image.name}-{prefix}{next(self._numbers)}"
 
     @contextlib.asynccontextmanager
@@ -35,7 +35,7 @@ class Subject:
             await snapshot.remove()
 
     async def removed(self, name: str) -> None:
-        """Remove an image that a call has made."""
+        """Remove an image that a call created."""
         with contextlib.suppress(aiorbd.ImageNotFound):
             await self.ioctx.remove_image(name)
 

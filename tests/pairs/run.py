@@ -1,11 +1,11 @@
-"""Run calls in pairs on one image, each pair in a process of its own: two tasks that repeat one call each.
+"""Run calls in pairs on one image: two tasks repeat one call each. Each pair has its own process.
 
-A pair passes when the process survives, every call returns (with a result or an `aiorbd.Error`), and the image can
-then be written, flushed, read and closed.
+A pair passes when the process survives and every call returns, with a result or an `aiorbd.Error`. Afterwards the image
+must accept a write, a flush, a read and a close.
 
     python tests/pairs/run.py CONF                        every pair
     python tests/pairs/run.py CONF set_snapshot           the pairs of one call
-    python tests/pairs/run.py CONF set_snapshot write     one pair, or more calls at once
+    python tests/pairs/run.py CONF set_snapshot write     one pair, or three and more calls together
 """
 
 import argparse
@@ -23,12 +23,12 @@ from pair_calls import CALLS, OBJECT, SIZE, Subject
 
 import aiorbd
 
-#: Seconds after the two tasks should have ended by which everything must be over.
+#: Seconds for everything to end after the two tasks should have ended.
 PATIENCE = 20.0
 
 
 async def repeat(name: str, subject: Subject, end: float) -> int:
-    """Repeat one call until `end`, and at least once."""
+    """Repeat one call until `end`, at least once."""
     call, done = CALLS[name], 0
     while not done or time.monotonic() < end:
         with contextlib.suppress(aiorbd.Error):
@@ -39,7 +39,7 @@ async def repeat(name: str, subject: Subject, end: float) -> int:
 
 
 async def check(image: aiorbd.Image) -> None:
-    """Write, flush and read."""
+    """Write, flush and read the image."""
     data = os.urandom(4096)
     await image.write(data, 12 * OBJECT)
     await image.flush()
@@ -47,7 +47,7 @@ async def check(image: aiorbd.Image) -> None:
 
 
 async def pair(conffile: str, calls: tuple[str, ...], seconds: float) -> None:
-    """Run the calls beside each other on a new image."""
+    """Run the calls concurrently on a new image."""
     name = f"pair-{os.getpid()}-{time.monotonic_ns()}"
     with anyio.fail_after(seconds + PATIENCE):
         async with aiorbd.connect(conffile, timeout=20) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -64,7 +64,7 @@ async def pair(conffile: str, calls: tuple[str, ...], seconds: float) -> None:
                         tasks.start_soon(repeat, call, subject, end)
                 if image.snapshot is not None:
                     await image.set_snapshot()
-                if "managed_lock" in calls:  # the lock is not taken automatically any more, and leaving flushes
+                if "managed_lock" in calls:  # the lock is no longer acquired automatically, and leaving flushes
                     with contextlib.suppress(aiorbd.Error):
                         await image.locks.lock_acquire()
                 else:
@@ -77,7 +77,7 @@ async def pair(conffile: str, calls: tuple[str, ...], seconds: float) -> None:
 
 
 async def remove_snapshots(image: aiorbd.Image) -> None:
-    """Remove all snapshots, of which a failed call may have left some."""
+    """Remove all snapshots, including those that failed calls left."""
     async for snapshot in image.snapshots():
         with contextlib.suppress(aiorbd.Error):
             await snapshot.unprotect()
@@ -85,7 +85,7 @@ async def remove_snapshots(image: aiorbd.Image) -> None:
 
 
 def child(conffile: str, calls: tuple[str, ...], seconds: float, output: int) -> None:
-    """In the new process: run the pair, and exit with 0 when all went well."""
+    """In the new process, run the pair, and exit with 0 if it passes."""
     os.dup2(output, 1)
     os.dup2(output, 2)
     faulthandler.enable(all_threads=False)
@@ -97,7 +97,7 @@ def child(conffile: str, calls: tuple[str, ...], seconds: float, output: int) ->
         traceback.print_exc()
         sys.stdout.flush()
         os._exit(3)
-    except BaseException:  # noqa: BLE001 - the exit code tells the parent
+    except BaseException:  # noqa: BLE001 - the exit code informs the parent
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(4)
@@ -105,13 +105,13 @@ def child(conffile: str, calls: tuple[str, ...], seconds: float, output: int) ->
 
 
 def describe(status: int) -> str:
-    """Say how a process ended."""
+    """Return how a process ended, in words."""
     code = os.waitstatus_to_exitcode(status)
     return signal.Signals(-code).name if code < 0 else {3: "a hang", 4: "an exception"}.get(code, f"exit {code}")
 
 
 def run(conffile: str, pairs: list[tuple[str, ...]], seconds: float, jobs: int, verbose: bool = False) -> list[str]:
-    """Run the pairs, `jobs` at a time; return what failed."""
+    """Run the pairs, `jobs` at a time. Return a text for each failure."""
     running: dict[int, tuple[tuple[str, ...], int]] = {}
     failures: list[str] = []
     waiting = list(reversed(pairs))
@@ -134,7 +134,7 @@ def run(conffile: str, pairs: list[tuple[str, ...]], seconds: float, jobs: int, 
 
 
 def main() -> int:
-    """Run what the command line names."""
+    """Run the pairs of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("conffile")
     parser.add_argument("calls", nargs="*")

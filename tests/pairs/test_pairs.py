@@ -1,4 +1,4 @@
-"""Every pair of calls on one image, each in a process of its own: `run.py` says what passes."""
+"""Run every pair of calls on one image, each in its own process. `run.py` defines when a pair passes."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def test_a_call_survives_beside_every_other_call(aiorbd_cluster, call):
 @pytest.mark.slow
 @pytest.mark.pairs
 def test_three_tasks_of_snapshot_calls_freeze_no_connection(aiorbd_cluster):
-    """Two tasks that create, protect, unprotect and remove, and one that opens at the snapshots, thirty times."""
+    """Two tasks create, protect, unprotect and remove snapshots, and one opens the image at them: 30 runs."""
     done = run(
         aiorbd_cluster.conffile,
         *("protect", "protect", "open_at_snapshot"),
@@ -41,7 +41,7 @@ def test_three_tasks_of_snapshot_calls_freeze_no_connection(aiorbd_cluster):
     assert "0 of 30 runs failed" in done.stdout
 
 
-def test_a_pair_that_dies_and_a_pair_that_raises_are_told(aiorbd_cluster, tmp_path):
+def test_pair_that_dies_and_pair_that_raises_are_reported(aiorbd_cluster, tmp_path):
     program = tmp_path / "broken.py"
     program.write_text(
         f"""
@@ -72,7 +72,7 @@ sys.exit(run.main())
     assert "fails + read: an exception" in done.stdout
 
 
-def test_a_few_pairs_that_librbd_alone_does_not_survive(aiorbd_cluster):
+def test_pairs_that_librbd_alone_does_not_survive_pass(aiorbd_cluster):
     for pair in (("set_snapshot", "write"), ("update_features", "create_snapshot"), ("rollback", "remove_by_id")):
         done = run(aiorbd_cluster.conffile, *pair, "--verbose")
         assert done.returncode == 0, done.stdout[-6000:]

@@ -23,18 +23,18 @@ def cases(ratio):
     return [{"pattern": "randread", "block": 4096, "depth": 64, "delay": delay, "table": rows} for delay in (0.0, 1.0)]
 
 
-def test_what_is_fast_enough(check, capsys):
+def test_check_accepts_ratios_above_the_limits(check, capsys):
     check(cases(2.0))
     assert "10 ratios are where they should be" in capsys.readouterr().out
 
 
-def test_what_is_too_slow(check):
+def test_check_rejects_a_ratio_below_its_limit(check):
     with pytest.raises(
         SystemExit, match=r"randread, depth 64, delay 1 ms: aiorbd asyncio / rbd\.aio_\* is 0\.90, not 1\.0"
     ):
         check(cases(0.9))
 
 
-def test_nothing_to_check(check):
+def test_check_rejects_results_without_checked_cases(check):
     with pytest.raises(SystemExit, match="nothing to check"):
         check([])

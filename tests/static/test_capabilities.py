@@ -1,4 +1,4 @@
-"""What this host's librbd can do, held against the library itself and the header it came with."""
+"""Compare the reported capabilities of the host's librbd with the library and its headers."""
 
 import ctypes
 import re
@@ -33,7 +33,7 @@ def test_functions_are_those_of_the_headers(capabilities):
     assert not capabilities.missing.keys() & declared
 
 
-def test_what_is_missing_is_told_before_anything_happens(capabilities):
+def test_missing_function_is_reported_before_the_call(capabilities):
     capabilities.require("rbd_aio_read2")
     for function, since in capabilities.missing.items():
         with pytest.raises(aiorbd.NotSupportedError) as caught:
@@ -46,8 +46,11 @@ def test_what_is_missing_is_told_before_anything_happens(capabilities):
         capabilities.require("rbd_fly")
 
 
-def test_nothing_here_needs_more_than_the_oldest_release():
-    """So the docs say, but for what is asked for first; a call that needs more belongs on the page of the releases."""
+def test_library_needs_no_function_newer_than_the_oldest_release():
+    """Calls that need a newer release belong on the page of the releases.
+
+    The exceptions are two functions that the library looks up in `capabilities` before it calls them.
+    """
     sources = "".join(path.read_text() for path in Path(aiorbd.__file__).parent.rglob("[!_]*.py"))
     sources += "".join(path.read_text() for path in Path(aiorbd.__file__).parent.glob("_[!d]*.py"))
     named = set(re.findall(r"\b(?:rbd|rados)_\w+", sources))
@@ -57,7 +60,7 @@ def test_nothing_here_needs_more_than_the_oldest_release():
     assert named & {function for function, since in SINCE.items() if since != "16.2"} == optional
 
 
-def test_versions_and_features(capabilities):
+def test_versions_and_features_match_the_library(capabilities):
     assert capabilities.librbd == aiorbd.version()
     assert capabilities.librados == aiorbd.rados_version()
     assert capabilities.features & aiorbd.FEATURES_DEFAULT == aiorbd.FEATURES_DEFAULT

@@ -1,7 +1,7 @@
-"""The declarations and the bridge's own prototypes against the headers that Ceph installs.
+"""Compare the declarations and the bridge's own prototypes with the headers that Ceph installs.
 
-Every function is declared a second time beside the installed header, so that the C compiler refuses a
-difference. Structs, enumerators and constants are compared one by one.
+The tests declare every function a second time beside the installed header, so that the C compiler refuses a difference.
+They compare structs, enumerators and constants one by one.
 """
 
 import re
@@ -21,7 +21,7 @@ import declarations  # noqa: E402 - the builder's module
 INCLUDE = Path("/usr/include")
 PREFIXES = {"librbd": "rbd_", "librados": "rados_"}
 
-#: Types that pycparser must have heard of.
+#: Types that pycparser needs declared.
 BUILTIN = "".join(
     f"typedef int {name};"
     for name in ("bool", "size_t", "ssize_t", *(f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)))
@@ -30,13 +30,13 @@ BUILTIN = "".join(
 
 @pytest.fixture(scope="session", autouse=True)
 def headers():
-    """Fail, rather than skip, when the headers are missing: nothing would be compared."""
+    """Fail rather than skip when the headers are missing: without them the tests compare nothing."""
     assert (INCLUDE / "rbd/librbd.h").exists(), "install librbd-dev and librados-dev"
     assert shutil.which("cc")
 
 
 def parsed():
-    """Everything declared, as syntax trees: (node, text)."""
+    """Return all declarations as syntax trees: (node, text)."""
     text = re.sub(r"/\*.*?\*/|^#.*?$", "", declarations.text(), flags=re.DOTALL | re.MULTILINE)
     tree = c_parser.CParser().parse(BUILTIN + text)
     generator = c_generator.CGenerator()
@@ -44,13 +44,13 @@ def parsed():
 
 
 def release():
-    """The installed librbd's release, as the declarations count it."""
+    """Return the installed librbd's release number, as the declarations count it."""
     text = (INCLUDE / "rbd/librbd.h").read_text()
     return int(re.search(r"#define LIBRBD_VER_MINOR (\d+)", text)[1])
 
 
 def installed(header):
-    """The functions that an installed header declares."""
+    """Return the functions that an installed header declares."""
     text = subprocess.run(
         ["cc", "-E", "-P", "-xc", "-"], input=f"#include <{header}>\n", capture_output=True, text=True, check=True
     ).stdout
@@ -69,7 +69,7 @@ def compiles(source, *flags):
 
 
 def expected(library):
-    """The functions that the installed release should have."""
+    """Return the functions that the installed release should have."""
     return {name for name, since in declarations.since(library).items() if int(since.split(".")[0]) <= release()}
 
 
@@ -92,7 +92,7 @@ def prototypes():
     }
 
 
-def test_the_table_and_the_prototypes_are_the_same_functions():
+def test_table_and_prototypes_have_the_same_functions():
     assert set(prototypes()) == set(declarations.since("librbd")) | set(declarations.since("librados"))
 
 
@@ -100,19 +100,19 @@ def with_headers(*lines):
     return "\n".join(["#include <stddef.h>", "#include <rados/librados.h>", "#include <rbd/librbd.h>", *lines, ""])
 
 
-def test_prototypes_are_the_headers_own():
+def test_prototypes_match_the_headers():
     wanted = expected("librbd") | expected("librados")
     compiles(with_headers(*(f"{text};" for name, text in prototypes().items() if name in wanted)))
 
 
-def test_a_wrong_prototype_is_noticed():
-    """The check can fail."""
+def test_wrong_prototype_is_noticed():
+    """The comparison can fail."""
     with pytest.raises(AssertionError, match="conflicting types"):
         compiles(with_headers("int rbd_flush(rbd_image_t image, int wrong);"))
 
 
 def struct_fields():
-    """(name as C spells it, field) of every struct."""
+    """Yield every struct: its name in C, and its fields."""
     for node, _ in parsed():
         if isinstance(node, c_ast.Typedef) and isinstance(node.type.type, c_ast.Struct):
             name, struct = node.name, node.type.type
@@ -123,7 +123,7 @@ def struct_fields():
         yield name, [field.name for field in struct.decls or []]
 
 
-#: What came with later releases; the rest of the text has every name in every release.
+#: Names that later releases added. All other declared names exist in every release.
 LATER_TYPES = {
     "rbd_encryption_luks_format_options_t": 17,
     "rbd_encryption_spec_t": 18,
@@ -144,8 +144,8 @@ LATER_CONSTANTS = {
 }
 
 
-def test_structs_are_the_headers_own():
-    """Ours, as cffi laid it out, against theirs: size, and each field's place and size."""
+def test_structs_match_the_headers():
+    """Compare cffi's layout with the headers' layout: each struct's size, and each field's offset and size."""
     from aiorbd._native._declared import ffi
 
     lines = []
@@ -162,7 +162,7 @@ def test_structs_are_the_headers_own():
     compiles(with_headers("#include <time.h>", "#include <sys/time.h>", "#include <sys/uio.h>", *lines))
 
 
-def test_constants_are_the_headers_own():
+def test_constants_match_the_headers():
     from aiorbd._native.loader import rbd
 
     names = set(re.findall(r"\b((?:RBD|LIBRADOS|EVENT_TYPE|MIRROR_IMAGE)_\w+)", declarations.text()))
@@ -175,7 +175,7 @@ def test_constants_are_the_headers_own():
     compiles(with_headers(*lines))
 
 
-def test_the_bridge_declares_what_it_calls_as_the_headers_do():
+def test_bridge_declares_its_symbols_as_the_headers_do():
     check = """
 #include "symbols.h"
 #define CHECK(result, name, arguments) \\
@@ -186,7 +186,7 @@ AIORBD_LIBRADOS_SYMBOLS(CHECK)
     compiles(with_headers(check), f"-I{ROOT}/ffi/bridge")
 
 
-def test_the_bridge_compiles_without_a_warning(tmp_path):
+def test_bridge_compiles_without_a_warning(tmp_path):
     sources = sorted((ROOT / "ffi/bridge").glob("*.c"))
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
     subprocess.run(["cc", *flags, "-c", *map(str, sources)], check=True, cwd=tmp_path)

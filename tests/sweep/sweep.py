@@ -1,7 +1,7 @@
-"""Put odd values in the places of one call's arguments: python tests/sweep/sweep.py CONF DIRECTORY CALL.
+"""Pass odd values as the arguments of one call: python tests/sweep/sweep.py CONF DIRECTORY CALL.
 
-Prints a line for each attempt before it is made, so that the last one tells what a process died of, and at the end a
-line of JSON: what came out that must not.
+Prints a line before each attempt, so that the last line names the attempt that killed a process. At the end, prints the
+wrong outcomes as a line of JSON.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from sweep_world import TRUTHS, Call, World
 
 import aiorbd
 
-#: Around the widths that C has.
+#: Around the widths of C's integers.
 INTEGERS = sorted(
     {0, 1, -1, 10**30}
     | {sign * (1 << bits) + more for bits in (8, 31, 32, 63, 64) for sign in (1, -1) for more in (-1, 0, 1)}
@@ -64,7 +64,7 @@ ODD: list[Any] = [
     lambda *_: None,
 ]
 
-#: What Python itself raises: of local files, of settings that Ceph never sees, of mappings.
+#: Exceptions that Python itself raises: for local files, for settings that never reach Ceph, and for mappings.
 PYTHONS: dict[str, tuple[type[Exception], ...]] = {
     "path": (OSError, ValueError),
     "conffile": (OSError, ValueError),
@@ -81,13 +81,13 @@ PYTHONS: dict[str, tuple[type[Exception], ...]] = {
 #: Seconds for one attempt.
 PATIENCE = 8.0
 
-#: From here on an integer does not fit everywhere.
+#: From this size on, an integer does not fit everywhere.
 LARGE = 1 << 31
 
 
 @asynccontextmanager
 async def new_world(conf: str, directory: str) -> AsyncIterator[World]:
-    """A connection, with an image of 16 MiB that has a snapshot."""
+    """Make a connection with an image of 16 MiB that has a snapshot."""
     cluster = await aiorbd.connect(conf, timeout=30)
     try:
         ioctx = await cluster.open_ioctx("rbd")
@@ -106,7 +106,7 @@ async def new_world(conf: str, directory: str) -> AsyncIterator[World]:
 
 
 async def value_of(world: World, argument: Any) -> Any:
-    """A good argument, made for this attempt."""
+    """Return a good argument, made for this attempt."""
     if callable(argument):
         argument = argument(world)
         if inspect.isawaitable(argument):
@@ -115,23 +115,23 @@ async def value_of(world: World, argument: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """A value, shortly."""
+    """Return a short text of a value."""
     text = repr(value)
     return text if len(text) < 80 else f"{text[:40]}... ({len(text)} characters)"
 
 
 async def attempt(world: World, call: Call, place: str, odd: Any) -> str | None:
-    """Make one call; return what is wrong with its outcome."""
+    """Make one call. Return a description of a wrong outcome, or None."""
     arguments = {name: await value_of(world, argument) for name, argument in call.arguments.items()} | {place: odd}
     try:
         with anyio.fail_after(PATIENCE):
             await call.make(world)(**arguments)
     except (aiorbd.Error, TypeError):
         return None
-    except Exception as error:  # noqa: BLE001 - that is what is looked for
+    except Exception as error:  # noqa: BLE001 - any other error is a finding
         if isinstance(error, TimeoutError):
             return None if place in call.waits else "it does not come to an end"
-        # anyio refuses a deadline that is no number.
+        # anyio refuses a deadline that is not a number.
         fine = isinstance(error, (ValueError,) if place in call.waits and str(odd) == "nan" else PYTHONS.get(place, ()))
         return None if fine else f"{type(error).__name__}: {error}"
     if isinstance(odd, int) and odd >= LARGE and place not in call.free | call.waits | TRUTHS:
@@ -144,7 +144,7 @@ async def attempt(world: World, call: Call, place: str, odd: Any) -> str | None:
 
 
 async def sweep(conf: str, directory: str, name: str) -> dict[str, str]:
-    """Make one call with each odd value in each place."""
+    """Make one call with each odd value as each argument."""
     call, wrong = CALLS[name], {}
     for place in call.places or call.arguments:
         pending = list(ODD)

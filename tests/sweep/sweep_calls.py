@@ -1,4 +1,4 @@
-"""Every public call that takes arguments, with good ones: the sweep puts odd values in their places."""
+"""Every public call with arguments, each with good values, which the sweep replaces with odd ones."""
 
 from datetime import UTC, datetime
 
@@ -123,7 +123,7 @@ CALLS: dict[str, Call] = {
     "Image.copy": Call(
         lambda w: w.image.copy,
         {"ioctx": lambda w: w.ioctx, "name": fresh, "options": None, "sparse_size": 4096, "progress": None},
-        free=frozenset({"sparse_size"}),  # in 64 bits; more than an object has makes no holes
+        free=frozenset({"sparse_size"}),  # 64 bits; a size above the object size makes no holes
     ),
     "Image.copy_to": Call(lambda w: w.image.copy_to, {"image": lambda w: w.image, "progress": None}),
     "Image.create_snapshot": Call(lambda w: w.image.create_snapshot, {"name": fresh, "flags": 0, "progress": None}),
@@ -191,7 +191,7 @@ CALLS: dict[str, Call] = {
         free=frozenset({"max_bytes"}),
     ),
     "Image.writev": Call(lambda w: w.image.writev, {"buffers": lambda w: [bytes(512)], "offset": 0}),
-    "ImageFile.read": Call(  # up to the end
+    "ImageFile.read": Call(  # reads up to the end
         lambda w: w.image.file().read, {"size": 512}, free=frozenset({"size"})
     ),
     "ImageFile.readinto": Call(lambda w: w.image.file().readinto, {"buffer": lambda w: bytearray(512)}),
@@ -268,7 +268,7 @@ CALLS: dict[str, Call] = {
     ),
     "Objects.omap_remove": Call(lambda w: w.ioctx.objects.omap_remove, {"key": "object", "names": lambda w: ["a"]}),
     "Objects.omap_set": Call(lambda w: w.ioctx.objects.omap_set, {"key": "object", "values": lambda w: {"a": b"1"}}),
-    "Objects.read": Call(  # nothing is there
+    "Objects.read": Call(  # there is no data at large offsets
         lambda w: w.ioctx.objects.read, {"key": "object", "length": 512, "offset": 0}, free=frozenset({"offset"})
     ),
     "Objects.remove": Call(lambda w: w.ioctx.objects.remove, {"key": "none"}),
@@ -281,7 +281,7 @@ CALLS: dict[str, Call] = {
         {"fraction": 0.5},
         free=frozenset({"fraction"}),
     ),
-    "Snapshot.remove": Call(  # in 32 bits, of which librbd knows two
+    "Snapshot.remove": Call(  # 32 bits, of which librbd uses two
         lambda w: w.snapshot.remove,
         {"flags": 0, "any_namespace": False, "progress": None},
         free=frozenset({"flags"}),
@@ -307,7 +307,7 @@ CALLS: dict[str, Call] = {
     ),
 }
 
-#: Calls with arguments that are not swept, and why.
+#: Calls with arguments that are not swept, and the reasons.
 NOT_SWEPT = {
     "Cluster.add_observer": "any function is called, and what it raises is logged",
     "Cluster.mgr_command": "like Cluster.mon_command, but it waits for a manager",

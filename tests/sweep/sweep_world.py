@@ -1,4 +1,4 @@
-"""What the calls of the sweep are made on, and how each is made."""
+"""The objects on which the sweep makes its calls, and the way each call is made."""
 
 import asyncio
 import itertools
@@ -12,7 +12,7 @@ import aiorbd
 
 @dataclass
 class World:
-    """What the calls are made on; made anew when a call has changed it."""
+    """The objects on which the calls are made. The sweep makes new ones when a call has changed them."""
 
     conf: str
     directory: str
@@ -24,21 +24,21 @@ class World:
 
 @dataclass
 class Call:
-    """A call and good arguments for it; functions of a world are called for theirs."""
+    """A call with good arguments. Functions among the arguments take the world and return the argument."""
 
     make: Callable[[World], Callable[..., Any]]
     arguments: dict[str, Any]
-    #: How to see what an argument has led to, for those of whom large values are taken.
+    #: By argument: a function that returns the value an argument resulted in, for arguments that accept large values.
     seen: dict[str, Callable[[World, dict[str, Any]], Any]] = field(default_factory=dict)
-    #: Arguments that are times to wait, of which large ones may be waited for.
+    #: Arguments that are times to wait. The call may wait for a large one.
     waits: frozenset[str] = frozenset({"timeout", "retry_for", "idle_timeout"})
-    #: Arguments of which any value will do.
+    #: Arguments that accept any value.
     free: frozenset[str] = frozenset()
-    #: The arguments that are swept; empty for all.
+    #: The arguments to sweep. Empty means all.
     places: tuple[str, ...] = ()
 
 
-#: Arguments of which only the truth counts.
+#: Arguments that only count as true or false.
 TRUTHS = frozenset(
     {
         "allow_shrink", "any_namespace", "enabled", "flatten", "force", "full_try", "include_parent", "ordered",
@@ -51,12 +51,12 @@ _numbers = itertools.count()
 
 
 def fresh(_world: World) -> str:
-    """A name that nobody has."""
+    """Return a name that is not in use."""
     return f"swept-{os.getpid()}-{next(_numbers)}"
 
 
 async def drained(stream: Any) -> list[Any]:
-    """All of a stream, at most a few of what it gives."""
+    """Return the first items of a stream, at most nine."""
     found = []
     async for item in stream:
         found.append(item)
@@ -66,7 +66,7 @@ async def drained(stream: Any) -> list[Any]:
 
 
 def iterated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A call that is over when what it returns was iterated over."""
+    """Return a call that iterates over the function's result."""
 
     async def call(**arguments: Any) -> Any:
         return await drained(function(**arguments))
@@ -75,7 +75,7 @@ def iterated(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def used(function: Callable[..., Any], then: Callable[[Any], Any] | None = None) -> Callable[..., Any]:
-    """A call that is over when what it opens was used and closed."""
+    """Return a call that opens an object, uses it and closes it."""
 
     async def call(**arguments: Any) -> Any:
         async with function(**arguments) as opened:
@@ -85,7 +85,7 @@ def used(function: Callable[..., Any], then: Callable[[Any], Any] | None = None)
 
 
 def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A call that is not awaited."""
+    """Return a call of a function that is not async."""
 
     async def call(**arguments: Any) -> Any:
         return function(**arguments)
@@ -94,7 +94,7 @@ def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pooled(method: str) -> Callable[[World], Callable[..., Any]]:
-    """A call of a pool of connections."""
+    """Return a call of a connection pool's method."""
 
     def make(world: World) -> Callable[..., Any]:
         async def call(**arguments: Any) -> Any:
@@ -110,7 +110,7 @@ def pooled(method: str) -> Callable[[World], Callable[..., Any]]:
 
 
 def blocking(method: str) -> Callable[[World], Callable[..., Any]]:
-    """A call of a blocking file, on a thread."""
+    """Return a call of a blocking file's method, on a thread."""
 
     def make(world: World) -> Callable[..., Any]:
         file = world.image.blocking_file()
@@ -125,7 +125,7 @@ async def size_of(world: World, name: str) -> int:
 
 
 async def deferred(world: World, arguments: dict[str, Any]) -> float:
-    """For how many seconds an image stays in the trash, to the precision of a test."""
+    """Return for how many seconds the trash keeps an image, rounded to whole seconds."""
     entries = [e async for e in world.ioctx.trash.entries() if e.name == arguments["name"]]
     return round((entries[-1].deferment_end_time - entries[-1].deletion_time).total_seconds())
 
@@ -137,7 +137,7 @@ async def made(world: World, **keywords: Any) -> str:
 
 
 def option(name: str, **others: Any) -> Call:
-    """One option of a new image."""
+    """Return a call that creates an image with one option."""
     keep: dict[str, Callable[[World, dict[str, Any]], Any]] = {}
 
     async def look(world: World, arguments: dict[str, Any]) -> Any:
@@ -151,7 +151,7 @@ def option(name: str, **others: Any) -> Call:
 
     if name in ("stripe_unit", "stripe_count", "features"):
         keep[name] = look
-    # librbd keeps all bits of features; those that it does not know are none that an image could have.
+    # librbd keeps all bits of `features_clear`. No image could have the unknown ones.
     free = frozenset({"features_clear"})
     arguments = {"name": fresh, "size": 1 << 20, name: None} | others
     return Call(lambda w: w.ioctx.create_image, arguments, keep, free=free, places=(name,))

@@ -1,4 +1,7 @@
-"""Odd arguments of every public call, in processes of their own: typed errors come out, and no value is cut."""
+"""Pass odd arguments to every public call, in separate processes.
+
+Only typed errors may result, and no value may be truncated.
+"""
 
 import inspect
 import json
@@ -15,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_call_with_arguments_is_swept():
-    """But for constructors, which are private or only keep what they are given."""
+    """Constructors are exempt: they are private, or only keep their arguments."""
     found = set()
     for name in aiorbd.__all__:
         thing = getattr(aiorbd, name)
@@ -43,7 +46,7 @@ def test_every_call_with_arguments_is_swept():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_sweep(own_cluster, tmp_path, name):
+def test_odd_arguments_raise_typed_errors_or_keep_their_value(own_cluster, tmp_path, name):
     sweep = Path(__file__).with_name("sweep.py")
     program = [sys.executable, str(sweep), str(own_cluster.conffile), str(tmp_path), name]
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=390, check=False)
