@@ -3,7 +3,7 @@
 import gc
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 SIZE = 4 << 20
 

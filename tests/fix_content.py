@@ -2,7 +2,7 @@
 
 import anyio
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 

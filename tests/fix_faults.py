@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 from aiorbd.testing import DevCluster

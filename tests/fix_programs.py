@@ -6,7 +6,7 @@ import textwrap
 import time
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 PREAMBLE = """
     import asyncio, gc, os, signal, sys, time, warnings

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 

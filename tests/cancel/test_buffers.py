@@ -10,7 +10,7 @@ import sysconfig
 import textwrap
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 pytestmark = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")),

@@ -6,9 +6,9 @@ import weakref
 
 import anyio
 import pytest
-from conftest import new_name
 from fix_faults import opened
 from fix_lag import measured_lag, took
+from helpers import new_name
 
 import aiorbd
 

@@ -11,8 +11,8 @@ import warnings
 
 import anyio
 import pytest
-from conftest import BACKENDS, new_name
 from fix_cancel import KINDS, new_subject
+from helpers import BACKENDS, new_name
 
 import aiorbd
 

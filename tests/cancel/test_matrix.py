@@ -10,9 +10,9 @@ import gc
 
 import anyio
 import pytest
-from conftest import BACKENDS, new_name
 from fix_cancel import KINDS, LONG, ONCE, SIZE, new_subject, settled
 from fix_lag import took
+from helpers import BACKENDS, new_name
 
 import aiorbd
 

@@ -4,7 +4,7 @@ import threading
 
 import anyio
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 from aiorbd._image import maintenance

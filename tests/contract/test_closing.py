@@ -9,8 +9,8 @@ import warnings
 
 import anyio
 import pytest
-from conftest import descriptors, descriptors_fall_to
 from fix_lag import measured_hold
+from helpers import descriptors, descriptors_fall_to
 
 import aiorbd
 

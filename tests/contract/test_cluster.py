@@ -7,8 +7,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from conftest import descriptors, descriptors_fall_to, new_name
 from fix_faults import make_client
+from helpers import descriptors, descriptors_fall_to, new_name
 
 import aiorbd
 

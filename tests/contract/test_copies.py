@@ -4,7 +4,7 @@ import hashlib
 
 import anyio
 import pytest
-from conftest import new_name, slow_down
+from helpers import new_name, slow_down
 
 import aiorbd
 from aiorbd import Feature, ImageOption, ImageOptions

@@ -6,8 +6,8 @@ import random
 
 import anyio
 import pytest
-from conftest import new_name
 from fix_lag import measured_lag
+from helpers import new_name
 
 import aiorbd
 from aiorbd import Extent

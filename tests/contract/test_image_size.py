@@ -6,8 +6,8 @@ from functools import partial
 
 import anyio
 import pytest
-from conftest import new_name, slow_down
 from fix_faults import opened
+from helpers import new_name, slow_down
 
 import aiorbd
 

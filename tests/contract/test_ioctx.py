@@ -1,7 +1,7 @@
 """Images of a pool by name: create, list, rename, remove, open."""
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 

@@ -5,8 +5,8 @@ import os
 
 import anyio
 import pytest
-from conftest import new_name
 from fix_lag import measured_hold
+from helpers import new_name
 
 import aiorbd
 

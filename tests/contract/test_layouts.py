@@ -4,7 +4,7 @@ import random
 
 import anyio
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 

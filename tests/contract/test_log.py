@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 

@@ -10,7 +10,7 @@ import time
 
 import anyio
 import pytest
-from conftest import BACKENDS, descriptors, new_name, threads
+from helpers import BACKENDS, descriptors, new_name, threads
 
 import aiorbd
 

@@ -5,7 +5,7 @@ import sys
 import textwrap
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 PROGRAM = """
     import gc, sys

@@ -2,8 +2,8 @@
 
 import anyio
 import pytest
-from conftest import new_name
 from fix_samples import SAMPLES, open_subjects
+from helpers import new_name
 
 import aiorbd
 

@@ -4,8 +4,8 @@ import time
 
 import anyio
 import pytest
-from conftest import new_name
 from fix_lag import measured_lag, took
+from helpers import new_name
 
 import aiorbd
 

@@ -8,8 +8,8 @@ import sys
 from datetime import timedelta
 
 import pytest
-from conftest import new_name
 from fix_faults import make_client
+from helpers import new_name
 
 import aiorbd
 from aiorbd import Feature, SnapshotRemoveFlag

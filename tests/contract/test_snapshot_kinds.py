@@ -1,7 +1,7 @@
 """Snapshots that are not a user's: a group's, mirroring's, and those in the trash of snapshots."""
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 from aiorbd import SnapshotNamespaceType as Kind

@@ -10,7 +10,7 @@ import tracemalloc
 
 import anyio
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 from aiorbd._pool.transfer import _File

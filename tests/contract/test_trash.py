@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 from aiorbd import TrashImageSource

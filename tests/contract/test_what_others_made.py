@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 from aiorbd._native.loader import ffi, rbd

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from conftest import new_name
+from helpers import new_name
 
 import aiorbd
 from aiorbd.testing import ClusterConfig, DevCluster, MissingDaemonError

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
-from conftest import new_name
+from helpers import new_name
 from sybil import Sybil
 from sybil.parsers.myst import CodeBlockParser
 

@@ -5,8 +5,8 @@ import json
 
 import anyio
 import pytest
-from conftest import new_name
 from fix_lag import took
+from helpers import new_name
 
 import aiorbd
 

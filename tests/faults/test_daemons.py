@@ -8,9 +8,9 @@ import time
 
 import anyio
 import pytest
-from conftest import descriptors, new_name, threads
 from fix_faults import opened
 from fix_lag import measured_lag, took
+from helpers import descriptors, new_name, threads
 
 import aiorbd
 from aiorbd.testing import DevCluster

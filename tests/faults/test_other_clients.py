@@ -7,8 +7,8 @@ from functools import partial
 
 import anyio
 import pytest
-from conftest import new_name
 from fix_faults import make_client
+from helpers import new_name
 
 import aiorbd
 

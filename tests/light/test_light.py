@@ -7,7 +7,7 @@ import sys
 
 import anyio
 import pytest
-from conftest import descriptors, descriptors_fall_to, new_name, resident_bytes, threads
+from helpers import descriptors, descriptors_fall_to, new_name, resident_bytes, threads
 
 import aiorbd
 

@@ -4,9 +4,9 @@ import time
 
 import anyio
 import pytest
-from conftest import new_name, resident_bytes
 from fix_lag import measured_hold
 from fix_snapshots import add_snapshots
+from helpers import new_name, resident_bytes
 
 import aiorbd
 from aiorbd import Feature
