@@ -44,7 +44,8 @@ class ImageCopies(Resource[ImageHandle]):
 
         Args:
             snapshot: The snapshot. It must be protected unless `clone_format` is 2.
-            ioctx: The pool and namespace of the clone, in the same cluster.
+            ioctx: The pool and namespace in which to create the clone. Any pool and namespace of the same cluster will
+                do.
             name: The name of the clone.
             options: Options of the clone.
             **keywords: More options: see `ImageKeywords`.
@@ -88,7 +89,7 @@ class ImageCopies(Resource[ImageHandle]):
         progress: Progress | None = None,
         **keywords: Unpack[ImageKeywords],
     ) -> None:
-        """Copy the data of this image to a new image, without the snapshots.
+        """Copy the data of this image to a new image, without its snapshots.
 
         The source is the data that reads of this image return: the current data, or the data of the snapshot that the
         image is read at.
@@ -96,10 +97,10 @@ class ImageCopies(Resource[ImageHandle]):
         librbd cannot be stopped: a cancelled copy continues in librbd.
 
         Args:
-            ioctx: The pool and namespace of the copy.
+            ioctx: The pool and namespace in which to create the copy.
             name: The name of the copy.
-            options: Options of the copy. Other options keep the values of this image. In another cluster, the data
-                goes to the pool of the copy unless `data_pool` names another pool.
+            options: Options of the copy. An option that is not given keeps its value from this image. In another
+                cluster, the data goes to the pool of the copy unless `data_pool` names another pool.
             sparse_size: Zeroes of at least this many bytes become holes. 0 selects librbd's own value.
             progress: Called on the event loop as ``progress(done, total)``.
             **keywords: More options: see `ImageKeywords`.
@@ -108,7 +109,7 @@ class ImageCopies(Resource[ImageHandle]):
             SnapshotNotFound, ImageNotFound: The snapshot or image that is read no longer exists. A copy may exist:
                 do not use the copy.
             NamespaceNotFound: The namespace of `ioctx` does not exist.
-            PoolNotFound: The data pool or journal pool of the options does not exist.
+            PoolNotFound: The data pool or journal pool does not exist.
             ImageExists: An image `name` already exists.
             InvalidArgument: The name or an option is not acceptable.
 
@@ -146,7 +147,7 @@ class ImageCopies(Resource[ImageHandle]):
         def begin() -> None:
             nonlocal begun
             begun = True
-            other.lib.aiorbd_image_add_write(other.native)  # so that leaving its ``async with`` flushes it
+            other.lib.aiorbd_image_add_write(other.native)  # so that leaving ``async with`` flushes the other image
 
         def ended() -> None:
             if leave is not None:
@@ -183,10 +184,10 @@ class ImageCopies(Resource[ImageHandle]):
         librbd cannot be stopped: a cancelled copy continues in librbd.
 
         Args:
-            ioctx: The pool and namespace of the copy.
+            ioctx: The pool and namespace in which to create the copy.
             name: The name of the copy.
-            options: Options of the copy. Other options keep the values of this image. In another cluster, the data
-                goes to the pool of the copy unless `data_pool` names another pool.
+            options: Options of the copy. An option that is not given keeps its value from this image. In another
+                cluster, the data goes to the pool of the copy unless `data_pool` names another pool.
             progress: Called on the event loop as ``progress(done, total)``.
             **keywords: More options: see `ImageKeywords`. The option `flatten` makes a copy without a parent.
 
@@ -194,7 +195,7 @@ class ImageCopies(Resource[ImageHandle]):
             SnapshotNotFound, ImageNotFound: The snapshot or image that is read no longer exists. A copy may exist:
                 do not use the copy.
             NamespaceNotFound: The namespace of `ioctx` does not exist.
-            PoolNotFound: The data pool or journal pool of the options does not exist.
+            PoolNotFound: The data pool or journal pool does not exist.
             ImageExists: An image `name` already exists.
             InvalidArgument: The name or an option is not acceptable.
 
@@ -231,9 +232,9 @@ class ImageCopies(Resource[ImageHandle]):
         await confirm_there(self._handle, function)
 
     def _prepare_copy(self, other: PoolHandle, options: ImageOptions) -> None:
-        """Have librbd read a changed header, and add the data pool, which librbd forgets, to the options.
+        """Have librbd read a changed header, and put the data pool into the options. Runs on a worker thread.
 
-        Runs on a worker thread.
+        librbd itself does not keep the data pool of the image.
         """
         handle = self._handle
         handle.image_size.require_fresh()

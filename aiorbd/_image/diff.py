@@ -1,4 +1,4 @@
-"""What changed in an image, while librbd is still looking."""
+"""Stream the changed extents of an image while librbd still searches for more."""
 
 import errno
 import warnings
@@ -21,17 +21,18 @@ from aiorbd.models import Extent
 if TYPE_CHECKING:
     from typing import TypeGuard
 
-#: Extents that librbd may be ahead of the loop; 24 bytes each.
+#: The largest number of extents that librbd may be ahead of the event loop. Each extent takes 24 bytes.
 AHEAD: Final = 4096
 
-#: Extents taken at once.
+#: The largest number of extents that the event loop takes at once.
 BATCH: Final = 256
 
 
 class _Walk(Job[int]):
-    """librbd's walk over the image, on a worker thread, and the extents that it is ahead.
+    """librbd's walk over the image on a worker thread, and the extents that the iteration has not taken yet.
 
-    It does not know who iterates: what is forgotten must be collected, which stops the walk.
+    The walk has no reference to the `Diff`. So Python can collect a forgotten `Diff`, and the collection stops the
+    walk.
     """
 
     __slots__ = ("_diff", "_lib", "_source", "_stopped", "_token")
@@ -40,7 +41,8 @@ class _Walk(Job[int]):
         super().__init__(
             handle, "rbd_diff_iterate2", lambda: 0 if self._stopped else _walk(handle, self._diff, arguments)
         )
-        # A walk waits for its reader, who may wait for other calls: so it does not count among those.
+        # A walk waits for its reader, and the reader may wait for other calls.
+        # So the walk does not count towards the limit on worker threads for these calls.
         self.group = URGENT
         self._stopped = False
         self._lib = lib = handle.lib
@@ -53,36 +55,36 @@ class _Walk(Job[int]):
         self._diff = bridge_ffi.gc(diff, lib.aiorbd_diff_release)
 
     def stop(self) -> None:
-        """Any thread: the next extent ends the walk."""
+        """End the walk at the next extent. Any thread may call this."""
         self._stopped = True
         self._lib.aiorbd_diff_stop(self._diff)
 
     def take(self, numbers: Any) -> int:
-        """Take up to `BATCH` extents, as three numbers each; return how many."""
+        """Take up to `BATCH` extents into `numbers`, three numbers each. Return the number of extents."""
         count: int = self._lib.aiorbd_diff_take(self._diff, numbers, BATCH)
         return count
 
     @property
     def ends(self) -> bool:  # type: ignore[override]
-        """Whether it comes to its end without its reader, who may be waiting for other things."""
+        """Whether the walk ends without its reader. The reader may be waiting for something else."""
         return self._stopped
 
     def finish(self) -> None:
-        """Tell whoever iterates that this is all."""
+        """Tell the iteration that no more extents follow."""
         self.let_go()
         self._source.end(self.error)
 
     def let_go(self) -> None:
-        """Nothing more will come."""
+        """Release the handles, and stop listening for extents."""
         super().let_go()
         self.owner.bridge.unlisten(self._token)
 
 
 class _Arguments(NamedTuple):
-    """What `Image.diff` was asked for."""
+    """The arguments of `Image.diff`."""
 
     since: bytes | None
-    since_id: int | None  # whose name that must be
+    since_id: int | None  # the id of the snapshot that must have the name `since`
     target: Target
     offset: int
     length: int | None
@@ -91,7 +93,7 @@ class _Arguments(NamedTuple):
 
 
 def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
-    """On a worker thread."""
+    """Check the range, and have librbd report the extents to `diff`. Runs on a worker thread."""
     out = ffi.new("uint64_t *")
     handle.image_size.require_view()
     handle.raise_for(rbd().rbd_get_size(handle.pointer, out), "rbd_get_size")
@@ -101,7 +103,7 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
         message = f"past the end of the image, which has {out[0]} bytes"
         raise PastEndOfImage(errno.EINVAL, message, "rbd_diff_iterate2", str(handle.target))
 
-    if wanted <= 0:  # of an empty range, librbd 16.2 aborts the process in some cases
+    if wanted <= 0:  # librbd 16.2 aborts the process in some cases of an empty range
         return 0
     if not arguments.include_parent and arguments.since is None:
         _warn_of_a_parent(handle, out, arguments)
@@ -138,7 +140,10 @@ def _walk(handle: ImageHandle, diff: Any, arguments: _Arguments) -> int:
 
 
 def _warn_of_a_parent(handle: ImageHandle, out: Any, arguments: _Arguments) -> None:
-    """On a worker thread. What a clone has emptied it has no data of, and librbd does not tell of that."""
+    """Warn if the diff of a clone may lack emptied ranges. Runs on a worker thread.
+
+    A clone has no data in a range that it emptied, and librbd does not report such a range.
+    """
     if rbd().rbd_get_overlap(handle.pointer, out) < 0 or not out[0]:
         return
     features, flags = ffi.new("uint64_t *"), ffi.new("uint64_t *")
@@ -154,7 +159,7 @@ def _warn_of_a_parent(handle: ImageHandle, out: Any, arguments: _Arguments) -> N
 
 
 def _goes_by_id(since_id: int | None) -> "TypeGuard[int]":
-    """Tell whether librbd can be told the earlier state by its id: since 18.2."""
+    """Tell whether librbd accepts the earlier snapshot by its id, which it does since 18.2."""
     return since_id is not None and "rbd_diff_iterate3" in capabilities()
 
 
@@ -164,11 +169,11 @@ def _require_since(handle: ImageHandle, arguments: _Arguments) -> None:
 
 
 class Diff(Stream[Extent]):
-    """The extents of a diff: iterate over it with ``async for``. Made by `Image.diff`.
+    """The changed extents of an image, made by `Image.diff`. Iterate over the diff with ``async for``.
 
-    librbd walks the image on a worker thread, at most a few thousand extents ahead. Leaving the loop early,
-    `aclose` or the end of an ``async with`` block around it stops librbd at the next extent; `Image.in_flight`
-    tells when it has.
+    librbd walks the image on a worker thread, at most a few thousand extents ahead. To stop librbd at the next extent,
+    leave the loop early, call `aclose`, or end an ``async with`` block around the diff. `Image.in_flight` tells when
+    librbd has stopped.
     """
 
     def __init__(self, handle: ImageHandle, arguments: _Arguments) -> None:
@@ -194,13 +199,13 @@ class Diff(Stream[Extent]):
             numbers = iter(bridge_ffi.unpack(self._numbers, 3 * count))
             return [Extent(offset, length, bool(exists)) for offset, length, exists in zip(*[numbers] * 3, strict=True)]
         except BaseException:
-            # What was taken is gone: whoever iterates on must not think that he has all.
+            # The taken extents are lost. A later iteration must raise, and not end as if the diff were complete.
             self._source.fail(UsageError("interrupted while extents were taken: begin the diff anew"))
             raise
 
 
 class ImageDiff(Resource[ImageHandle]):
-    """What changed in an image: part of `Image`."""
+    """The changed extents of an image. Part of `Image`."""
 
     def diff(
         self,
@@ -211,27 +216,30 @@ class ImageDiff(Resource[ImageHandle]):
         include_parent: bool = True,
         whole_object: bool = False,
     ) -> Diff:
-        """Iterate over what changed since a snapshot, or over what there is.
+        """Iterate over the extents that changed since a snapshot, or over all extents that exist.
 
-        The later state is what the image is read at: now, or the snapshot that it was opened at or that was
-        set. Extents come in the order of librbd's, nearly that of their offsets, while it is still looking.
+        The later state is the state that the image is read at: the current data, or the snapshot that was opened or
+        set. Extents arrive while librbd still searches for more. The order is librbd's order, which is nearly the
+        order of offsets.
 
         Args:
-            offset: Where to begin, in bytes.
-            length: How many bytes to look at; None for all to the end.
-            from_snapshot: The earlier state; None for before the image was made.
-            include_parent: Whether what comes from a clone's parent counts as data, if there is no `from_snapshot`.
-                Without it, librbd does not tell where the clone has emptied what its parent has data of: an
-                `IncompleteDiffWarning` says so. With the feature ``FAST_DIFF``, `whole_object` gives these objects.
-            whole_object: Whether to give changed objects as a whole, which is fast with the feature ``FAST_DIFF``.
+            offset: The offset of the first byte to examine.
+            length: The number of bytes to examine. None means all bytes up to the end.
+            from_snapshot: The earlier state. None means the state before the image was created.
+            include_parent: Whether data of a clone's parent counts as data if `from_snapshot` is None. With False,
+                librbd does not report ranges in which the clone emptied data of its parent. An `IncompleteDiffWarning`
+                warns about this. With the feature ``FAST_DIFF``, `whole_object` reports the objects with such ranges.
+            whole_object: Whether to report each changed object as a whole. This is fast with the feature
+                ``FAST_DIFF``.
 
         Raises:
-            SnapshotNotFound: There is no such snapshot, or the one that is read is gone; while iterating, like all
-                that follow.
-            PastEndOfImage: The range does not lie within the image.
-            InvalidArgument: The snapshot is younger than the image's state.
-            OperationNotSupported: `from_snapshot` is not a user's, and librbd is older than 18.2.
-            ClosedError: The image was closed before the end.
+            SnapshotNotFound: The snapshot does not exist, or the snapshot that is read was removed. The iteration
+                raises this error, and the errors below unless stated otherwise.
+            PastEndOfImage: The range exceeds the image size.
+            InvalidArgument: The snapshot is newer than the state that is read.
+            OperationNotSupported: `from_snapshot` is not a user's snapshot, and librbd is older than 18.2. `diff`
+                itself raises this error.
+            ClosedError: The image was closed before the iteration ended.
 
         Implements: rbd_diff_iterate2, rbd_diff_iterate3
         """

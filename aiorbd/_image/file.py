@@ -1,4 +1,4 @@
-"""An image as a file: an asynchronous one, and a blocking one for libraries that want that."""
+"""Use an image as a file: an asynchronous file, or a blocking file for libraries that need one."""
 
 import io
 import os
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
     from aiorbd._image.image import Image
 
-#: Bytes that one request moves.
+#: The largest number of bytes that one request moves.
 PIECE: Final = 1 << 25
 
 
 class ImageFile:
-    """An image as an asynchronous binary file, made by `Image.file`: like a file object of Python's, awaited.
+    """An asynchronous binary file over an image, made by `Image.file`.
 
-    It has a position, and calls take their turns. The file does not grow: what does not fit is refused.
-    Closing it flushes, and leaves the image open. A call that is cancelled leaves the position where it was.
+    The file works like a Python file object with methods to await. The file has a position, and calls run one after the
+    other. The file does not grow: a write that does not fit raises `PastEndOfImage`. Closing the file flushes the
+    image and leaves the image open. A cancelled call does not move the position.
     """
 
     def __init__(self, image: "Image", chunk_size: int) -> None:
@@ -41,28 +42,30 @@ class ImageFile:
         self._position = 0
         self._turn = anyio.Lock()
         self._closed = False
-        self._flushed = False  # for the last time
+        self._flushed = False  # whether `aclose` has flushed
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the file is closed."""
         return self._closed
 
     def _check(self) -> None:
         if self._closed:
             raise ValueError("I/O operation on closed file")
-        self._handle.check()  # before its lock, which belongs to the image's event loop
+        self._handle.check()  # before taking the lock, which belongs to the image's event loop
 
     @asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
-        """Wait for the calls before; the file may have been closed meanwhile."""
+        """Wait for the earlier calls of this file. Raise if one of them closed the file."""
         self._check()
         async with self._turn:
             self._check()
             yield
 
     async def read(self, size: int | None = -1) -> bytes:
-        """Read up to `size` bytes, all that are left when it is negative or None; none at the end.
+        """Return up to `size` bytes, or all remaining bytes if `size` is negative or None.
+
+        At the end of the image, return empty bytes.
 
         Implements: rbd_aio_read2
         """
@@ -71,14 +74,16 @@ class ImageFile:
             length = rest if size is None or index(size) < 0 else min(index(size), rest)
             if length <= PIECE:
                 data = await self._image.read(min(self._position, self._position if length else 0), length)
-            else:  # into the very object that is returned: clearing and copying so much would hold up the loop
+            else:  # read into the returned object: clearing and copying so many bytes would block the event loop
                 data = large_bytes(length)
                 await self._fill(writable_bytes(data))
             self._position += length
             return data
 
     async def readinto(self, buffer: "WriteableBuffer") -> int:
-        """Fill a writable buffer; return how many bytes there were, less than it holds at the end.
+        """Read into a writable buffer, and return the number of bytes read.
+
+        Near the end of the image, the number is smaller than the buffer.
 
         Implements: rbd_aio_read2
         """
@@ -95,10 +100,10 @@ class ImageFile:
             await self._image.read_into(view[start : start + PIECE], self._position + start)
 
     async def write(self, data: "ReadableBuffer") -> int:
-        """Write all of `data`; return its length. When cancelled, the outcome is unknown.
+        """Write all of `data`, and return its length. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            PastEndOfImage: It does not fit. Nothing was written.
+            PastEndOfImage: The data reaches past the end of the image. Nothing was written.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_aio_write2
@@ -106,7 +111,7 @@ class ImageFile:
         async with self._in_turn():
             readable(data, "data", "rbd_aio_write2", self._handle.target)
             view = memoryview(data).cast("B")
-            if len(view) > PIECE:  # all or nothing, as far as the size goes
+            if len(view) > PIECE:  # refuse data that does not fit before the first piece is written
                 await self._handle.requests.check_range("rbd_aio_write2", self._position, len(view), largest=None)
             for start in range(0, len(view), PIECE):
                 await self._image.write(view[start : start + PIECE], self._position + start)
@@ -114,10 +119,10 @@ class ImageFile:
             return len(view)
 
     async def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to an offset from the beginning, the position or the end; return the new position.
+        """Move to an offset from the beginning, the position or the end, and return the new position.
 
         Raises:
-            InvalidArgument: It would be before the beginning.
+            InvalidArgument: The new position would be before the beginning.
         """
         async with self._in_turn():
             offset = index(offset)
@@ -140,7 +145,9 @@ class ImageFile:
         return self._position
 
     async def truncate(self, size: int | None = None) -> int:
-        """Resize the image, to the position if no size is given; return the size. The position stays.
+        """Resize the image to `size`, or to the position if `size` is None. Return the new size.
+
+        The position does not change.
 
         Implements: rbd_resize2
         """
@@ -150,7 +157,7 @@ class ImageFile:
             return size
 
     async def flush(self) -> None:
-        """Make durable what was written.
+        """Make the written data durable.
 
         Implements: rbd_aio_flush
         """
@@ -158,7 +165,10 @@ class ImageFile:
         await self._image.flush()
 
     async def aclose(self) -> None:
-        """Flush, and close the file; the image stays open. Can be called again when the flush failed."""
+        """Flush the image and close the file. The image stays open.
+
+        If the flush fails, `aclose` can be called again.
+        """
         async with self._turn:
             if not self._flushed:
                 self._closed = True
@@ -182,10 +192,11 @@ class ImageFile:
 
 
 class BlockingImageFile(io.RawIOBase):
-    """An image as a blocking binary file, made by `Image.blocking_file`, for any thread but the event loop's.
+    """A blocking binary file over an image, made by `Image.blocking_file`.
 
-    Each call waits until the event loop, which must run meanwhile, has done it. `io.BufferedReader` and the
-    like go around it as usual. Closing it flushes, and leaves the image open.
+    Use the file in any thread except the event loop's thread. Each call blocks until the event loop has done the work,
+    so the event loop must run. `io.BufferedReader` and similar classes can wrap the file. Closing the file flushes the
+    image and leaves the image open.
     """
 
     def __init__(self, image: "Image") -> None:
@@ -209,11 +220,12 @@ class BlockingImageFile(io.RawIOBase):
         try:
             return from_thread.run(function, *arguments, token=self._loop)
         except BaseException as error:  # noqa: BLE001 - raised again
-            # Its frames on the loop's side would form a loop with it through the future that carried it.
+            # Drop the frames of the event loop's side. Those frames refer to the future, the future refers to the
+            # error, and the error refers to its frames: a reference cycle.
             raise error.with_traceback(None) from None
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def writable(self) -> bool:
@@ -221,38 +233,38 @@ class BlockingImageFile(io.RawIOBase):
         return self._writable
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """Fill a buffer; return how many bytes there were, 0 at the end.
+        """Read into a buffer, and return the number of bytes read, 0 at the end of the image.
 
         Implements: rbd_aio_read2
         """
-        # Not into the caller's memory: what io's buffered readers give is freed with them, and librbd
-        # may still write to it when the wait was cancelled.
+        # Do not let librbd write to the caller's memory. The memory of a buffered reader of `io` is freed with the
+        # reader, and librbd may still write to that memory after a cancelled wait.
         view = memoryview(buffer).cast("B")
         data = self._run(self._file.read, len(view))
         view[: len(data)] = data
         return len(data)
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write all of it; return its length.
+        """Write all of `data`, and return its length.
 
         Raises:
-            PastEndOfImage: It does not fit. Nothing was written.
+            PastEndOfImage: The data reaches past the end of the image. Nothing was written.
 
         Implements: rbd_aio_write2
         """
-        copy = bytes(memoryview(data))  # see `readinto`
+        copy = bytes(memoryview(data))  # not the caller's memory: see `readinto`
         self._check_thread()
         try:
             return int(self._run(self._file.write, copy))
-        finally:  # also what failed may have been written in part; and a flush in the meantime did not cover it
+        finally:  # a failed write may be partly written, and a flush during the write did not cover it
             self._dirty = True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to an offset; return the position."""
+        """Move to an offset, and return the new position."""
         return int(self._run(self._file.seek, offset, whence))
 
     def tell(self) -> int:
@@ -260,25 +272,25 @@ class BlockingImageFile(io.RawIOBase):
         return int(self._run(self._file.tell))
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Resize the image; return its size.
+        """Resize the image to `size`, or to the position if `size` is None. Return the new size.
 
         Implements: rbd_resize2
         """
         return int(self._run(self._file.truncate, size))
 
     def flush(self) -> None:
-        """Make durable what was written.
+        """Make the written data durable.
 
-        `io.BufferedWriter.flush` only writes: call ``raw.flush()`` after it.
+        `io.BufferedWriter.flush` only writes the data to this file. Call ``raw.flush()`` afterwards.
 
         Implements: rbd_aio_flush
         """
         if self.closed:
             return
-        with self._flushing:  # whose flush it is that another thread waits for
+        with self._flushing:  # another thread's `flush` waits until this flush ends
             if self._dirty:
                 self._check_thread()
-                self._dirty = False  # before: what another thread writes meanwhile is not part of this flush
+                self._dirty = False  # before the flush, which does not cover later writes of other threads
                 try:
                     self._run(self._file.flush)
                 except BaseException:
@@ -286,11 +298,11 @@ class BlockingImageFile(io.RawIOBase):
                     raise
 
     def close(self) -> None:
-        """Flush what was written, and close the file; the image stays open.
+        """Flush the written data and close the file. The image stays open.
 
         Implements: rbd_aio_flush
         """
-        # `io.IOBase` closes what is forgotten, on any thread, the loop's perhaps: nothing that could block then.
+        # `io.IOBase` closes a forgotten file on any thread, perhaps the event loop's. Do not block then.
         if self._dirty and getattr(self, "_finalizing", False):
             warnings.warn(f"{self!r} was written to and never closed or flushed", ResourceWarning, 2)
             self._dirty = False

@@ -1,11 +1,11 @@
-"""The gate of an image: it keeps apart the calls that librbd does not survive together.
+"""The gate of an image: keep apart the calls that librbd does not survive together.
 
-librbd 16.2 aborts, crashes or waits for ever when certain calls meet on one image. Each call of an open image passes
-the gate in a mode, and `RULES` names the mode and the fault behind it. All `Image` objects of one image on one
-connection share the gate.
+librbd 16.2 aborts, crashes or hangs if certain calls run on one image at the same time. Each call of an open image
+enters the gate in a mode. `RULES` states the mode of each call, and the fault of librbd that requires the mode. All
+`Image` objects of one image on one connection share the gate.
 
-Reads and writes do not ask the gate. The compiled bridge refuses them while their handle is barred, which costs them
-one load from memory. The handle then waits for the gate and submits them again.
+Reads and writes do not enter the gate. The compiled bridge refuses a read or write while its handle is barred. This
+check costs one load from memory. After a refusal, the handle waits for the gate and submits the request again.
 """
 
 import enum
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 
 
 class Mode(enum.Flag):
-    """With which other calls a call may run."""
+    """The other calls that may run beside a call."""
 
-    #: With every call that is not `ALONE`. Short: an `ALONE` call lets no further one begin.
+    #: Runs beside every call that is not `ALONE`. A `SHARED` call must be short: an `ALONE` call lets no further
+    #: `SHARED` call begin.
     SHARED = 0
-    #: Like `SHARED`, but it may last for hours. An `ALONE` call waits for it before it holds anything up.
+    #: Like `SHARED`, but may last for hours. An `ALONE` call waits for all `LONG` calls before it holds up any call.
     LONG = enum.auto()
-    #: With no other `HEADER` call: one change of snapshots or of the size at a time.
+    #: Runs beside no other `HEADER` call: one change of snapshots or of the size at a time.
     HEADER = enum.auto()
-    #: With no other `OBJECTS` call: one walk over all objects at a time.
+    #: Runs beside no other `OBJECTS` call: one walk over all objects at a time.
     OBJECTS = enum.auto()
-    #: With no other call, read or write.
+    #: Runs beside no other call, read or write.
     ALONE = enum.auto()
 
 
 class Rule(NamedTuple):
-    """The mode of a call, and the fault of librbd behind it."""
+    """The mode of a call, and the fault of librbd that requires the mode."""
 
     mode: Mode
     fault: str
@@ -70,10 +71,10 @@ RULES: Final[dict[str, Rule]] = {
     "rbd_update_features": Rule(Mode.ALONE, _FEATURES),
 }
 
-#: The image that `rbd_copy_with_progress2` writes to must not shrink meanwhile.
+#: The mode in which `rbd_copy_with_progress2` enters the gate of its target, which must not shrink during the copy.
 COPY_TARGET: Final = Mode.OBJECTS
 
-#: Calls that are made while the gate of the image they write to is entered already.
+#: C functions that enter a gate after the gate of their target image was entered.
 NESTED: Final = {"rbd_copy_with_progress2"}
 
 _EXCLUSIVE: Final = Mode.HEADER | Mode.OBJECTS
@@ -99,23 +100,24 @@ def _exclude(one: Mode, other: Mode) -> bool:
 
 
 class Gate:
-    """The gate of one image. On the loop."""
+    """The gate of one image. Use the gate on the event loop only."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[ImageHandle, Mode]] = []  # running calls that are not `SHARED`
-        self._shared = 0  # running calls that are
-        self._closed = False  # for `SHARED` calls: an `ALONE` call runs, or waits only for running `SHARED` calls
+        self._held: list[tuple[ImageHandle, Mode]] = []  # the running calls that are not `SHARED`
+        self._shared = 0  # number of running `SHARED` calls
+        self._closed = False  # no new `SHARED` calls: an `ALONE` call runs, or waits only for `SHARED` calls
         self._waiting: list[_Ticket] = []
         self.handles: WeakSet[ImageHandle] = WeakSet()
 
     async def enter(self, handle: "ImageHandle", mode: Mode, *, nested: bool = False) -> Callable[[], None]:
-        """Wait until a call may run in `mode`; return the function to be called once when the call is over.
+        """Wait until a call may run in `mode`, and return a function that leaves the gate.
 
-        A wait that is cancelled leaves nothing behind. Calls that exclude each other run in the order of their arrival.
-        A `nested` call, which has entered another gate or this one already, waits for no call that waits itself.
+        Run the returned function once, when the call has ended. Calls that exclude each other run in the order of
+        their arrival. A cancelled wait leaves nothing behind. A `nested` call has already entered another gate or this
+        gate, so a `nested` call does not wait for waiting calls.
 
         Raises:
-            ClosedError: The handle was closed meanwhile.
+            ClosedError: The handle was closed during the wait.
         """
         if mode is Mode.SHARED:
             if self._closed:
@@ -131,18 +133,18 @@ class Gate:
         return lambda: self._leave(holder)
 
     def enter_now(self) -> Callable[[], None] | None:
-        """Enter for a `SHARED` call; None if it had to wait."""
+        """Enter for a `SHARED` call without a wait. Return None if the call would have to wait."""
         if self._closed:
             return None
         self._shared += 1
         return self._leave_shared
 
     def wake(self) -> None:
-        """Let the waiting calls look again: a handle was closed."""
+        """Let the waiting calls check again, because a handle was closed."""
         self._changed()
 
     def add(self, handle: "ImageHandle") -> None:
-        """Let an open handle of the image take part."""
+        """Add an open handle of the image to the gate."""
         self.handles.add(handle)
         self._changed()
 
@@ -164,11 +166,11 @@ class Gate:
         return not any(_exclude(ticket.mode, mode) for mode in modes)
 
     async def _drain(self, handle: "ImageHandle", mode: Mode) -> None:
-        """Wait for what runs and must not run beside the call; none of it begins any more."""
+        """Wait for the running reads, writes and calls that the mode excludes. No new ones can begin."""
         for other in list(self.handles):
             if _bars(handle, mode, other):
                 await other.maintenance.wait_for_data(handle)
-        # After the writes: a write may wait for a lock that a `SHARED` call breaks.
+        # Close the gate after the writes have completed: a write may wait for a lock that a `SHARED` call breaks.
         if mode is Mode.ALONE:
             self._closed = True
             await handle.wait_while_usable(lambda: not self._shared)
@@ -185,23 +187,23 @@ class Gate:
         self._changed()
 
     def _changed(self) -> None:
-        """Bar the handles whose reads and writes must wait, let the others go on, and wake the waiting calls."""
+        """Bar the handles with reads and writes that must wait, unbar all others, and wake the waiting calls."""
         for handle in tuple(self.handles):
             handle.bar(barred=any(_bars(holder, mode, handle) for holder, mode in self._held))
             handle.wake_waiters()
 
 
 def _bars(holder: "ImageHandle", mode: Mode, other: "ImageHandle") -> bool:
-    """Tell whether a call of one handle holds up the reads and writes of another handle, or of its own.
+    """Tell whether a call of `holder` holds up the reads and writes of `other`, which may be the same handle.
 
-    A snapshot change beside a write through another handle hands the exclusive lock over: librbd 16.2 aborts
-    (``AsyncOpTracker``), since it frees an object map that is in use.
+    A snapshot change beside a write through another handle hands the exclusive lock over. librbd 16.2 then frees an
+    object map that is in use, and aborts (``AsyncOpTracker``).
     """
     return mode is Mode.ALONE or (Mode.HEADER in mode and holder is not other)
 
 
 def open_handles(connection: object, image: Hashable) -> "tuple[ImageHandle, ...]":
-    """Return the handles of an image that are open on one connection: see `gate_of`."""
+    """Return the open handles of an image on one connection. See `gate_of` for `image`."""
     gates = _gates.get(connection)
     gate = None if gates is None else gates.get(image)
     return () if gate is None else tuple(handle for handle in gate.handles if handle.usable)
@@ -211,9 +213,10 @@ _gates: WeakKeyDictionary[object, WeakValueDictionary[Hashable, Gate]] = WeakKey
 
 
 def gate_of(connection: object, image: Hashable) -> Gate:
-    """Return the gate of an image, which all handles of one connection share as long as one of them keeps it.
+    """Return the gate of an image. All handles of the image on one connection share the gate.
 
-    `image` is the number of the pool, the namespace and the image's id.
+    The gate exists as long as one of these handles keeps it. `image` is the pool's number, the namespace and the
+    image's id.
     """
     gates = _gates.setdefault(connection, WeakValueDictionary())
     gate = gates.get(image)

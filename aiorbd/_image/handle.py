@@ -1,4 +1,4 @@
-"""The native side of an open image: opening, ranges, submitting, closing."""
+"""The native side of an open image: open, calls, close."""
 
 import errno
 import logging
@@ -33,12 +33,12 @@ logger = logging.getLogger("aiorbd")
 
 
 class ImageHandle(Handle, ImageOwner):
-    """An ``rbd_image_t``.
+    """A native image (``rbd_image_t``), and the calls that take it.
 
     Attributes:
-        size: Bytes, as far as is known: see `ImageSize`.
-        image_address: Where C has the image, while it is open.
-        strays: Cancelled writes may still be with librbd: see `Strays`.
+        size: The known size in bytes: see `ImageSize`.
+        image_address: The address of the bridge's object for the image, while the image is open.
+        strays: Whether cancelled writes may still be in flight: see `Strays`.
     """
 
     size: int
@@ -48,36 +48,39 @@ class ImageHandle(Handle, ImageOwner):
     def __init__(self, ioctx: "PoolHandle", spec: str) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("image", f"image {spec!r}"))
         self.lib: Any = loader.bridge()
-        #: The bridge's view of the image; None before it is open.
+        #: The bridge's object for the image; None before the image is open.
         self.native: Any = None
-        #: The gate of the image; None before it is open.
+        #: The gate of the image; None before the image is open.
         self.gate: Gate | None = None
-        #: How to close it, while it is only kept open for whoever asks next.
+        #: Closes the image, while the image is idle and stays open only for the next caller; None otherwise.
         self.evict: Callable[[], Awaitable[None]] | None = None
         self.image_size: ImageSize = ImageSize(self)
         self.maintenance: Maintenance = Maintenance(self)
         self.requests: Requests = Requests(self)
-        #: The pool's own, for what is done in the image's pool.
+        #: The handle of the image's pool, for calls on that pool.
         self.ioctx: PoolHandle = ioctx
-        #: Where librbd puts the image when the open is done, whoever waits for it by then.
+        #: The place where librbd stores the image when the open completes, even if no task waits any more.
         self.opened: Any = bridge_ffi.new("void **")
-        #: How a task waits for an entry of the table; None where it awaits that itself.
+        #: Waits for an entry of the operation table; None where a task can await the entry directly.
         self.park: Callable[[Parked], Awaitable[None]] | None = (
             ioctx.bridge.loop.park if ioctx.bridge.loop.native is None else None
         )
         self._token = 0
-        #: Asks the cluster for tasks that wait for changes.
+        #: Sends questions to the cluster for tasks that wait for updates: see `Prober`.
         self.prober: Prober = Prober(self)
-        #: Who wants to hear of changes.
+        #: The sources to notify of header changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
         self.image_id: str = ""
         self.layout: Layout = Layout(1, 1, 1, "", -1)
-        #: Whether librbd keeps what was read; None while nobody asked.
+        #: Whether librbd caches reads; None until a call has asked.
         self.caches_reads: bool | None = None
         self.asking_policy: anyio.Lock = anyio.Lock()
 
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
-        """Like any handle's; but EROFS of what is open for writing means that librbd does not get the lock."""
+        """Like `Handle.raise_for`, but explain EROFS for an image that is open for writing.
+
+        For such an image, EROFS means that librbd does not get the exclusive lock.
+        """
         mine = on is None or (on.kind != "lock" and str(self.target) in str(on))
         if code == -errno.EROFS and mine and not self.image_size.may_refuse_writes:
             message = "another client keeps the exclusive lock, or the image is not primary"
@@ -87,7 +90,7 @@ class ImageHandle(Handle, ImageOwner):
     # -- opening -------------------------------------------------------------------------------
 
     async def open(self, ioctx: "PoolHandle", name: bytes, snapshot: bytes, *, by_id: bool, read_only: bool) -> None:
-        """Have librbd open the image."""
+        """Open the image in librbd."""
         self.image_size.may_refuse_writes = read_only
         function = "rbd_aio_open" + ("_by_id" if by_id else "") + ("_read_only" if read_only else "")
         arguments = ioctx.pointer, name, by_id, snapshot or bridge_ffi.NULL, read_only, self.opened
@@ -98,17 +101,17 @@ class ImageHandle(Handle, ImageOwner):
             self, function, lambda token: self.lib.aiorbd_open(queue, token, *arguments), self.opened, group=self.opens
         )
         self.raise_for(await self.bridge.call(job), function)
-        self.check()  # closing may have begun: then it is `shut` that has the image
+        self.check()  # raises if a close has begun: then `shut` closes the image
         self.take(self.opened[0])
         self._make_native()
 
     @property
     def opens(self) -> Hashable:
-        """The group of calls that open an image: hung calls of the pool do not hold them up."""
+        """The thread group of calls that open an image. Hung calls of the pool do not hold up this group."""
         return "opens", self.group
 
     def take_part(self) -> None:
-        """The image is open: its calls pass the gate."""
+        """Add the open image to its gate. From now on, its calls enter the gate."""
         place = self.ioctx.pool_id, self.ioctx.namespace, self.image_id or ("format 1", str(self.target))
         self.gate = gate_of(self.bridge, place)
         self.gate.add(self)
@@ -124,16 +127,16 @@ class ImageHandle(Handle, ImageOwner):
             self.image_address = int(bridge_ffi.cast("uintptr_t", native))
 
     def _updated(self) -> None:
-        """On the loop: librbd told of changes of the header, one or more."""
+        """Tell the watchers about one or more changes of the header. Runs on the event loop."""
         for source in tuple(self.watchers):
             source.notify()
 
     async def find_place(self, code: int = -errno.ENOENT) -> None:
-        """After a call of the loop's that failed so: let a thread look whether the pools are there."""
+        """Have a worker thread check that the pools exist, after a call on the event loop failed with `code`."""
         await self.ioctx.let_look(self, code)
 
     def require_place(self, operation: str) -> None:
-        """Any thread: raise when the pool, or the one that has the data, was deleted."""
+        """Raise if the pool or the data pool was deleted. Any thread may call this."""
         self.ioctx.require_place(operation)
         if self.layout.data_pool_id not in (-1, self.ioctx.pool_id):
             self.ioctx.require_pool(self.layout.data_pool_id, operation)
@@ -141,58 +144,61 @@ class ImageHandle(Handle, ImageOwner):
     # -- the gate ------------------------------------------------------------------------------
 
     async def enter(self, function: str) -> Callable[[], None] | None:
-        """Wait until a C function may run on this image: see `Gate.enter`."""
+        """Wait until a C function may run on this image. See `Gate.enter`."""
         return await self.pass_gate(mode_of(function), nested=function in NESTED)
 
     def thread_group(self, function: str, also: Iterable[Lifecycle], *, long: bool) -> Hashable:
-        """Return the group of a call: those that may last for hours have threads of their own."""
-        if function == "rbd_lock_acquire":  # it waits for other clients, and holds up no work
+        """Return the thread group of a call. Calls that may last for hours have threads of their own."""
+        if function == "rbd_lock_acquire":  # waits for other clients, and must not hold up other calls
             return "locks", self.group
         return super().thread_group(function, also, long=bool(mode_of(function) & (Mode.LONG | Mode.OBJECTS)))
 
     def begin_close(self) -> None:
-        """Begin to close, and let calls that wait at the gate notice."""
+        """Begin to close, and wake the calls that wait at the gate."""
         super().begin_close()
         if self.gate is not None:
             self.gate.wake()
 
     async def pass_gate(self, mode: Mode, *, nested: bool = False) -> Callable[[], None] | None:
-        """Wait until a call may run in `mode`; return the function to be called once when it is over."""
+        """Wait until a call may run in `mode`, and return a function that leaves the gate. See `Gate.enter`."""
         return None if self.gate is None else await self.gate.enter(self, mode, nested=nested)
 
     def bar(self, *, barred: bool) -> None:
-        """Let no read, write or flush begin, or let them begin again."""
+        """Refuse new reads, writes and flushes, or admit them again."""
         if self.native is not None:
             self.lib.aiorbd_image_bar(self.native, barred)
 
     @property
     def barred(self) -> bool:
-        """Whether no read, write or flush may begin."""
+        """Whether new reads, writes and flushes are refused."""
         return self.native is not None and bool(self.lib.aiorbd_image_is_barred(self.native))
 
     async def make_durable(self) -> None:
-        """Make durable what was written, before the handle closes."""
+        """Make the written data durable, before the handle closes."""
         await self.requests.make_durable()
 
     # -- closing -------------------------------------------------------------------------------
 
     def shut(self) -> None:
-        """Stop to listen, then close. An open that failed left nothing to do."""
+        """Stop listening for updates, then close the image. After a failed open, there is nothing to close."""
         if not self.opened[0]:
             self.closed()
             return
-        if self.native is None:  # cancelled while it opened
+        if self.native is None:  # the open was cancelled
             self._make_native()
         self.bridge.start(RbdAioCall(self, "rbd_aio_close", self._close, then=self._gone, group=URGENT))
 
     def _close(self, token: int) -> int:
-        """On a worker thread."""
+        """Stop the watch, and submit the close. Runs on a worker thread."""
         self.lib.aiorbd_image_unwatch(self.native)
         code: int = self.lib.aiorbd_close(self.native, token)
         return code
 
     def _gone(self, job: RbdAioCall) -> None:
-        """On the loop: librbd has freed the image, also when it reports an error; except if it refused."""
+        """Release the image after librbd's close. Runs on the event loop.
+
+        librbd has freed the image, even if the close reports an error. Only a refused close leaves the image open.
+        """
         if job.refused:  # no memory: the image is still open, and the next call of `close` tries again
             self.shut_failed()
             logger.error("closing %s: librbd did not take it: %s", self.target, job.error or os.strerror(-job.result))

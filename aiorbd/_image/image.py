@@ -1,4 +1,4 @@
-"""An open image. Its data, snapshots, copies and so on are in modules of their own, which it inherits."""
+"""An open image. The base classes for data, snapshots, copies and so on are in other modules."""
 
 import errno
 
@@ -35,7 +35,7 @@ async def open_image(
     *,
     read_only: bool,
 ) -> "Image":
-    """Open an image: see `IoCtx.open_image`."""
+    """Open an image. See `IoCtx.open_image`."""
     at, at_id = (None, None) if snapshot is None else (name_of(snapshot), id_of(snapshot))
     handle, found = await open_handle(ioctx, name, image_id, at, at_id, read_only=read_only)
     if isinstance(snapshot, Snapshot):
@@ -50,15 +50,16 @@ async def open_image(
 class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, ImageAttributes, ImageWatch):
     """An open image, made by `IoCtx.open_image`. Use it as an async context manager, or call `close`.
 
-    Offsets, lengths and sizes are bytes. Any number of operations may run at once; none waits for
-    another, and librbd keeps no order among those that overlap. There is no back-pressure: bound
-    what you keep in flight.
+    Offsets, lengths and sizes are in bytes. Any number of operations may be in flight at once. No operation waits for
+    another operation, and librbd does not order overlapping operations. There is no back-pressure: limit the number of
+    operations that you keep in flight.
 
-    A write is durable once a later `flush` has returned. Leaving ``async with`` without an exception flushes what was
-    written, and raises when that fails. Cancelling an operation returns at once and
-    leaves it running in librbd: what was to be read is dropped; what was to be changed may or may not
-    be. Buffers stay exported, which means that they can be neither resized nor freed, until librbd
-    is done with them; `in_flight` counts and `drain` awaits what is still running.
+    A write is durable once a later `flush` has returned. Leaving ``async with`` without an exception flushes the
+    written data, and raises if the flush fails.
+
+    A cancelled operation returns at once and stays in flight in librbd. A cancelled read drops its data. A cancelled
+    change may or may not happen. Buffers stay exported until librbd is done with them: until then, Python can neither
+    resize nor free them. `in_flight` counts the operations in flight, and `drain` waits for them.
     """
 
     def __init__(self, handle: ImageHandle, close_timeout: float, name: str, *, read_only: bool) -> None:
@@ -68,7 +69,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         self._read_only = read_only
 
     async def _make_durable(self) -> None:
-        """Flush, within the time that closing may take, if the image was written to since the last flush."""
+        """Flush within the close timeout, if the image was written to since the last flush."""
         handle = self._handle
         try:
             with anyio.fail_after(self._close_timeout):
@@ -80,14 +81,21 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
             raise Timeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(handle.target)) from None
 
     async def _is_current(self, pool: str, name: str | None) -> bool:
-        """Tell whether pool, image and snapshot of these names are still those that are open."""
+        """Tell whether these names still belong to the pool, image and snapshot that are open."""
         handle = self._handle
         encoded = None if name is None else encode_name(name, "image name", "rados_read_op_operate")
         encoded_pool = encode_name(pool, "pool name", "rados_pool_lookup")
         return await handle.run("rados_read_op_operate", lambda: is_current(handle, encoded_pool, encoded))
 
     async def close(self, timeout: float | None = None) -> None:
-        """Close the image, waiting for what is in flight: at most `timeout` seconds.
+        """Close the image. Wait at most `timeout` seconds for operations in flight.
+
+        None means the `close_timeout` given to `connect`. New calls are refused at once. If the wait is cancelled or
+        takes too long, the close continues in the background.
+
+        Raises:
+            CloseTimeout: Operations are still in flight after `timeout` seconds.
+            RbdError: Ceph reported an error during the close. The image is closed all the same.
 
         Implements: rbd_update_unwatch, rbd_aio_close
         """
@@ -95,7 +103,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
     @property
     def name(self) -> str:
-        """The image's name when it was opened.
+        """The name that the image had when it was opened.
 
         Implements: rbd_get_name
         """
@@ -103,7 +111,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
     @property
     def id(self) -> str:
-        """The image's id, which never changes.
+        """The id of the image. The id never changes.
 
         Implements: rbd_get_id
         """
@@ -111,24 +119,27 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
     @property
     def snapshot(self) -> str | None:
-        """The snapshot that is read, which is the one it was opened at, or that was set since."""
+        """The name of the snapshot that the image is read at; None for the current data.
+
+        This is the snapshot that the image was opened at, or the snapshot that was set since.
+        """
         return self._handle.image_size.snapshot
 
     @property
     def read_only(self) -> bool:
-        """Whether it was opened for reading only."""
+        """Whether the image was opened for reading only."""
         return self._read_only
 
     @property
     def locks(self) -> Locks:
-        """Its locks."""
+        """The locks of the image."""
         return Locks(self._handle)
 
     def file(self, *, chunk_size: int = 1 << 22) -> ImageFile:
         """Return an asynchronous file object over the image.
 
         Args:
-            chunk_size: Bytes that ``async for`` gives at a time.
+            chunk_size: The number of bytes that ``async for`` yields at a time.
 
         Implements: rbd_aio_read2, rbd_aio_write2, rbd_aio_flush, rbd_resize2
         """
@@ -137,7 +148,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         return ImageFile(self, chunk_size)
 
     def blocking_file(self) -> BlockingImageFile:
-        """Return a blocking file object over the image, for other threads than the event loop's.
+        """Return a blocking file object over the image, for any thread except the event loop's thread.
 
         Implements: rbd_aio_read2, rbd_aio_write2, rbd_aio_flush, rbd_resize2
         """
@@ -145,11 +156,11 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
     @property
     def metadata(self) -> Metadata:
-        """Its metadata."""
+        """The metadata of the image."""
         return Metadata(self._handle, "rbd_metadata")
 
     async def size(self) -> int:
-        """Return the size in bytes.
+        """Return the image size in bytes.
 
         Implements: rbd_get_size
         """
@@ -157,7 +168,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         return self._handle.size
 
     async def stat(self) -> ImageInfo:
-        """Return the size and how it is cut into objects.
+        """Return the image size, and the size, number and name prefix of its objects.
 
         Implements: rbd_stat
         """
@@ -171,20 +182,20 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         return await handle.run("rbd_stat", call)
 
     async def resize(self, size: int, allow_shrink: bool = True, *, progress: Progress | None = None) -> None:
-        """Change the size.
+        """Change the image size.
 
-        When cancelled, librbd is asked to stop a shrink; how far it came is unknown until the next
-        `size`.
+        If the call is cancelled, librbd is asked to stop a shrink. The resulting size is unknown until the next call
+        of `size`.
 
         Args:
-            size: Bytes; new ones read as zeroes.
-            allow_shrink: Whether data may be cut off.
-            progress: Called on the event loop with what is done and what there is to do. If it raises, librbd is asked
-                to stop where it can be stopped, and the error is raised here; if the work was done by then, the error
-                is logged instead.
+            size: The new size in bytes. Added bytes read as zeroes.
+            allow_shrink: Whether the image may become smaller, and lose the data past its new end.
+            progress: Called on the event loop as ``progress(done, total)``. If `progress` raises, librbd is asked to
+                stop where it can stop, and this call raises the error. If the work is already done, the error is
+                logged instead.
 
         Raises:
-            InvalidArgument: The size is out of range, or smaller and `allow_shrink` is false.
+            InvalidArgument: The size is out of range, or it is smaller and `allow_shrink` is false.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_resize2

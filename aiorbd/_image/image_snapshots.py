@@ -1,4 +1,4 @@
-"""The snapshots of an open image."""
+"""Take, list and read the snapshots of an open image."""
 
 import errno
 import os
@@ -16,30 +16,30 @@ from aiorbd._native.marshal import decode, encode_name, encode_new_name, number
 from aiorbd.enums import SnapshotCreateFlag, SnapshotNamespaceType
 from aiorbd.errors import SnapshotNotFound
 
-#: What librbd says for any number of snapshots.
+#: librbd's value for no limit on the number of snapshots.
 _NO_LIMIT: Final = (1 << 64) - 1
 
 
 class ImageSnapshots(Resource[ImageHandle]):
-    """The snapshots of an open image: part of `Image`."""
+    """The snapshots of an open image. Part of `Image`."""
 
     async def create_snapshot(
         self, name: str, flags: SnapshotCreateFlag | int = 0, *, progress: Progress | None = None
     ) -> Snapshot:
-        """Take a snapshot. When cancelled, the outcome is unknown.
+        """Take a snapshot, and return it. If the call is cancelled, the outcome is unknown.
 
-        What was written before and not flushed is part of it.
+        The snapshot includes data that was written before and not flushed.
 
         Args:
-            name: Its name, without ``@`` and ``/``.
-            flags: Whether clients that watch for it are asked to quiesce first.
-            progress: Called on the event loop while they do.
+            name: The name of the snapshot, without ``@`` and ``/``.
+            flags: Whether librbd first asks clients that watch for quiesce requests to quiesce.
+            progress: Called on the event loop as ``progress(done, total)`` while these clients quiesce.
 
         Raises:
-            SnapshotExists: The image has one of that name.
-            InvalidArgument: The name is empty or holds ``@`` or ``/``.
+            SnapshotExists: The image already has a snapshot with this name.
+            InvalidArgument: The name is empty or contains ``@`` or ``/``.
             ReadOnlyImage: The image is open for reading only.
-            DiskQuotaExceeded: The limit of snapshots is reached.
+            DiskQuotaExceeded: The image has reached its limit of snapshots.
 
         Implements: rbd_snap_create2
         """
@@ -51,10 +51,10 @@ class ImageSnapshots(Resource[ImageHandle]):
         return await self.get_snapshot(name)
 
     def snapshots(self, *, any_namespace: bool = False) -> Listing[Snapshot]:
-        """Iterate over the users' snapshots, the oldest first.
+        """Iterate over the users' snapshots, oldest first.
 
         Args:
-            any_namespace: Whether those of groups, of mirroring, and in the trash of snapshots are listed as well.
+            any_namespace: Whether to include snapshots of groups, of mirroring, and in the trash of snapshots.
 
         Implements: rbd_snap_list, rbd_snap_get_namespace_type, rbd_snap_is_protected
         """
@@ -70,10 +70,10 @@ class ImageSnapshots(Resource[ImageHandle]):
         )
 
     async def get_snapshot(self, name: str | None = None, *, snapshot_id: int | None = None) -> Snapshot:
-        """Return a snapshot: a user's by its name, or one of any kind by its id.
+        """Return a user's snapshot by its name, or a snapshot of any kind by its id.
 
         Raises:
-            SnapshotNotFound: There is no such snapshot.
+            SnapshotNotFound: The snapshot does not exist.
 
         Implements: rbd_snap_get_id, rbd_snap_get_name, rbd_snap_list
         """
@@ -98,7 +98,7 @@ class ImageSnapshots(Resource[ImageHandle]):
         return await handle.run("rbd_snap_get_id", call, on=on)
 
     async def snapshot_exists(self, name: str) -> bool:
-        """Tell whether the image has a snapshot of that name.
+        """Tell whether the image has a snapshot with this name.
 
         Implements: rbd_snap_exists
         """
@@ -111,12 +111,13 @@ class ImageSnapshots(Resource[ImageHandle]):
         )
 
     async def set_snapshot(self, name: str | Snapshot | None = None, *, snapshot_id: int | None = None) -> None:
-        """Read the image as it was at a snapshot, by its name, itself, or its id; without any, as it is now.
+        """Make later reads return the data of a snapshot, or the current data if no snapshot is given.
 
-        While a snapshot is set, the image cannot be written to. When cancelled, the outcome is unknown.
+        Pass the name of the snapshot, a `Snapshot`, or the snapshot's id. While a snapshot is set, the image cannot be
+        written to. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            SnapshotNotFound: There is no such snapshot.
+            SnapshotNotFound: The snapshot does not exist.
 
         Implements: rbd_snap_get_id, rbd_snap_set, rbd_snap_set_by_id
         """
@@ -127,7 +128,7 @@ class ImageSnapshots(Resource[ImageHandle]):
             await set_snapshot(self._handle, name, snapshot_id)
 
     async def get_snapshot_limit(self) -> int | None:
-        """Return how many snapshots the image may have; None for any number.
+        """Return the largest number of snapshots that the image may have; None means no limit.
 
         Implements: rbd_snap_get_limit
         """
@@ -135,10 +136,12 @@ class ImageSnapshots(Resource[ImageHandle]):
         return None if limit == _NO_LIMIT else limit
 
     async def set_snapshot_limit(self, limit: int | None) -> None:
-        """Set how many snapshots the image may have; None for any number. When cancelled, the outcome is unknown.
+        """Set the largest number of snapshots that the image may have; None means no limit.
+
+        If the call is cancelled, the outcome is unknown.
 
         Raises:
-            InvalidArgument: The limit is out of range, or there are more snapshots already.
+            InvalidArgument: The limit is out of range, or the image already has more snapshots.
 
         Implements: rbd_snap_set_limit
         """

@@ -1,4 +1,4 @@
-"""What an open image is made of, and who uses it."""
+"""Features, layout, times and watchers of an open image."""
 
 from datetime import datetime
 
@@ -12,11 +12,11 @@ from aiorbd.models import Watcher
 
 
 class ImageAttributes(Resource[ImageHandle]):
-    """Features, layout, times and watchers of an open image: part of `Image`."""
+    """Features, layout, times and watchers of an open image. Part of `Image`."""
 
     @property
     def stripe_unit(self) -> int:
-        """Bytes that go to one object before the next one's turn.
+        """The number of bytes that go to one object before the next object follows.
 
         Implements: rbd_get_stripe_unit
         """
@@ -24,7 +24,7 @@ class ImageAttributes(Resource[ImageHandle]):
 
     @property
     def stripe_count(self) -> int:
-        """Objects that a stripe spans.
+        """The number of objects that a stripe spans.
 
         Implements: rbd_get_stripe_count
         """
@@ -32,7 +32,7 @@ class ImageAttributes(Resource[ImageHandle]):
 
     @property
     def block_name_prefix(self) -> str:
-        """What the names of the image's objects begin with.
+        """The prefix of the names of the image's objects.
 
         Implements: rbd_get_block_name_prefix
         """
@@ -40,28 +40,28 @@ class ImageAttributes(Resource[ImageHandle]):
 
     @property
     def data_pool_id(self) -> int:
-        """The id of the pool that holds the data.
+        """The id of the pool that holds the image's data.
 
         Implements: rbd_get_data_pool_id
         """
         return self._handle.layout.data_pool_id
 
     def create_timestamp(self) -> datetime:
-        """Return when the image was made.
+        """Return the time when the image was created.
 
         Implements: rbd_get_create_timestamp
         """
         return self._timestamp("rbd_get_create_timestamp")
 
     def access_timestamp(self) -> datetime:
-        """Return when it was last read from; Ceph notes it once a day unless told otherwise.
+        """Return the time of the last read. By default, Ceph updates this time once a day.
 
         Implements: rbd_get_access_timestamp
         """
         return self._timestamp("rbd_get_access_timestamp")
 
     def modify_timestamp(self) -> datetime:
-        """Return when it was last written to; Ceph notes it once a minute unless told otherwise.
+        """Return the time of the last write. By default, Ceph updates this time once a minute.
 
         Implements: rbd_get_modify_timestamp
         """
@@ -75,17 +75,17 @@ class ImageAttributes(Resource[ImageHandle]):
         return utc(out.tv_sec, out.tv_nsec)
 
     async def features(self) -> Feature:
-        """Return the image's features; bits that this library has no name for are kept.
+        """Return the features of the image, including bits without a name in this library.
 
         Implements: rbd_get_features
         """
         return Feature(await self._handle.get("rbd_get_features", "uint64_t *"))
 
     async def update_features(self, features: Feature | int, enabled: bool) -> None:
-        """Switch features on or off. When cancelled, the outcome is unknown.
+        """Switch features on or off. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            InvalidArgument: One of them cannot be switched, or needs another one.
+            InvalidArgument: A feature cannot be switched, or needs another feature.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_update_features
@@ -95,14 +95,14 @@ class ImageAttributes(Resource[ImageHandle]):
         await handle.call("rbd_update_features", int(features), bool(enabled))
 
     async def op_features(self) -> OperationFeature:
-        """Return what uses the image.
+        """Return flags that tell how the image is used: see `OperationFeature`.
 
         Implements: rbd_get_op_features
         """
         return OperationFeature(await self._handle.get("rbd_get_op_features", "uint64_t *"))
 
     async def flags(self) -> ImageFlag:
-        """Return what is out of date about the image.
+        """Return flags that tell which data about the image is out of date: see `ImageFlag`.
 
         Implements: rbd_get_flags
         """
@@ -116,7 +116,7 @@ class ImageAttributes(Resource[ImageHandle]):
         return bool(await self._handle.get("rbd_get_old_format", "uint8_t *"))
 
     def watchers(self) -> Listing[Watcher]:
-        """Iterate over the clients that have the image open for writing, this one included.
+        """Iterate over the clients that have the image open for writing, including this client.
 
         Implements: rbd_watchers_list
         """

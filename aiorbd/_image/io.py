@@ -1,9 +1,14 @@
-"""Reading and writing an open image.
+"""Read and write an open image.
 
-How a read travels: `ImageData.read` asks the table (C, `ffi/table`) for an entry: that looks at the range, makes
-the bytes, registers them, and submits; librbd's thread queues the result; the loop takes it from there and the task
-goes on, looks at the return value, and returns the very bytes that librbd has filled. `ImageHandle.io` does the
-same for the other calls, and for what is unusual.
+A read takes these steps:
+
+1. `ImageData.read` asks the operation table (C, `ffi/table`) for an entry.
+2. The table checks the range, allocates and registers the bytes, and submits the request.
+3. A thread of librbd queues the result.
+4. The event loop takes the result from the queue, and the task continues.
+5. The task checks the return value, and returns the bytes that librbd has filled.
+
+`Requests.io` does the same for the other calls, and for unusual requests.
 """
 
 import errno
@@ -34,21 +39,21 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
-#: Bytes of zeroes that are written at once.
+#: The largest number of zero bytes in one write.
 _ZEROES: Final = 4 << 20
 
 
 class ImageData(Resource[ImageHandle]):
-    """The data of an open image: part of `Image`."""
+    """The data of an open image. Part of `Image`."""
 
     # -- reading -------------------------------------------------------------------------------
 
     async def read(self, offset: int, length: int, *, op_flags: OpFlag | int = 0) -> bytes:
-        """Return `length` bytes from `offset`.
+        """Read and return `length` bytes from `offset`.
 
         Raises:
-            PastEndOfImage: They do not all lie within the image.
-            IncompleteReadError: The image shrank while it was read.
+            PastEndOfImage: The range reaches past the end of the image.
+            IncompleteReadError: The image shrank during the read.
 
         Implements: rbd_aio_read2
         """
@@ -62,7 +67,7 @@ class ImageData(Resource[ImageHandle]):
             handle.requests.abandon(entry, READ, offset, length)
             raise
         if entry.value != length:
-            if entry.value == STALE_BY_NOW:  # the image changed before librbd had the read
+            if entry.value == STALE_BY_NOW:  # the image changed before librbd received the read
                 return await self._read(handle, offset, length, op_flags)
             await handle.find_place(entry.value)
             handle.requests.incomplete("rbd_aio_read2", offset, length, entry.value)
@@ -70,7 +75,7 @@ class ImageData(Resource[ImageHandle]):
         return data
 
     async def _read(self, handle: ImageHandle, offset: int, length: int, op_flags: int) -> bytes:
-        """Read what is unusual, or was refused."""
+        """Do a read that is unusual, or that the table refused."""
         handle.check()
         offset, length = handle.requests.range_of(offset, length)
         if not await handle.requests.check_range("rbd_aio_read2", offset, length):
@@ -78,14 +83,14 @@ class ImageData(Resource[ImageHandle]):
         entry = await handle.requests.io(READ, offset, length, None, None, op_flags)
         if entry.value != length:
             handle.requests.incomplete("rbd_aio_read2", offset, length, entry.value or 0)
-        data: bytes = entry.keep  # type: ignore[assignment]  # C made it
+        data: bytes = entry.keep  # type: ignore[assignment]  # C created the bytes
         return data
 
     async def read_into(self, buffer: "WriteableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
-        """Fill a writable buffer from `offset`, without a copy; return its length in bytes.
+        """Fill a writable buffer from `offset`, without a copy. Return the length of the buffer in bytes.
 
-        The buffer stays exported until librbd is done, also when the read is cancelled: its contents
-        are undefined until then.
+        The buffer stays exported until librbd is done with it, even if the read is cancelled. Until then, the contents
+        of the buffer are undefined.
 
         Raises:
             PastEndOfImage: The image ends before the buffer is full.
@@ -105,7 +110,7 @@ class ImageData(Resource[ImageHandle]):
         return length
 
     async def readv(self, buffers: "Sequence[WriteableBuffer]", offset: int) -> int:
-        """Fill several writable buffers one after the other from `offset`; return their bytes.
+        """Fill several writable buffers, one after the other, from `offset`. Return the total length in bytes.
 
         Raises:
             PastEndOfImage: The image ends before the buffers are full.
@@ -127,12 +132,13 @@ class ImageData(Resource[ImageHandle]):
     # -- writing -------------------------------------------------------------------------------
 
     async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
-        """Write all of `data` at `offset`; return its length in bytes. When cancelled, the outcome is unknown.
+        """Write all of `data` at `offset`. Return the length of the data in bytes.
 
-        Do not change the buffer before this returns, or after a cancellation before `drain` does.
+        If the call is cancelled, the outcome is unknown. Do not change the buffer before this call returns. After a
+        cancellation, do not change the buffer before `drain` returns.
 
         Raises:
-            PastEndOfImage: It does not fit. Nothing was written.
+            PastEndOfImage: The data reaches past the end of the image. Nothing was written.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_aio_write2
@@ -151,7 +157,7 @@ class ImageData(Resource[ImageHandle]):
                     raise
                 if not entry.value and handle.generation == generation:
                     return len(data)
-                if entry.value == STALE_BY_NOW:  # the image changed before librbd had the write
+                if entry.value == STALE_BY_NOW:  # the image changed before librbd received the write
                     handle.check()
                 else:
                     await _require_written(handle, entry, "rbd_aio_write2", offset, len(data))
@@ -163,12 +169,12 @@ class ImageData(Resource[ImageHandle]):
         return length
 
     async def writev(self, buffers: "Sequence[ReadableBuffer]", offset: int) -> int:
-        """Write several buffers one after the other at `offset`; return their bytes.
+        """Write several buffers, one after the other, at `offset`. Return the total length in bytes.
 
-        When cancelled, the outcome is unknown.
+        If the call is cancelled, the outcome is unknown.
 
         Raises:
-            PastEndOfImage: They do not fit. Nothing was written.
+            PastEndOfImage: The data reaches past the end of the image. Nothing was written.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_aio_writev
@@ -182,13 +188,13 @@ class ImageData(Resource[ImageHandle]):
         return length
 
     async def write_same(self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = 0) -> int:
-        """Fill `length` bytes at `offset` with copies of `data`; return `length`.
+        """Fill `length` bytes at `offset` with copies of `data`. Return `length`.
 
-        When cancelled, the outcome is unknown.
+        If the call is cancelled, the outcome is unknown.
 
         Raises:
-            InvalidArgument: `data` is empty, or `length` no multiple of its length.
-            PastEndOfImage: It does not fit. Nothing was written.
+            InvalidArgument: `data` is empty, or `length` is not a multiple of the length of `data`.
+            PastEndOfImage: The range reaches past the end of the image. Nothing was written.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_aio_writesame
@@ -207,17 +213,18 @@ class ImageData(Resource[ImageHandle]):
     async def compare_and_write(
         self, compare: "ReadableBuffer", data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0
     ) -> int:
-        """Write `data` at `offset` if `compare` is there now, as one step; return its length in bytes.
+        """Atomically write `data` at `offset` if the image contains `compare` there.
 
-        When cancelled, the outcome is unknown.
+        Return the length of the data in bytes. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            CompareMismatch: Something else is there; its `offset` says where. Nothing was written.
-            InvalidArgument: The lengths differ, the bytes do not all lie in one sector, 512 bytes of an object (Ceph
-                16.2), or they are more than half of the stripe unit.
-            OperationNotSupported: ``rbd_cache_policy`` is ``writeback`` or ``writethrough``: librbd would go on to
-                read the old data from its cache. Its default, ``writearound``, is fine.
-            PastEndOfImage: They do not lie within the image.
+            CompareMismatch: The image contains other data. The error's `offset` is the position of the difference.
+                Nothing was written.
+            InvalidArgument: `compare` and `data` differ in length, the range is longer than half of the stripe unit,
+                or the range does not lie in one sector of an object. A sector has 512 bytes (Ceph 16.2).
+            OperationNotSupported: ``rbd_cache_policy`` is ``writeback`` or ``writethrough``. With these policies,
+                librbd would still read the old data from its cache. The default, ``writearound``, works.
+            PastEndOfImage: The range reaches past the end of the image.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_aio_compare_and_write, rbd_config_image_list
@@ -230,13 +237,14 @@ class ImageData(Resource[ImageHandle]):
         offset, length = handle.requests.range_of(offset, len(view))
         if len(expected) != length:
             raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
-        if handle.caches_reads is not False:  # asked before the range is looked at, which must hold at the submit
+        if handle.caches_reads is not False:  # before the range check, which must still hold at the submit
             await require_no_read_cache(handle, operation)
             handle.check()
         if not await handle.requests.check_change(operation, offset, length):
             return 0
         unit = handle.layout.stripe_unit
-        # When the data differs, librbd adds the place of the difference to the length, and aborts past a stripe unit.
+        # If the data differs, librbd adds the position of the difference to the length.
+        # librbd aborts if the sum is larger than a stripe unit.
         if 2 * length - 1 > unit:
             message = f"{length} bytes are more than half of the stripe unit, {unit} bytes"
             raise invalid(message, operation, handle.requests.describe(offset, length))
@@ -252,14 +260,13 @@ class ImageData(Resource[ImageHandle]):
         return length
 
     async def discard(self, offset: int, length: int) -> None:
-        """Give up a range. What is read there afterwards is zeroes or, for parts of objects, old data.
+        """Discard a range. Later reads there return zeroes or, for parts of objects, old data.
 
-        librbd frees whole multiples of ``rbd_discard_granularity_bytes`` (64 KiB) and may leave the
-        rest as it is: use `write_zeroes` where zeroes must be read. When cancelled, the outcome is
-        unknown.
+        librbd frees whole multiples of ``rbd_discard_granularity_bytes`` (64 KiB), and may leave the rest unchanged.
+        Use `write_zeroes` if later reads must return zeroes. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            PastEndOfImage: The range does not lie within the image. Nothing was discarded.
+            PastEndOfImage: The range reaches past the end of the image. Nothing was discarded.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_aio_discard
@@ -271,17 +278,17 @@ class ImageData(Resource[ImageHandle]):
             await handle.requests.change(DISCARD, offset, length, None, None)
 
     async def write_zeroes(self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0) -> None:
-        """Make a range read as zeroes. When cancelled, the outcome is unknown.
+        """Make a range read as zeroes. If the call is cancelled, the outcome is unknown.
 
         Args:
-            offset: Where.
-            length: How much.
-            thick: Write zeroes, which allocates the space instead of freeing it: 4 MiB after 4 MiB, so that the
-                first may be written when a later one fails.
+            offset: The offset of the range in bytes.
+            length: The length of the range in bytes.
+            thick: Whether to write zeroes, which allocates the space instead of freeing it. The zeroes are written in
+                pieces of 4 MiB. So the first pieces may be written when a later piece fails.
             op_flags: Hints for the OSDs.
 
         Raises:
-            PastEndOfImage: The range does not lie within the image. Nothing was written.
+            PastEndOfImage: The range reaches past the end of the image. Nothing was written.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_aio_write_zeroes, rbd_aio_write2
@@ -294,16 +301,17 @@ class ImageData(Resource[ImageHandle]):
         if not thick:
             await handle.requests.change(WRITE_ZEROES, offset, length, None, None, op_flags)
             return
-        # librbd's own thick zeroes count as begun before they are let through, and whoever holds up writes meanwhile
-        # (a snapshot, a resize) waits for them while they wait for him: in 16.2 for ever.
+        # Do not use librbd's own thick zeroes: librbd counts them as begun before it lets them through. A call that
+        # holds up writes (a snapshot, a resize) then waits for the zeroes, and the zeroes wait for the call. In 16.2,
+        # both wait for ever.
         zeroes = memoryview(bytes(min(length, _ZEROES)))
         for start in range(offset, offset + length, _ZEROES):
             await self.write(zeroes[: offset + length - start], start, op_flags=op_flags)
 
     async def flush(self) -> None:
-        """Make every write that was completed before durable.
+        """Make all writes durable that completed before this call.
 
-        When cancelled, what is durable is unknown.
+        If the call is cancelled, it is unknown which writes are durable.
 
         Implements: rbd_aio_flush
         """
@@ -311,7 +319,7 @@ class ImageData(Resource[ImageHandle]):
 
 
 async def _require_written(handle: ImageHandle, entry: Operation, operation: str, offset: int, length: int) -> None:
-    """Look closer at a write that failed, or under which the image changed, like `ImageHandle.change` does."""
+    """Check a write that failed, or during which the image changed, as `Requests.change` does."""
     code = entry.value or 0
     if code >= 0 or code in (-errno.EINVAL, -errno.EDOM, -errno.ERANGE):
         await handle.requests.require_still(operation, offset, length)
@@ -321,15 +329,15 @@ async def _require_written(handle: ImageHandle, entry: Operation, operation: str
 
 
 def _bytes_into_object(handle: ImageHandle, offset: int) -> int:
-    """Tell where in its object an offset of the image lies.
+    """Return the offset within an object that belongs to an offset of the image.
 
-    librbd counts the equal bytes of a compare_and_write and reports them as if they were counted
-    from the object's start, translated to an offset of the image. This takes that back.
+    librbd counts the equal bytes of a compare_and_write. librbd reports the count as if it were an offset within the
+    object, translated to an offset of the image. This function reverses the translation.
     """
     object_size, unit, count, *_ = handle.layout
     return offset // unit // count % (object_size // unit) * unit + offset % unit
 
 
 def _pieces(views: list[Any]) -> Any:
-    """Return the array that C's vector functions take."""
+    """Return the array of buffers that C's vector functions take."""
     return bridge_ffi.new("aiorbd_piece[]", [(view, len(view)) for view in views])

@@ -1,4 +1,4 @@
-"""One write whose data is too large to be copied on the event loop's thread."""
+"""A write with data that is too large to copy on the event loop's thread."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class LargeWrite(RbdAioCall):
-    """A write that a worker thread submits, because librbd copies the data in the submit.
+    """A write that a worker thread submits, because librbd copies the data during the submit.
 
-    `result` is librbd's return value. With `refused` it is why the bridge did not take the write.
+    `result` is librbd's return value. If `refused` is true, `result` is the bridge's reason for the refusal.
     """
 
     __slots__ = ("_range",)
-    counted_here: bool = False  # the bridge counts it
+    counted_here: bool = False  # the bridge counts the write
     moves_data: bool = True
 
     def __init__(
@@ -36,7 +36,7 @@ class LargeWrite(RbdAioCall):
         self._range = extent
 
     def finish(self) -> None:
-        """Tell the observers, unless it is to be submitted again."""
+        """Tell the observers, unless the write must be submitted again."""
         self.keep_result()
         again = self.result == STALE_BY_NOW or (self.refused and self.result > 0)
         if self.note is not None and self.begun and not again:
@@ -44,12 +44,12 @@ class LargeWrite(RbdAioCall):
         super().finish()
 
     def abandon(self) -> None:
-        """Note that librbd may still have it."""
+        """Note that the cancelled write may still be in flight."""
         super().abandon()
-        handle: ImageHandle = self.owner  # type: ignore[assignment]  # it was made by one
+        handle: ImageHandle = self.owner  # type: ignore[assignment]  # an `ImageHandle` created this write
         handle.requests.add_stray(*self._range, lambda: self.value is not None)
 
     @property
     def length(self) -> int:
-        """How many bytes it writes."""
+        """The number of bytes that this write contains."""
         return self._range[1]
