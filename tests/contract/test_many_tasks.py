@@ -1,4 +1,4 @@
-"""Many tasks at one image: librbd has each request when its submit returns, whatever happens meanwhile."""
+"""Many tasks use one image at once. librbd has each request when the submit call of the request returns."""
 
 import json
 import os
@@ -15,7 +15,7 @@ TASKS, BLOCK = 64, 4096
 
 
 async def in_tasks(work):
-    """Let each task do its work ten times."""
+    """Run `work` ten times in each task."""
 
     async def task(number):
         for turn in range(10):
@@ -27,7 +27,7 @@ async def in_tasks(work):
                 tasks.start_soon(task, number)
 
 
-async def test_what_many_tasks_write_is_what_they_read(image, witness):
+async def test_many_tasks_read_back_the_data_that_they_wrote(image, witness):
     contents = bytearray(await image.size())
 
     async def write(number, _turn):
@@ -43,8 +43,8 @@ async def test_what_many_tasks_write_is_what_they_read(image, witness):
     assert await witness.export(image.name) == contents
 
 
-async def test_no_request_waits_for_the_completion_of_another_one(osd, tmp_path):
-    """With the OSD stopped nothing is completed, and librados has all of many requests all the same."""
+async def test_requests_are_submitted_without_a_wait_for_earlier_completions(osd, tmp_path):
+    """No request completes while the OSD is paused, and librados still has every request."""
     socket = tmp_path / "client.asok"
 
     stopped = False
@@ -59,7 +59,7 @@ async def test_no_request_waits_for_the_completion_of_another_one(osd, tmp_path)
                 tasks.start_soon(read, image, number)
             await anyio.sleep(0.3)
             osd.pause()
-            await anyio.sleep(0.5)  # what the OSD has answered comes, and its tasks read once more
+            await anyio.sleep(0.5)  # replies sent before the pause arrive, and their tasks read once more
             stopped = True
             waiting = image.in_flight
             requests = json.loads(await osd.run("ceph", "--admin-daemon", str(socket), "objecter_requests"))
@@ -69,7 +69,7 @@ async def test_no_request_waits_for_the_completion_of_another_one(osd, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["read", "write"])
-async def test_an_image_that_changes_meanwhile(image, kind):
+async def test_requests_of_many_tasks_succeed_while_the_image_changes(image, kind):
     handle = image._handle
     await image.write(b"r" * TASKS * BLOCK, 0)
 
@@ -81,13 +81,13 @@ async def test_an_image_that_changes_meanwhile(image, kind):
             assert await image.write(data, number * BLOCK) == BLOCK
             assert await image.read(number * BLOCK, BLOCK) == data
         if not (number + turn) % 16:
-            handle.lib.aiorbd_image_changed(handle.native)  # as another client's resize does
+            handle.lib.aiorbd_image_changed(handle.native)  # as after another client's resize
 
     await in_tasks(work)
     assert handle.in_flight == 0
 
 
-async def test_cancelled_reads(image):
+async def test_cancelled_reads_of_many_tasks_leave_no_operation_in_flight(image):
     data = os.urandom(TASKS * BLOCK)
     await image.write(data, 0)
 
@@ -103,7 +103,7 @@ async def test_cancelled_reads(image):
     assert image.in_flight == 0
 
 
-async def test_closing_while_many_tasks_read(ioctx, make_image):
+async def test_closing_an_image_raises_closed_error_in_the_tasks_that_read(ioctx, make_image):
     image = await ioctx.open_image(await make_image())
     done = 0
 

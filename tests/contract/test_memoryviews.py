@@ -1,4 +1,7 @@
-"""Memoryviews that become garbage while C has them: Python before 3.12.4 crashes on those, if nobody keeps them."""
+"""Memoryviews that become garbage while C uses them.
+
+Python before 3.12.4 crashes on such a memoryview, unless another reference keeps the memoryview alive.
+"""
 
 import subprocess
 import sys
@@ -55,7 +58,7 @@ CALLS = ["write", "writev", "write_same", "compare_and_write", "read_into", "rea
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_the_collector_meets_a_memoryview_that_c_has(aiorbd_cluster, call):
+def test_garbage_collection_of_a_memoryview_in_use_by_c_does_not_crash(aiorbd_cluster, call):
     program = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(aiorbd_cluster.conffile), new_name(), call]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("alive\n", "", 0)

@@ -1,4 +1,4 @@
-"""Metadata of images and of pools."""
+"""Metadata of images and pools."""
 
 import json
 
@@ -42,7 +42,7 @@ async def test_of_a_pool(cluster, name, witness):
     await cluster.delete_pool(name)
 
 
-async def test_what_is_not_there(image):
+async def test_missing_key_raises_metadata_not_found(image):
     for call in (image.metadata.get, image.metadata.remove):
         with pytest.raises(aiorbd.MetadataNotFound, match="metadata key 'none' of image 'rbd/") as caught:
             await call("none")
@@ -50,7 +50,7 @@ async def test_what_is_not_there(image):
         assert isinstance(caught.value, FileNotFoundError)
 
 
-async def test_bad_keys_and_values(image):
+async def test_empty_keys_and_nul_bytes_raise_invalid_argument(image):
     for key in ("", "a\0b"):
         for call in (image.metadata.get, image.metadata.remove, lambda key: image.metadata.set(key, "value")):
             with pytest.raises(aiorbd.InvalidArgument, match="key must not"):
@@ -59,7 +59,7 @@ async def test_bad_keys_and_values(image):
         await image.metadata.set("key", "a\0b")
 
 
-async def test_large_values(image):
+async def test_large_value_is_stored_and_listed(image):
     value = "x" * 300_000
     await image.metadata.set("large", value)
     assert await image.metadata.get("large") == value
@@ -67,7 +67,7 @@ async def test_large_values(image):
 
 
 async def test_many_keys(image):
-    """More than two pages: they come page by page."""
+    """A listing of more than two pages returns every item, page by page."""
     from aiorbd._core.metadata import PAGE
 
     expected = {f"key-{number:04}": f"value-{number}" * (number % 5) for number in range(2 * PAGE + 9)}
@@ -79,7 +79,7 @@ async def test_many_keys(image):
     assert lag.worst < 0.2
 
 
-async def test_exactly_a_page(image):
+async def test_listing_returns_all_keys_when_they_fill_exactly_one_page(image):
     from aiorbd._core.metadata import PAGE
 
     for number in range(PAGE):

@@ -1,4 +1,4 @@
-"""A pool that is deleted under a client, and a namespace that is not there: each call says so."""
+"""Each call reports a pool that was deleted while in use, and a namespace that does not exist."""
 
 import anyio
 import pytest
@@ -9,11 +9,11 @@ import aiorbd
 
 pytestmark = pytest.mark.anyio
 
-#: What is not about the pool, what only waits, and what was told before.
+#: Excluded calls: calls outside the pool, calls that only wait, and the reply to an earlier notification.
 ELSEWHERE = ("Cluster", "Updates.", "ObjectWatch.__anext__", "Notification.ack")
 
-#: librbd's cache takes writes without asking the cluster, and reads of what was never written need no cluster. A flush
-#: tells that the writes are lost.
+#: librbd's cache accepts writes without a request to the cluster. Reads of ranges that were never written need no
+#: cluster either. A flush reports the lost writes.
 CACHED = {
     "Image.read",
     "Image.read_into",
@@ -32,7 +32,7 @@ CACHED = {
 
 
 async def outcome(call):
-    """What a call comes to, within a time in which it must come to something."""
+    """Return the result or the error of a call. Return a text if the call does not end within 20 seconds."""
     with anyio.move_on_after(20) as scope:
         try:
             return await call
@@ -41,17 +41,17 @@ async def outcome(call):
     return f"hangs: {scope.cancelled_caught}"
 
 
-async def test_every_call_says_that_the_pool_was_deleted(cluster):
+async def test_every_call_raises_pool_not_found_after_the_pool_is_deleted(cluster):
     pool = new_name("gone")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
         await ioctx.pool_init()
-    with pytest.raises(aiorbd.PoolNotFound):  # of the flush on leaving, since the image was written to
+    with pytest.raises(aiorbd.PoolNotFound):  # from the flush on leaving, because the test wrote to the image
         async with open_subjects(cluster, pool, "") as subjects:
             await cluster.delete_pool(pool)
             with anyio.fail_after(30):
                 while not isinstance(await outcome(subjects.image.size()), aiorbd.PoolNotFound):
-                    await anyio.sleep(0.1)  # until the client has heard of it
+                    await anyio.sleep(0.1)  # until the client knows that the pool is deleted
             wrong = {}
             for name, call in SAMPLES.items():
                 if name not in CACHED and not name.startswith(ELSEWHERE):
@@ -61,7 +61,7 @@ async def test_every_call_says_that_the_pool_was_deleted(cluster):
             assert not wrong, "\n".join(f"{name}: {found!r}" for name, found in wrong.items())
 
 
-async def test_reads_of_data_fail_and_a_flush_tells_that_writes_are_lost(cluster):
+async def test_reads_fail_and_flush_reports_lost_writes_after_the_pool_is_deleted(cluster):
     pool = new_name("gone")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
@@ -92,12 +92,12 @@ async def test_reads_of_data_fail_and_a_flush_tells_that_writes_are_lost(cluster
 
 
 async def through_a_writer(image):
-    """A block that ends with a flush."""
+    """Write through a writer. Leaving the block flushes."""
     async with image.writer() as writer:
         await writer.write(b"z" * 4096, 0)
 
 
-async def test_the_pool_of_the_data_alone_was_deleted(cluster, ioctx, name):
+async def test_calls_raise_pool_not_found_after_only_the_data_pool_is_deleted(cluster, ioctx, name):
     pool = new_name("data")
     await cluster.create_pool(pool)
     await ioctx.create_image(name, 1 << 24, data_pool=pool)
@@ -115,7 +115,7 @@ async def test_the_pool_of_the_data_alone_was_deleted(cluster, ioctx, name):
     await outcome(image.close(timeout=10))
 
 
-async def test_a_namespace_that_is_not_there(cluster):
+async def test_calls_in_a_missing_namespace_raise_namespace_not_found(cluster):
     async with cluster.open_ioctx("rbd", "no-such-namespace") as ioctx:
         calls = {
             "list_images": ioctx.list_images,
@@ -140,7 +140,7 @@ async def test_a_namespace_that_is_not_there(cluster):
                 pytest.fail(name)
 
 
-async def test_a_copy_into_a_namespace_that_is_not_there(cluster, image):
+async def test_copy_into_a_missing_namespace_raises_namespace_not_found(cluster, image):
     await image.create_snapshot("one")
     async with cluster.open_ioctx("rbd", "no-such-namespace") as ioctx:
         for call in (

@@ -1,4 +1,4 @@
-"""What belongs to asyncio alone: tasks, groups, timeouts, gather; on its own loop and on uvloop."""
+"""Tasks, task groups, timeouts and ``gather`` of asyncio, on asyncio's event loop and on uvloop."""
 
 import asyncio
 import contextlib
@@ -13,13 +13,13 @@ import aiorbd
 pytestmark = pytest.mark.asyncio
 
 
-async def test_gather(osd):
+async def test_gather_returns_the_data_of_every_read(osd):
     async with opened(osd) as image:
         parts = await asyncio.gather(*(image.read(offset, 4096) for offset in range(0, 65536, 4096)))
         assert b"".join(parts) == b"a" * 65536
 
 
-async def test_task_cancel(osd):
+async def test_cancelled_task_ends_at_once_and_its_read_stays_in_flight(osd):
     async with opened(osd) as image:
         osd.pause()
         task = asyncio.create_task(image.read(0, 4096))
@@ -30,7 +30,7 @@ async def test_task_cancel(osd):
         assert image.in_flight == 1
 
 
-async def test_cancelled_twice_and_before_it_starts(osd):
+async def test_task_can_be_cancelled_twice_and_before_it_starts(osd):
     async with opened(osd) as image:
         osd.pause()
         task = asyncio.create_task(image.read(0, 4096))
@@ -48,7 +48,7 @@ async def test_cancelled_twice_and_before_it_starts(osd):
         await image.drain(timeout=20)
 
 
-async def test_timeouts(osd):
+async def test_asyncio_timeouts_end_a_read_on_time(osd):
     async with opened(osd) as image:
         osd.pause()
         with took(0.6, at_least=0.4):
@@ -59,7 +59,7 @@ async def test_timeouts(osd):
                 await asyncio.wait_for(image.read(0, 4096), 0.2)
 
 
-async def test_a_task_group_fails_as_one(osd):
+async def test_failed_read_cancels_the_other_reads_of_its_task_group(osd):
     async with opened(osd) as image:
         osd.pause()
         with pytest.raises(ExceptionGroup) as caught:
@@ -72,8 +72,8 @@ async def test_a_task_group_fails_as_one(osd):
         assert isinstance(error, aiorbd.PastEndOfImage)
 
 
-async def test_cancelled_in_the_very_pass_that_completes(osd):
-    """The future is done, the task has not run yet: asyncio then throws into a finished wait."""
+async def test_cancellation_in_the_pass_of_the_completion_leaves_nothing_in_flight(osd):
+    """The future is done, and the task has not run yet. asyncio then throws into a finished wait."""
     async with opened(osd) as image:
         cancelled, buffer = 0, bytearray(512)
         for _ in range(200):
@@ -92,8 +92,8 @@ async def test_cancelled_in_the_very_pass_that_completes(osd):
         assert await image.read(0, 1) == b"a"
 
 
-async def test_a_read_that_is_over_is_not_cancelled(osd):
-    """Its task goes on with the completion itself: there is no moment between the two."""
+async def test_completion_of_a_read_finishes_its_task_in_the_same_pass(osd):
+    """The completion itself resumes the task, so a cancellation cannot come between the two."""
     async with opened(osd) as image:
         for _ in range(200):
             task = asyncio.create_task(image.read(0, 512))
@@ -105,8 +105,8 @@ async def test_a_read_that_is_over_is_not_cancelled(osd):
             assert task.result() == b"a" * 512
 
 
-async def test_an_interrupt_while_c_has_the_operation(osd):
-    """A signal handler that raises just after the C call: librbd has the buffer, so the table keeps it."""
+async def test_interrupt_after_submit_keeps_the_buffer_until_the_completion(osd):
+    """A signal handler raises just after the C call. librbd has the buffer, so the operation table keeps the buffer."""
     async with opened(osd) as image:
         bridge = image._handle.bridge
         submit = bridge.submit
@@ -129,8 +129,7 @@ async def test_an_interrupt_while_c_has_the_operation(osd):
         assert buffer == b"a" * 65536
 
 
-async def test_an_interrupt_when_librbd_refused(osd):
-    """Nothing is in flight then."""
+async def test_interrupt_after_a_refused_submit_leaves_no_operation_in_flight(osd):
     async with opened(osd) as image:
         handle = image._handle
         submit = handle.bridge.submit
@@ -149,7 +148,7 @@ async def test_an_interrupt_when_librbd_refused(osd):
 
 
 def guarded(bridge):
-    """Let the loop survive what is raised in the bridge's part of it."""
+    """Suppress a `KeyboardInterrupt` that the bridge's callback raises, so that the event loop survives."""
 
     def drain():
         with contextlib.suppress(KeyboardInterrupt):
@@ -159,8 +158,8 @@ def guarded(bridge):
     bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), drain, bridge.submit_pass)
 
 
-async def test_an_interrupt_in_a_task_that_goes_on(osd):
-    """Tasks go on while completions are handed out: what one raises through the loop costs no other its own."""
+async def test_interrupt_in_a_resumed_task_costs_no_other_task_its_completion(osd):
+    """Tasks resume while the bridge delivers completions. One task raises an exception through the event loop."""
     async with opened(osd) as image:
         interrupts = []
 
@@ -175,7 +174,7 @@ async def test_an_interrupt_in_a_task_that_goes_on(osd):
         tasks = [asyncio.create_task(read(number)) for number in range(64)]
         await asyncio.sleep(0)
         assert image.in_flight == 64
-        time.sleep(0.2)  # all of them are over by the next pass, and no other would follow
+        time.sleep(0.2)  # all reads complete before the next pass, and no other pass would follow
         async with asyncio.timeout(20):
             done = [await asyncio.wait([task]) and task for task in tasks]
         assert len(interrupts) == 8
@@ -184,8 +183,7 @@ async def test_an_interrupt_in_a_task_that_goes_on(osd):
         assert await image.read(0, 1) == b"a"
 
 
-async def test_an_interrupt_while_who_waits_is_told(osd):
-    """The task of the operation itself still goes on."""
+async def test_interrupt_while_waiting_tasks_are_woken_still_resumes_the_read(osd):
     async with opened(osd) as image:
         handle, interrupts = image._handle, []
         on_idle = handle.on_idle
@@ -207,8 +205,7 @@ async def test_an_interrupt_while_who_waits_is_told(osd):
         assert len(interrupts) == 3
 
 
-async def test_an_interrupt_while_completions_are_handed_out(osd):
-    """The rest of the batch comes with the next pass."""
+async def test_interrupt_during_delivery_leaves_the_other_completions_for_the_next_pass(osd):
     async with opened(osd) as image:
         bridge = image._handle.bridge
         wake = bridge.loop.wake
@@ -227,15 +224,15 @@ async def test_an_interrupt_while_completions_are_handed_out(osd):
         reading = asyncio.gather(*(image.read_into(part, 0) for part in parts))
         await asyncio.sleep(0)
         assert image.in_flight == 64
-        time.sleep(0.2)  # all of them are over by the next pass, and no other would follow
+        time.sleep(0.2)  # all reads complete before the next pass, and no other pass would follow
         await reading
         assert len(interrupts) == 3
         assert parts == [b"a" * 512] * 64
         assert image.in_flight == 0
 
 
-async def test_an_interrupt_while_a_listener_is_told(osd):
-    """It is told again: of the one change of the image nothing else would tell."""
+async def test_interrupt_in_a_listener_makes_the_bridge_call_the_listener_again(osd):
+    """Nothing else reports the single change of the image, so the bridge must repeat the call."""
     async with opened(osd) as image:
         handle, interrupts = image._handle, []
 
@@ -253,7 +250,7 @@ async def test_an_interrupt_while_a_listener_is_told(osd):
         assert len(interrupts) == 3
 
 
-async def test_a_native_cancel_of_a_close_leaves_it_running(osd):
+async def test_native_cancel_of_close_leaves_the_close_running(osd):
     async with opened(osd) as image:
         osd.pause()
         reading = asyncio.create_task(image.read(0, 4096))
@@ -268,7 +265,7 @@ async def test_a_native_cancel_of_a_close_leaves_it_running(osd):
         await image.close(timeout=20)
 
 
-async def test_no_exception_is_left_unretrieved(osd):
+async def test_cancelled_tasks_leave_no_unretrieved_exception(osd):
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     async with opened(osd) as image:

@@ -1,4 +1,4 @@
-"""Watching objects, and notifying."""
+"""Watches on RADOS objects, and notifications."""
 
 import anyio
 import pytest
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def key(ioctx):
-    """An object that is there."""
+    """Create an empty object and return its name."""
     name = new_name("object")
     await ioctx.objects.write_full(name, b"")
     return name
@@ -19,12 +19,12 @@ async def key(ioctx):
 
 @pytest.fixture
 async def other(aiorbd_cluster):
-    """Another client's I/O context."""
+    """Yield an I/O context of another client."""
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         yield ioctx
 
 
-async def test_notify_and_acknowledge(cluster, ioctx, other, key, aiorbd_cluster):
+async def test_notify_returns_the_reply_of_the_watcher(cluster, ioctx, other, key, aiorbd_cluster):
     async def answer(watch):
         async for notification in watch:
             seen.append((notification.data, notification.notifier_id))
@@ -48,11 +48,11 @@ async def test_notify_and_acknowledge(cluster, ioctx, other, key, aiorbd_cluster
     assert await aiorbd_cluster.run("rados", "--pool", "rbd", "listwatchers", key) == b""
 
 
-async def test_nobody_watches(ioctx, key):
+async def test_notify_without_watchers_returns_no_replies(ioctx, key):
     assert await ioctx.objects.notify(key, b"hello") == aiorbd.NotifyResult((), ())
 
 
-async def test_who_does_not_answer(cluster, ioctx, other, key):
+async def test_notify_reports_a_watcher_that_does_not_answer_in_time(cluster, ioctx, other, key):
     async with ioctx.objects.watch(key) as silent, other.objects.watch(key) as polite:
 
         async def answer():
@@ -68,7 +68,7 @@ async def test_who_does_not_answer(cluster, ioctx, other, key):
         assert (await anext(silent)).data == b"anybody?"
 
 
-async def test_leaving_a_loop_loses_nothing(ioctx, other, key):
+async def test_leaving_the_loop_loses_no_notification(ioctx, other, key):
     async with ioctx.objects.watch(key) as watch:
         async with anyio.create_task_group() as tasks:
             for number in range(5):
@@ -84,7 +84,7 @@ async def test_leaving_a_loop_loses_nothing(ioctx, other, key):
         assert watch.lost == 0
 
 
-async def test_check(ioctx, key):
+async def test_check_returns_seconds_and_raises_closed_error_after_the_end(ioctx, key):
     async with ioctx.objects.watch(key, timeout=10) as watch:
         assert 0 <= await watch.check() < 10
     with pytest.raises(aiorbd.ClosedError):
@@ -94,8 +94,8 @@ async def test_check(ioctx, key):
             await ioctx.objects.watch(key, timeout=timeout)
 
 
-async def test_an_object_that_is_removed(ioctx, other, key):
-    """The watch breaks, which is said where somebody listens."""
+async def test_removing_the_object_breaks_its_watch(ioctx, other, key):
+    """The next wait for a notification raises the error."""
     async with ioctx.objects.watch(key) as watch:
         await other.objects.remove(key)
         with anyio.fail_after(20):
@@ -123,7 +123,7 @@ async def test_the_end(ioctx, key):
     assert ended == [True]
 
 
-async def test_closing_the_pool_closes_its_watches(cluster, key, aiorbd_cluster):
+async def test_closing_the_ioctx_closes_its_watches(cluster, key, aiorbd_cluster):
     ioctx = await cluster.open_ioctx("rbd")
     watch = await ioctx.objects.watch(key)
     await ioctx.close(timeout=5)
@@ -131,8 +131,7 @@ async def test_closing_the_pool_closes_its_watches(cluster, key, aiorbd_cluster)
     assert await aiorbd_cluster.run("rados", "--pool", "rbd", "listwatchers", key) == b""
 
 
-async def test_a_watch_that_nobody_waits_for_is_closed(osd):
-    """Cancelled while it is registered: it is unwatched when it is there."""
+async def test_watch_that_is_cancelled_during_registration_is_unwatched_later(osd):
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         key = new_name("object")
         await ioctx.objects.write_full(key, b"")
@@ -147,7 +146,7 @@ async def test_a_watch_that_nobody_waits_for_is_closed(osd):
         assert await osd.run("rados", "--pool", "rbd", "listwatchers", key) == b""
 
 
-async def test_a_notification_that_nobody_waits_for(osd):
+async def test_drain_waits_for_a_cancelled_notify(osd):
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         key = new_name("object")
         await ioctx.objects.write_full(key, b"")

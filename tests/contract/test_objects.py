@@ -1,4 +1,4 @@
-"""RADOS objects: data, omap, cancelling."""
+"""RADOS objects: data, omap and cancellation."""
 
 import time
 
@@ -18,11 +18,11 @@ def key():
 
 
 async def rados(cluster, ioctx, *arguments, stdin=None):
-    """Ceph's ``rados`` tool."""
+    """Run Ceph's ``rados`` tool in the pool and namespace of `ioctx`."""
     return await cluster.run("rados", "--pool", ioctx.pool, "--namespace", ioctx.namespace, *arguments, stdin=stdin)
 
 
-async def test_data(ioctx, key, aiorbd_cluster):
+async def test_data_is_written_read_and_removed(ioctx, key, aiorbd_cluster):
     objects = ioctx.objects
     await objects.write(key, b"hello")
     await objects.write(key, bytearray(b"HE"), 3)
@@ -43,7 +43,7 @@ async def test_data(ioctx, key, aiorbd_cluster):
     assert key.encode() not in await rados(aiorbd_cluster, ioctx, "ls")
 
 
-async def test_namespaces_are_apart(ioctx, aiorbd_ioctx, key):
+async def test_objects_of_two_namespaces_are_separate(ioctx, aiorbd_ioctx, key):
     await ioctx.objects.write_full(key, b"default")
     await aiorbd_ioctx.objects.write_full(key, b"other")
     assert await ioctx.objects.read(key) == b"default"
@@ -52,7 +52,7 @@ async def test_namespaces_are_apart(ioctx, aiorbd_ioctx, key):
         await aiorbd_ioctx.objects.read("none")
 
 
-async def test_what_is_not_there(ioctx):
+async def test_missing_object_raises_object_not_found(ioctx):
     objects = ioctx.objects
     for call in (objects.read, objects.stat, objects.remove, objects.notify, objects.watch):
         with pytest.raises(aiorbd.ObjectNotFound, match="object 'rbd/none'") as caught:
@@ -62,7 +62,7 @@ async def test_what_is_not_there(ioctx):
         _ = [entry async for entry in objects.omap_items("none")]
 
 
-async def test_bad_arguments(ioctx, key):
+async def test_bad_names_ranges_and_data_are_refused(ioctx, key):
     objects = ioctx.objects
     for bad in ("", "a\0b"):
         for call in (objects.read, objects.stat, objects.remove, lambda key: objects.write(key, b"x")):
@@ -73,11 +73,11 @@ async def test_bad_arguments(ioctx, key):
             await objects.read(key, length, offset)
     with pytest.raises(TypeError, match="bytes-like"):
         await objects.write(key, "text")
-    with pytest.raises(aiorbd.RbdError):  # more than an object may have
+    with pytest.raises(aiorbd.RbdError):  # beyond the largest size of an object
         await objects.write(key, b"x", 1 << 40)
 
 
-async def test_flush_waits_for_what_was_begun(osd):
+async def test_flush_waits_for_earlier_writes(osd):
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         osd.pause()
         async with anyio.create_task_group() as tasks:
@@ -104,7 +104,7 @@ async def test_many_at_once(ioctx, key):
     assert ioctx.in_flight == 0
 
 
-async def test_omap(ioctx, key, aiorbd_cluster):
+async def test_omap_entries_are_set_listed_and_removed(ioctx, key, aiorbd_cluster):
     objects = ioctx.objects
     await objects.omap_set(key, {"b": b"2", "a": bytearray(b"1"), "c": b"\0\xff\0", "ü": b""})
     expected = {"a": b"1", "b": b"2", "c": b"\0\xff\0", "ü": b""}
@@ -123,8 +123,8 @@ async def test_omap(ioctx, key, aiorbd_cluster):
     await objects.omap_remove(key, [])
 
 
-async def test_omap_keys_that_librados_cannot_go_on_from(ioctx, key, monkeypatch):
-    """Others make such keys: librados would begin again at what is before the NUL."""
+async def test_listing_omap_keys_with_nul_raises_operation_not_supported(ioctx, key, monkeypatch):
+    """Other clients make such keys. librados would continue the listing after the part of the key before the NUL."""
     monkeypatch.setattr("aiorbd._pool.objects.encode_name", lambda name, *_: name.encode())
     await ioctx.objects.omap_set(key, {f"n\0{number:04}": b"" for number in range(1000)})
     monkeypatch.undo()
@@ -132,7 +132,7 @@ async def test_omap_keys_that_librados_cannot_go_on_from(ioctx, key, monkeypatch
         _ = [entry async for entry in ioctx.objects.omap_items(key)]
 
 
-async def test_a_large_omap(ioctx, key):
+async def test_listing_a_large_omap_does_not_delay_the_event_loop(ioctx, key):
     expected = {f"{number:05}": b"x" * (number % 50) for number in range(2500)}
     for start in range(0, 2500, 500):
         await ioctx.objects.omap_set(key, dict(list(expected.items())[start : start + 500]))
@@ -142,8 +142,8 @@ async def test_a_large_omap(ioctx, key):
     assert lag.worst < 0.2
 
 
-async def test_cancelling_takes_requests_back(osd):
-    """They are over at once, although the OSD is not there: librados cancels what librbd never could."""
+async def test_cancelling_ends_object_requests_at_once(osd):
+    """Requests end although the OSD is paused: librados can cancel a request, and librbd cannot."""
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         objects = ioctx.objects
         await objects.write_full("object", b"before")
@@ -169,14 +169,14 @@ async def test_cancelling_takes_requests_back(osd):
             with took(0.3), anyio.move_on_after(0.1) as scope:
                 await call()
             assert scope.cancelled_caught, name
-            with anyio.fail_after(2):  # the request is over, not only the wait for it
+            with anyio.fail_after(2):  # the request itself ends, not only the wait for its completion
                 await ioctx.drain()
         osd.resume()
-        await objects.write_full("object", b"after")  # what was taken back does not come later
+        await objects.write_full("object", b"after")  # no cancelled request takes effect later
         assert await objects.read("object") == b"after"
 
 
-async def test_cancelled_before_it_was_submitted(ioctx, key):
+async def test_writes_cancelled_around_submission_leave_none_in_flight(ioctx, key):
     for delay in (0, 0.0001, 0.0005, 0.002):
         for _ in range(20):
             with anyio.move_on_after(delay):
@@ -185,8 +185,8 @@ async def test_cancelled_before_it_was_submitted(ioctx, key):
     assert ioctx.in_flight == 0
 
 
-async def test_what_is_on_its_way_is_bounded_by_threads_not_by_the_loop(osd):
-    """librados makes whoever submits too much wait: that must never be the event loop."""
+async def test_in_flight_limit_of_librados_never_blocks_the_event_loop(osd):
+    """librados blocks a thread that submits beyond the limit. The event loop's thread must never block."""
     async with aiorbd.connect(osd.conffile, conf={"objecter_inflight_ops": "4"}) as cluster:
         async with cluster.open_ioctx("rbd") as ioctx:
             await ioctx.objects.write_full("object", b"x")
@@ -197,7 +197,7 @@ async def test_what_is_on_its_way_is_bounded_by_threads_not_by_the_loop(osd):
                         tasks.start_soon(ioctx.objects.read, "object")
                     await anyio.sleep(0.5)
                     tasks.cancel_scope.cancel()
-            assert lag.worst < 0.2  # whoever submits waits half a second here
+            assert lag.worst < 0.2  # the submitting threads wait half a second here
             osd.resume()
             with anyio.fail_after(10):
                 await ioctx.drain()

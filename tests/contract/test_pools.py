@@ -1,4 +1,4 @@
-"""What is a pool's: initialisation, statistics, namespaces."""
+"""Pools: initialisation, statistics and namespaces."""
 
 import json
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 async def pool(cluster):
-    """A pool of the test's own, initialised."""
+    """Yield the I/O context of a new, initialised pool."""
     name = new_name("pool")
     await cluster.create_pool(name)
     async with cluster.open_ioctx(name) as ioctx:
@@ -38,7 +38,7 @@ async def test_init(cluster, name):
     await cluster.delete_pool(name)
 
 
-async def test_init_of_a_pool_that_is_used_otherwise(cluster, name):
+async def test_pool_init_of_a_pool_of_another_application_needs_force(cluster, name):
     await cluster.create_pool(name)
     await cluster.mon_command({"prefix": "osd pool application enable", "pool": name, "app": "cephfs"})
     async with cluster.open_ioctx(name) as ioctx:
@@ -92,7 +92,7 @@ async def test_namespaces(pool, witness):
             await namespaces.create(bad)
 
 
-async def test_a_namespace_that_is_not_empty(cluster, pool):
+async def test_removing_a_namespace_with_images_raises_namespace_busy(cluster, pool):
     await pool.namespaces.create("full")
     async with cluster.open_ioctx(pool.pool, "full") as ioctx:
         await ioctx.create_image("image", MIB)
@@ -105,7 +105,7 @@ async def test_a_namespace_that_is_not_empty(cluster, pool):
             await ioctx.create_image("image", MIB)
 
 
-async def test_many_namespaces(pool):
+async def test_list_returns_many_namespaces(pool):
     names = {f"namespace-{number:04}" for number in range(120)}
     for name in names:
         await pool.namespaces.create(name)

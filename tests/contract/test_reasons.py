@@ -1,4 +1,4 @@
-"""What errors say: the reason that Ceph had, and no other."""
+"""Error messages state Ceph's reason for the failure, and no other."""
 
 import copy
 import logging
@@ -22,7 +22,7 @@ MIB = 1 << 20
 # -- the trash -------------------------------------------------------------------------------------
 
 
-async def test_why_an_image_stays_in_the_trash(cephx_cluster):
+async def test_trash_removal_error_distinguishes_delay_and_missing_permission(cephx_cluster):
     reader = await make_client(cephx_cluster, new_name("reader"), mon="profile rbd", osd="profile rbd-read-only")
     name = new_name()
     async with aiorbd.connect(cephx_cluster.conffile) as admin, admin.open_ioctx("rbd") as ioctx:
@@ -48,7 +48,7 @@ async def test_why_an_image_stays_in_the_trash(cephx_cluster):
         await ioctx.trash.remove(image_id)
 
 
-async def test_a_purge_names_the_image_that_keeps_it_from_its_end(cluster, witness):
+async def test_purge_error_names_the_image_that_cannot_be_removed(cluster, witness):
     pool = new_name("pool")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
@@ -71,7 +71,7 @@ async def test_a_purge_names_the_image_that_keeps_it_from_its_end(cluster, witne
         await witness.rbd("group", "image", "add", f"{pool}/group", f"{pool}/snap")
         try:
             await ioctx.trash.move("snap")
-        except aiorbd.ImageMemberOfGroup as error:  # later releases refuse that already
+        except aiorbd.ImageMemberOfGroup as error:  # later releases refuse the move
             assert "a member of a group" in str(error)  # noqa: PT017
             return
         with pytest.raises(aiorbd.ImageMemberOfGroup, match="image 'snap'"):
@@ -82,7 +82,7 @@ async def test_a_purge_names_the_image_that_keeps_it_from_its_end(cluster, witne
         await ioctx.trash.purge()
 
 
-async def test_a_member_of_a_group_is_not_removed(image, ioctx, witness):
+async def test_removing_a_member_of_a_group_raises_image_member_of_group(image, ioctx, witness):
     group = new_name("group")
     await witness.rbd("group", "create", f"rbd/{group}")
     await witness.rbd("group", "image", "add", f"rbd/{group}", f"rbd/{image.name}")
@@ -95,7 +95,7 @@ async def test_a_member_of_a_group_is_not_removed(image, ioctx, witness):
 # -- snapshots and clones ----------------------------------------------------------------------------
 
 
-async def test_why_a_snapshot_stays(image, ioctx, name):
+async def test_snapshot_removal_error_states_protection_or_clones(image, ioctx, name):
     snapshot = await image.create_snapshot("one")
     await snapshot.protect()
     for call in (snapshot.remove, snapshot.remove_by_id):
@@ -112,7 +112,7 @@ async def test_why_a_snapshot_stays(image, ioctx, name):
         await snapshot.unprotect()
 
 
-async def test_why_there_is_no_clone(image, ioctx, name):
+async def test_clone_error_states_the_reason(image, ioctx, name):
     await image.create_snapshot("one")
     with pytest.raises(aiorbd.InvalidArgument, match="the snapshot is not protected, which a clone of format 1 needs"):
         await image.clone("one", ioctx, name, clone_format=1)
@@ -126,8 +126,11 @@ async def test_why_there_is_no_clone(image, ioctx, name):
         await image.clone("one", ioctx, image.name, clone_format=2)
 
 
-async def test_a_snapshot_that_vanished_is_no_missing_pool(image, ioctx, tmp_path, make_image):
-    """Nor is it copied as nothing, though an image that is open for reading only does not hear of it."""
+async def test_copy_from_a_removed_snapshot_raises_snapshot_not_found(image, ioctx, tmp_path, make_image):
+    """The calls neither report a missing pool nor copy an empty image.
+
+    An image that is open read-only gets no notice of the removal.
+    """
     snapshot = await image.create_snapshot("one")
     async with (
         ioctx.open_image(image.name, snapshot="one") as view,
@@ -148,7 +151,7 @@ async def test_a_snapshot_that_vanished_is_no_missing_pool(image, ioctx, tmp_pat
                     await call()
 
 
-async def test_flatten_without_a_parent(image):
+async def test_flatten_without_a_parent_raises_invalid_argument(image):
     with pytest.raises(aiorbd.InvalidArgument, match="the image has no parent"):
         await image.flatten()
 
@@ -156,7 +159,7 @@ async def test_flatten_without_a_parent(image):
 # -- images ------------------------------------------------------------------------------------------
 
 
-async def test_a_pool_that_does_not_mirror_is_no_missing_pool(ioctx, name):
+async def test_mirror_mode_in_a_pool_without_mirroring_raises_invalid_argument(ioctx, name):
     for mode in aiorbd.MirrorImageMode:
         with pytest.raises(aiorbd.InvalidArgument, match="the pool does not mirror its images"):
             await ioctx.create_image(name, MIB, mirror_image_mode=mode)
@@ -166,7 +169,7 @@ async def test_a_pool_that_does_not_mirror_is_no_missing_pool(ioctx, name):
             await ioctx.create_image(name, MIB, **{f"{what}_pool": "none"}, **features)
 
 
-async def test_features_of_an_image_that_lacks_an_object(image, ioctx):
+async def test_missing_object_of_a_feature_raises_object_not_found(image, ioctx):
     await image.write(b"x", 0)
     await image.locks.lock_acquire()
     await image.update_features(Feature.JOURNALING, True)
@@ -176,7 +179,7 @@ async def test_features_of_an_image_that_lacks_an_object(image, ioctx):
     assert not isinstance(caught.value, aiorbd.ImageNotFound)
 
 
-async def test_who_holds_an_advisory_lock(aiorbd_cluster, image):
+async def test_advisory_lock_error_names_the_holder(aiorbd_cluster, image):
     locks = image.locks
     await locks.lock_exclusive("a")
     with pytest.raises(aiorbd.LockBusy, match="the lock is held exclusively by this client as 'a'"):
@@ -195,7 +198,7 @@ async def test_who_holds_an_advisory_lock(aiorbd_cluster, image):
     await locks.unlock("a")
 
 
-async def test_arguments_are_named(image, ioctx, name):
+async def test_argument_errors_name_the_bad_argument(image, ioctx, name):
     with pytest.raises(aiorbd.ArgumentOutOfRange, match=r"order 99 is not between 12 .* and 25"):
         await ioctx.create_image(name, MIB, order=99)
     with pytest.raises(TypeError, match="size must be an integer, not str"):
@@ -221,7 +224,7 @@ async def test_repr_shows_operation_and_target(ioctx):
 # -- elsewhere ---------------------------------------------------------------------------------------
 
 
-async def test_stats_within_an_observer(cluster, image, caplog):
+async def test_observer_can_read_stats_and_remove_itself(cluster, image, caplog):
     seen = []
 
     def observe(_completed):

@@ -1,4 +1,7 @@
-"""Names that come to belong to others, and removals that were broken off: each call meets the object it was given."""
+"""Each call acts on the object that its caller means.
+
+The tests give a name to another object, and interrupt removals.
+"""
 
 import json
 
@@ -15,7 +18,7 @@ MIB = 1 << 20
 
 
 async def replace(ioctx, name, how):
-    """Give the name of an image to a new, empty one; return the old one's id."""
+    """Give the name of an image to a new, empty image, and return the id of the old image."""
     async with ioctx.open_image(name, read_only=True) as image:
         old = image.id
     if how == "renamed":
@@ -30,7 +33,7 @@ async def replace(ioctx, name, how):
 
 
 @pytest.mark.parametrize("how", ["renamed", "trashed"])
-async def test_a_clone_is_never_one_of_another_image_that_took_the_name(ioctx, image, name, how, witness):
+async def test_clone_never_uses_another_image_that_took_the_name(ioctx, image, name, how, witness):
     snapshot = await image.create_snapshot("s")
     if how == "renamed":
         await ioctx.rename_image(image.name, new_name("old"))
@@ -55,7 +58,7 @@ async def test_a_clone_is_never_one_of_another_image_that_took_the_name(ioctx, i
 
 
 @pytest.mark.parametrize("how", ["renamed", "trashed"])
-async def test_a_pool_gives_the_image_that_has_the_name_now(aiorbd_cluster, ioctx, make_image, how):
+async def test_connection_pool_opens_the_image_that_has_the_name_now(aiorbd_cluster, ioctx, make_image, how):
     name = await make_image()
     async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", name) as image:
@@ -71,7 +74,7 @@ async def test_a_pool_gives_the_image_that_has_the_name_now(aiorbd_cluster, ioct
             assert await again.read(0, 3) == b"new"
 
 
-async def test_a_pool_gives_the_snapshot_that_has_the_name_now(aiorbd_cluster, image):
+async def test_connection_pool_opens_the_snapshot_that_has_the_name_now(aiorbd_cluster, image):
     await image.write(b"one", 0)
     await image.create_snapshot("nightly")
     async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
@@ -90,7 +93,7 @@ async def test_a_pool_gives_the_snapshot_that_has_the_name_now(aiorbd_cluster, i
                 pytest.fail("nothing has that name")
 
 
-async def test_an_image_that_a_pool_keeps_open_does_not_hold_up_its_removal(aiorbd_cluster, make_image, witness):
+async def test_idle_image_of_a_connection_pool_does_not_prevent_its_removal(aiorbd_cluster, make_image, witness):
     names = [await make_image() for _ in range(3)]
     async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         for name in names:
@@ -98,7 +101,7 @@ async def test_an_image_that_a_pool_keeps_open_does_not_hold_up_its_removal(aior
                 await image.write(b"x", 0)
         async with pool.open_ioctx("rbd") as ioctx:
             await ioctx.remove_image(names[0])
-            await ioctx.remove_image(image_id=image.id)  # the last one
+            await ioctx.remove_image(image_id=image.id)  # the last of the three images
             assert reading.closed
             async with pool.open_image("rbd", names[1]) as used:
                 with pytest.raises(aiorbd.ImageBusy, match=r"the image is open at \S+ \(this connection\)"):
@@ -107,7 +110,7 @@ async def test_an_image_that_a_pool_keeps_open_does_not_hold_up_its_removal(aior
             assert (names[1] in await witness.names(), names[0] in await witness.names()) == (True, False)
 
 
-async def test_evict_image(aiorbd_cluster, make_image, witness):
+async def test_evict_image_closes_an_image_once_no_task_uses_it(aiorbd_cluster, make_image, witness):
     name = await make_image()
 
     async def openers():
@@ -115,7 +118,7 @@ async def test_evict_image(aiorbd_cluster, make_image, witness):
 
     async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", name) as used:
-            await pool.evict_image("rbd", name)  # when it is used no more
+            await pool.evict_image("rbd", name)  # closes the image when no task uses it any more
             assert await used.read(0, 1) == b"\0"
             async with pool.open_image("rbd", name) as other:
                 assert other is not used
@@ -127,7 +130,7 @@ async def test_evict_image(aiorbd_cluster, make_image, witness):
             await pool.evict_image("rbd")
 
 
-async def test_a_pool_of_connections_and_a_pool_that_was_made_anew(aiorbd_cluster, cluster):
+async def test_connection_pool_opens_an_image_of_a_pool_that_was_recreated(aiorbd_cluster, cluster):
     name = new_name("pool")
     async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as connections:
         for data in (b"one", b"two"):
@@ -142,7 +145,7 @@ async def test_a_pool_of_connections_and_a_pool_that_was_made_anew(aiorbd_cluste
                             assert await image.read(0, 3) == bytes(3)
                             await image.write(data, 0)
                         break
-                    except aiorbd.PoolNotFound:  # until the connection has heard of the new one
+                    except aiorbd.PoolNotFound:  # until the connection knows the new pool
                         await anyio.sleep(0.1)
             await cluster.delete_pool(name)
 
@@ -164,7 +167,7 @@ async def test_a_snapshot_of_another_image_is_refused(ioctx, image, make_image, 
     assert name not in await ioctx.list_images()
 
 
-async def test_a_snapshot_is_set_on_the_image_that_is_asked(ioctx, image):
+async def test_set_snapshot_affects_only_the_image_that_it_is_called_on(ioctx, image):
     await image.write(b"old", 0)
     snapshot = await image.create_snapshot("one")
     await image.write(b"new", 0)
@@ -175,7 +178,7 @@ async def test_a_snapshot_is_set_on_the_image_that_is_asked(ioctx, image):
         assert (other.snapshot, image.snapshot) == ("one", None)
 
 
-async def test_a_removal_that_tries_again_leaves_an_image_that_took_the_name(ioctx, make_image, witness):
+async def test_retried_removal_spares_another_image_that_took_the_name(ioctx, make_image, witness):
     name = await make_image()
     async with ioctx.open_image(name) as image, anyio.create_task_group() as tasks:
 
@@ -190,8 +193,8 @@ async def test_a_removal_that_tries_again_leaves_an_image_that_took_the_name(ioc
     assert name in await witness.names()
 
 
-async def test_what_another_client_removes_is_not_read_as_zeroes(aiorbd_cluster, image, ioctx, tmp_path, make_image):
-    """By an image that is open for reading only, which does not hear of it."""
+async def test_removed_image_is_not_read_as_zeroes(aiorbd_cluster, image, ioctx, tmp_path, make_image):
+    """An image that is open read-only gets no notice of the removal."""
     name = await make_image()
     async with ioctx.open_image(name) as writer:
         await writer.write(b"x" * MIB, 0)
@@ -219,7 +222,7 @@ async def drained(diff):
     return [extent async for extent in diff]
 
 
-async def test_who_has_an_image_open_is_named_also_beyond_64(aiorbd_cluster, ioctx, make_image):
+async def test_image_busy_names_the_clients_of_more_than_64_openings(aiorbd_cluster, ioctx, make_image):
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as elsewhere:
         async with elsewhere.open_image(name):
@@ -230,12 +233,12 @@ async def test_who_has_an_image_open_is_named_also_beyond_64(aiorbd_cluster, ioc
                 await image.close()
 
 
-# -- removals that were broken off -------------------------------------------------------------------
+# -- interrupted removals ----------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def half_removed(ioctx, make_image):
-    """The name and id of an image of which something is left."""
+    """Interrupt the removal of an image, and return the name and the id of the image."""
     name = await make_image(2048 * MIB, order=20, features=Feature.LAYERING)
     await slow_down(ioctx, name)
     async with ioctx.open_image(name) as image:
@@ -254,7 +257,7 @@ async def half_removed(ioctx, make_image):
     return name, image.id
 
 
-async def test_a_half_removed_image_is_finished_by_id_though_its_name_was_taken(ioctx, half_removed, witness):
+async def test_removal_by_id_finishes_after_another_image_took_the_name(ioctx, half_removed, witness):
     name, image_id = half_removed
     assert aiorbd.ImageSpec(image_id, name, removing=True) in [spec async for spec in ioctx.images()]
     await ioctx.create_image(name, MIB)
@@ -268,14 +271,14 @@ async def test_a_half_removed_image_is_finished_by_id_though_its_name_was_taken(
         await ioctx.remove_image(image_id=image_id)
 
 
-async def test_a_half_removed_image_is_finished_by_name_while_nobody_took_it(ioctx, half_removed, witness):
+async def test_removal_by_name_finishes_while_the_name_is_free(ioctx, half_removed, witness):
     name, image_id = half_removed
     await ioctx.remove_image(name)
     assert image_id not in [spec.id async for spec in ioctx.images()]
     assert name not in await witness.names()
 
 
-async def test_remove_by_id(ioctx, make_image, image, witness):
+async def test_remove_by_id_refuses_an_image_in_the_trash(ioctx, make_image, image, witness):
     name = await make_image()
     async with ioctx.open_image(name) as other:
         image_id = other.id
@@ -289,8 +292,8 @@ async def test_remove_by_id(ioctx, make_image, image, witness):
             await ioctx.remove_image(**arguments)
 
 
-async def test_what_is_done_is_not_reported_as_failed(ioctx, make_image, witness, caplog):
-    """Of an empty image, librbd has nothing to stop."""
+async def test_finished_removal_is_not_reported_as_failed(ioctx, make_image, witness, caplog):
+    """The removal of an empty image has no step at which librbd can stop."""
 
     def stop(_done, _total):
         raise RuntimeError("stop")
@@ -309,7 +312,7 @@ async def test_what_is_done_is_not_reported_as_failed(ioctx, make_image, witness
     assert all("progress failed, the work is done" in record.message for record in caplog.records)
 
 
-async def test_progress_is_not_called_after_the_end(ioctx, image):
+async def test_progress_is_not_called_after_the_copy_ends(ioctx, image):
     told = []
     await image.write(b"x" * MIB, 0)
     await image.copy(ioctx, new_name(), progress=lambda *numbers: told.append(numbers))

@@ -1,4 +1,4 @@
-"""Connections, I/O contexts and images that are shared."""
+"""Connections, I/O contexts and images that tasks share."""
 
 import json
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def connects(aiorbd_cluster):
-    """What a pool connects with, counting."""
+    """Return a connect function for a pool, and a list with one item for each call of the function."""
     made = []
 
     def connect():
@@ -26,7 +26,7 @@ async def watchers(witness, name):
     return json.loads(await witness.rbd("status", name, "--format", "json"))["watchers"]
 
 
-async def test_many_share_one(connects, make_image, witness):
+async def test_many_tasks_share_one_image_and_one_connection(connects, make_image, witness):
     connect, made = connects
     name, seen = await make_image(), []
     async with aiorbd.ConnectionPool(connect) as connections:
@@ -54,8 +54,8 @@ async def test_many_share_one(connects, make_image, witness):
     assert await watchers(witness, name) == []
 
 
-async def test_what_is_idle_is_closed(connects, make_image, witness):
-    """The image first, and when nobody has used what it was opened from either, all of it."""
+async def test_idle_image_and_connection_are_closed(connects, make_image, witness):
+    """The image closes first. The I/O context and the connection close once they are idle as well."""
     connect, made = connects
     name = await make_image()
     async with aiorbd.ConnectionPool(connect, idle_timeout=0.2) as connections:
@@ -77,7 +77,7 @@ async def test_what_is_idle_is_closed(connects, make_image, witness):
         assert made == [1, 1]
 
 
-async def test_nothing_is_kept(connects, make_image):
+async def test_zero_idle_timeout_closes_the_image_at_once(connects, make_image):
     connect, made = connects
     async with aiorbd.ConnectionPool(connect, idle_timeout=0) as connections:
         async with connections.open_image("rbd", await make_image()) as image:
@@ -87,7 +87,7 @@ async def test_nothing_is_kept(connects, make_image):
     assert made == [1]
 
 
-async def test_an_open_that_fails_or_is_given_up_is_tried_again(connects, ioctx, make_image, name):
+async def test_failed_or_cancelled_open_is_tried_again(connects, ioctx, make_image, name):
     connect, _ = connects
     async with aiorbd.ConnectionPool(connect) as connections:
         for _ in range(2):
@@ -111,11 +111,11 @@ async def test_an_open_that_fails_or_is_given_up_is_tried_again(connects, ioctx,
         assert done == [1 << 20] * 2
 
 
-async def test_one_that_was_cut_off_is_replaced(osd, name):
+async def test_blocklisted_connection_is_replaced(osd, name):
     async with aiorbd.ConnectionPool(lambda: aiorbd.connect(osd.conffile, timeout=30)) as connections:
         async with connections.open_ioctx("rbd") as ioctx:
             await ioctx.create_image(name, 1 << 20)
-        with pytest.raises(aiorbd.ConnectionShutdown):  # its last write is not durable
+        with pytest.raises(aiorbd.ConnectionShutdown):  # the last write of the block is not durable
             async with connections.open_image("rbd", name) as old:
                 await old.write(b"x" * 512, 0)
                 await old.flush()
@@ -129,12 +129,12 @@ async def test_one_that_was_cut_off_is_replaced(osd, name):
                             await ioctx.list_images()
                 async with connections.open_image("rbd", name, read_only=True) as new:
                     assert await new.read(0, 1) in (b"x", b"y")
-                assert not old.closed  # its task may still look at it
+                assert not old.closed  # the task that opened the image may still use the object
         assert old.closed
         assert not connections._outdated
 
 
-async def test_use_of_a_pool_that_is_not_open(connects):
+async def test_connection_pool_raises_closed_error_outside_its_block(connects):
     connect, made = connects
     connections = aiorbd.ConnectionPool(connect)
     with pytest.raises(aiorbd.ClosedError, match="use it within"):

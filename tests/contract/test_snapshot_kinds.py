@@ -1,4 +1,4 @@
-"""Snapshots that are not a user's: a group's, mirroring's, and those in the trash of snapshots."""
+"""Snapshots of other kinds than the user's: of groups, of mirroring, and in the trash of snapshots."""
 
 import pytest
 from helpers import new_name
@@ -37,7 +37,10 @@ MAKERS = {Kind.GROUP: of_a_group, Kind.TRASH: in_the_trash, Kind.MIRROR: of_mirr
 
 @pytest.fixture
 async def make(cluster, witness):
-    """A function that makes an image, open for writing, with a snapshot "users" and one of another kind."""
+    """Yield a function that creates an image with a snapshot "users" and a snapshot of another kind.
+
+    The image is open for writing.
+    """
     images = []
 
     async def make(kind):
@@ -65,13 +68,13 @@ async def make(cluster, witness):
 
 
 async def other(image, kind):
-    """The snapshot that is not the user's."""
+    """Return the only snapshot of this kind."""
     (found,) = [s async for s in image.snapshots(any_namespace=True) if s.namespace_type is kind]
     return found
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_lists_have_users_snapshots_and_others_on_request(make, kind):
+async def test_listing_includes_other_kinds_only_on_request(make, kind):
     _, image = await make(kind)
     (users,) = [s async for s in image.snapshots()]
     assert (users.name, users.namespace_type, users.protected) == ("users", Kind.USER, False)
@@ -86,7 +89,7 @@ async def test_lists_have_users_snapshots_and_others_on_request(make, kind):
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_what_goes_by_id_works_for_all_kinds(make, kind):
+async def test_calls_by_id_work_for_all_kinds(make, kind):
     ioctx, image = await make(kind)
     snapshot = await other(image, kind)
     assert await snapshot.get_namespace_type() is kind
@@ -102,7 +105,7 @@ async def test_what_goes_by_id_works_for_all_kinds(make, kind):
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_what_goes_by_name_says_what_kind_it_is(make, kind, name):
+async def test_errors_of_calls_by_name_state_the_kind(make, kind, name):
     ioctx, image = await make(kind)
     snapshot = await other(image, kind)
     said = {Kind.GROUP: "is a group's", Kind.TRASH: "is in the trash", Kind.MIRROR: "is mirroring's"}[kind]
@@ -132,7 +135,7 @@ async def test_what_goes_by_name_says_what_kind_it_is(make, kind, name):
 
 @pytest.mark.skipif(not BY_ID, reason="this librbd knows no diff since a snapshot's id")
 @pytest.mark.parametrize("kind", [Kind.USER, *OTHERS])
-async def test_a_diff_since_a_snapshot_of_any_kind(make, kind):
+async def test_diff_since_a_snapshot_of_any_kind_has_the_changed_extents(make, kind):
     _, image = await make(Kind.GROUP if kind is Kind.USER else kind)
     extents = [e async for e in image.diff(from_snapshot=await other(image, kind))]
     assert {e.offset // MIB for e in extents} == {0, 8}
@@ -140,20 +143,20 @@ async def test_a_diff_since_a_snapshot_of_any_kind(make, kind):
 
 
 @pytest.mark.parametrize("kind", [Kind.GROUP, Kind.MIRROR])
-async def test_the_snapshots_of_groups_and_of_mirroring_are_removed_by_keyword_only(make, kind):
+async def test_group_and_mirror_snapshots_are_removed_only_with_any_namespace(make, kind):
     _, image = await make(kind)
     snapshot = await other(image, kind)
     for call in (snapshot.remove, snapshot.remove_by_id):
         with pytest.raises(aiorbd.OperationNotSupported, match="any_namespace=True removes it"):
             await call()
-    async for users in image.snapshots():  # how a service cleans up
+    async for users in image.snapshots():  # a service cleans up like this
         await users.remove()
     assert [s async for s in image.snapshots(any_namespace=True)] == [snapshot]
     await snapshot.remove(any_namespace=True)
     assert [s async for s in image.snapshots(any_namespace=True)] == []
 
 
-async def test_a_snapshot_in_the_trash_goes_when_its_clones_are_gone(make):
+async def test_snapshot_in_the_trash_is_removed_with_its_last_clone(make):
     ioctx, image = await make(Kind.TRASH)
     snapshot = await other(image, Kind.TRASH)
     for call in (snapshot.remove, snapshot.remove_by_id):
@@ -161,7 +164,7 @@ async def test_a_snapshot_in_the_trash_goes_when_its_clones_are_gone(make):
             await call()
     (child,) = [child async for child in image.descendants()]
     async with ioctx.open_image(child.image_name) as clone:
-        await clone.flatten()  # which lets go of the snapshot
+        await clone.flatten()  # flatten detaches the clone from the snapshot
     assert [s async for s in image.snapshots(any_namespace=True) if s.namespace_type is Kind.TRASH] == []
     with pytest.raises(aiorbd.SnapshotNotFound):
         await snapshot.remove()

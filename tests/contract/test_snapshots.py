@@ -1,4 +1,4 @@
-"""Snapshots: made, listed, protected, rolled back, read."""
+"""Snapshots: create, list, protect, remove, rename, roll back and read."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ async def test_create_and_list(image, witness):
     assert "'first'" in repr(first)
 
 
-async def test_what_was_written_and_not_flushed_is_part_of_it(image, witness):
+async def test_snapshot_contains_writes_that_were_not_flushed(image, witness):
     await image.write(b"before", 0)
     await image.create_snapshot("one")
     await image.write(b"after!", 0)
@@ -55,7 +55,7 @@ async def test_names_and_ids(image):
             await image.get_snapshot(**arguments)
 
 
-async def test_what_is_not_there(image):
+async def test_missing_snapshot_raises_snapshot_not_found(image):
     gone = await image.create_snapshot("gone")
     await gone.remove()
     unknown = 1 << 40
@@ -86,7 +86,7 @@ async def test_what_is_not_there(image):
     assert await image.read(0, 1) == b"\0"
 
 
-async def test_duplicates(image):
+async def test_duplicate_name_raises_snapshot_exists(image):
     await image.create_snapshot("one")
     two = await image.create_snapshot("two")
     with pytest.raises(aiorbd.SnapshotExists, match="snapshot 'one' of image"):
@@ -136,8 +136,8 @@ async def test_rename(image, witness):
     await snapshot.protect()
 
 
-async def test_a_name_that_belongs_to_another_snapshot_now(image, witness):
-    """Nothing is done to the wrong one."""
+async def test_calls_refuse_a_name_that_now_belongs_to_another_snapshot(image, witness):
+    """No call changes the other snapshot."""
     mine = await image.create_snapshot("one")
     await witness.rbd("snap", "rename", f"{image.name}@one", f"{image.name}@moved")
     other = await image.create_snapshot("one")
@@ -149,10 +149,10 @@ async def test_a_name_that_belongs_to_another_snapshot_now(image, witness):
     assert [s["id"] for s in await listed(witness, image)] == [other.id]
 
 
-async def test_a_name_that_is_given_away_while_the_call_waits(image, witness):
+async def test_rollback_refuses_a_name_that_was_reassigned_during_the_wait(image, witness):
     snapshot = await image.create_snapshot("one")
     handle = image._handle
-    leave = await handle.pass_gate(Mode.OBJECTS)  # as a long flatten would
+    leave = await handle.pass_gate(Mode.OBJECTS)  # as a long flatten does
     refused = []
 
     async def roll_back():
@@ -170,7 +170,7 @@ async def test_a_name_that_is_given_away_while_the_call_waits(image, witness):
     assert refused
 
 
-async def test_leaving_a_list_early(image):
+async def test_listing_continues_after_an_early_break(image):
     for number in range(3):
         await image.create_snapshot(f"snapshot-{number}")
     snapshots = image.snapshots()
@@ -193,8 +193,8 @@ async def test_rollback(image, witness):
     assert all(0 <= done <= total for done, total in reports)
 
 
-async def test_rollback_to_another_size(image):
-    """What lies beyond the old size is refused from the start, and the size is the old one in the end."""
+async def test_rollback_restores_the_size_of_the_snapshot(image):
+    """Requests beyond the size of the snapshot are refused from the start of the rollback."""
     snapshot = await image.create_snapshot("small")
     await image.resize(64 * MIB)
     await image.write(b"x", 64 * MIB - 1)
@@ -233,8 +233,8 @@ async def test_read_view(image):
         await image.write(b"x", 32 * MIB - 1)
 
 
-async def test_writes_cross_a_switch_of_the_view(image, witness):
-    """No write that was checked against another view's size is clipped by librbd."""
+async def test_writes_during_a_switch_of_the_view_are_never_clipped(image, witness):
+    """librbd clips no write that was checked against the size of another view."""
     await image.create_snapshot("large")
     await image.resize(4 * MIB)
     outcomes = []
@@ -257,7 +257,7 @@ async def test_writes_cross_a_switch_of_the_view(image, witness):
     assert not any((await witness.export(image.name))[-4096:])
 
 
-async def test_opened_at_a_snapshot(ioctx, image):
+async def test_image_opened_at_a_snapshot_reads_the_snapshot(ioctx, image):
     await image.write(b"then", 0)
     await image.create_snapshot("then")
     await image.write(b"now!", 0)
@@ -279,7 +279,7 @@ async def test_timestamp_and_namespace(image):
 
 
 async def test_the_trash_of_snapshots(ioctx, image, name, witness):
-    """A snapshot that has a clone goes there when it is removed."""
+    """Removing a snapshot that has a clone moves the snapshot to the trash of snapshots."""
     await witness.rbd("config", "image", "set", image.name, "rbd_move_parent_to_trash_on_remove", "false")
     snapshot = await image.create_snapshot("one")
     await image.clone("one", ioctx, name, clone_format=2)
@@ -295,10 +295,10 @@ async def test_the_trash_of_snapshots(ioctx, image, name, witness):
     assert shown["namespace"]["original_name"] == "one"
     async with ioctx.open_image(name) as clone:
         await clone.flatten()
-    assert await listed(witness, image, "--all") == []  # librbd removes it with its last clone
+    assert await listed(witness, image, "--all") == []  # librbd removes the snapshot with its last clone
 
 
-async def test_limit(image):
+async def test_snapshot_beyond_the_limit_raises_disk_quota_exceeded(image):
     assert await image.get_snapshot_limit() is None
     await image.set_snapshot_limit(1)
     assert await image.get_snapshot_limit() == 1

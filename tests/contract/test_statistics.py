@@ -1,4 +1,4 @@
-"""What a connection tells of itself: figures, observers, logs; and what it never tells."""
+"""Statistics, observers and logs of a connection, and the secrets that must not appear in them."""
 
 import contextvars
 import logging
@@ -15,7 +15,7 @@ import aiorbd
 pytestmark = pytest.mark.anyio
 
 
-async def test_figures(cluster, image):
+async def test_stats_count_operations_failures_and_bytes(cluster, image):
     before = cluster.stats()
     for number in range(10):
         await image.write(bytes([number]) * 4096, number * 4096)
@@ -50,7 +50,7 @@ async def test_figures(cluster, image):
     assert 1 <= after.threads <= 16
 
 
-async def test_latency(cluster, image):
+async def test_stats_report_mean_and_quantiles_of_latency(cluster, image):
     await image.write(bytes(4096), 0)
     async with anyio.create_task_group() as tasks:
         for _ in range(100):
@@ -67,7 +67,7 @@ async def test_latency(cluster, image):
     assert len(aiorbd.LATENCY_BOUNDS) == len(one.buckets)
 
 
-async def test_no_figures_of_what_is_closed(aiorbd_cluster):
+async def test_stats_of_a_closed_connection_raise_closed_error(aiorbd_cluster):
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
         pass
     with pytest.raises(aiorbd.ClosedError):
@@ -77,7 +77,7 @@ async def test_no_figures_of_what_is_closed(aiorbd_cluster):
 request = contextvars.ContextVar("request", default="none")
 
 
-async def test_an_observer_is_told_in_the_callers_context(cluster, ioctx, image):
+async def test_observer_runs_in_the_context_of_the_caller(cluster, ioctx, image):
     told = []
     cluster.add_observer(lambda completed: told.append((request.get(), completed)))
 
@@ -96,7 +96,7 @@ async def test_an_observer_is_told_in_the_callers_context(cluster, ioctx, image)
     for name in "ab":
         mine = [
             completed
-            for context, completed in told  # but for looks whether the pool is there
+            for context, completed in told  # without the checks for the pool
             if context == name and completed.operation != "rados_pool_reverse_lookup"
         ]
         operations = [completed.operation for completed in mine]
@@ -116,7 +116,7 @@ async def test_an_observer_is_told_in_the_callers_context(cluster, ioctx, image)
         assert rados.target == "object 'rbd/object'"
 
 
-async def test_an_observer_that_fails_harms_nobody(cluster, image, caplog):
+async def test_failing_observer_is_logged_and_fails_no_call(cluster, image, caplog):
     def observer(_completed):
         raise LookupError("mine")
 
@@ -131,7 +131,7 @@ async def test_an_observer_that_fails_harms_nobody(cluster, image, caplog):
     assert not caplog.records
 
 
-async def test_an_observer_hears_of_what_was_abandoned(osd):
+async def test_observer_gets_abandoned_operations_at_their_completion(osd):
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image("abandoned", 1 << 20)
         async with ioctx.open_image("abandoned") as image:
@@ -159,7 +159,7 @@ async def test_an_observer_hears_of_what_was_abandoned(osd):
         await ioctx.remove_image("abandoned")
 
 
-async def test_what_is_done_is_logged(aiorbd_cluster, name, caplog):
+async def test_connecting_opening_and_closing_are_logged(aiorbd_cluster, name, caplog):
     caplog.set_level(logging.DEBUG, "aiorbd")
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
@@ -172,19 +172,19 @@ async def test_what_is_done_is_logged(aiorbd_cluster, name, caplog):
     assert messages[-3:] == [f"closed: image 'rbd/{name}'", "closed: pool 'rbd'", f"closed: cluster {fsid}"]
 
 
-async def test_nothing_is_logged_by_default(cluster, image, caplog):
+async def test_nothing_is_logged_at_info_or_above_by_default(cluster, image, caplog):
     await image.write(b"x", 0)
     with anyio.move_on_after(0):
         await image.read(0, 1)
     assert not [record for record in caplog.records if record.levelno >= logging.INFO]
 
 
-async def test_the_cluster_s_log_goes_to_logging(aiorbd_cluster, caplog):
+async def test_cluster_log_goes_to_the_logging_module(aiorbd_cluster, caplog):
     caplog.set_level(logging.INFO, "aiorbd._cluster.log")
     async with aiorbd.connect(aiorbd_cluster.conffile, cluster_log="info") as cluster:
         await cluster.mon_command({"prefix": "log", "logtext": ["a line of the log"]})
         with anyio.fail_after(10):
-            # Newer monitors write down the command, too.
+            # Newer monitors also log the command.
             while not (lines := [record for record in caplog.records if record.message.endswith("a line of the log")]):
                 await anyio.sleep(0.01)
         with pytest.raises(aiorbd.UsageError, match="open already"):
@@ -204,8 +204,8 @@ async def test_a_timeout_that_loses_data_is_warned_of(aiorbd_cluster):
         pass
 
 
-async def test_no_key_and_no_data_reaches_a_log_or_an_error(caplog, tmp_path, cephx_cluster, name):
-    """With a key in a file, in the options, and one that is wrong; and with data that is secret."""
+async def test_keys_and_image_data_reach_no_log_and_no_error(caplog, tmp_path, cephx_cluster, name):
+    """The test uses a key in a file, a key in the options, a wrong key, and secret data."""
     caplog.set_level(logging.DEBUG)
     texts = []
     secret = b"a very secret sentence "
@@ -245,8 +245,8 @@ async def test_no_key_and_no_data_reaches_a_log_or_an_error(caplog, tmp_path, ce
         assert word not in everything
 
 
-async def test_what_was_given_up_before_it_began_is_no_success(cluster, ioctx):
-    """Sixteen calls hold all threads; one more is given up while it queues, and is over at once."""
+async def test_call_cancelled_before_it_starts_counts_as_failed(cluster, ioctx):
+    """Sixteen calls occupy all worker threads. One more call is cancelled in the queue, and ends at once."""
     held, told = threading.Event(), []
     async with anyio.create_task_group() as tasks:
         for _ in range(16):
@@ -268,7 +268,7 @@ async def test_what_was_given_up_before_it_began_is_no_success(cluster, ioctx):
     assert (figures.count, figures.failed) == (1, 1)
 
 
-async def test_a_warning_that_is_an_error_leaves_no_connection(aiorbd_cluster):
+async def test_warning_raised_as_an_error_leaves_no_connection(aiorbd_cluster):
     from aiorbd._core import bridge
 
     before = set(bridge._live)

@@ -1,4 +1,4 @@
-"""Reading in many places at once."""
+"""Reads of many extents at once."""
 
 import errno
 import gc
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("chunk_size", [4096, 100_000, 4 * MIB, 64 * MIB])
-async def test_all_of_it(full, ordered, chunk_size):
+async def test_stream_returns_the_whole_image_in_chunks(full, ordered, chunk_size):
     image, content = full
     chunks = [chunk async for chunk in image.read_extents(chunk_size=chunk_size, ordered=ordered)]
     offsets = [chunk.offset for chunk in chunks]
@@ -29,7 +29,7 @@ async def test_all_of_it(full, ordered, chunk_size):
     assert image.in_flight == 0
 
 
-async def test_a_range_is_cut_where_the_image_is_a_multiple(full):
+async def test_range_is_split_at_multiples_of_the_chunk_size(full):
     image, content = full
     chunks = [chunk async for chunk in image.read_extents(offset=5000, length=10000, chunk_size=4096)]
     assert [(chunk.offset, chunk.length) for chunk in chunks] == [(5000, 3192), (8192, 4096), (12288, 2712)]
@@ -40,8 +40,8 @@ async def test_a_range_is_cut_where_the_image_is_a_multiple(full):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_where_nothing_is_read(full, ordered):
-    """Holes, nothing at all, and errors, with no read beside them whose end would wake anybody."""
+async def test_holes_empty_extents_and_errors_need_no_read(full, ordered):
+    """The stream must not hang when no completion of a read wakes the waiting task."""
     image, _ = full
     holes = [Extent(number * 10, 10, False) for number in range(200)]
     with anyio.fail_after(10):
@@ -55,8 +55,8 @@ async def test_where_nothing_is_read(full, ordered):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_a_wait_that_is_cancelled_while_the_size_is_asked_for(full, ordered):
-    """Each piece comes once, however often somebody changes the image and the wait is given up."""
+async def test_cancelled_waits_lose_no_chunk_and_repeat_none(full, ordered):
+    """The image changes before every wait, and many waits are cancelled while the stream asks for the size."""
     image, content = full
     for places in (None, [(number * 4096, 4096) for number in range(200)]):
         length = 200 * 4096 if places is None else None
@@ -76,8 +76,11 @@ async def test_a_wait_that_is_cancelled_while_the_size_is_asked_for(full, ordere
         assert b"".join(chunk.data for chunk in sorted(chunks)) == content[: 200 * 4096]
 
 
-async def test_the_window_is_bounded(full):
-    """Whoever does not take what is read stops librbd; `depth` reads are with librbd, twice as many chunks here."""
+async def test_slow_consumer_bounds_the_reads_ahead(full):
+    """A consumer that takes no chunks stops the reads.
+
+    librbd has up to `depth` reads, and the stream holds up to twice as many chunks.
+    """
     image, _ = full
     reads = lambda: image._handle.bridge.stats().operations["rbd_aio_read2"].count  # noqa: E731
     before = image._handle.bridge.stats().operations.get("rbd_aio_read2")
@@ -96,14 +99,14 @@ async def test_the_window_is_bounded(full):
         assert reads() - before <= 100 + 2 * 8 + 8
 
 
-async def test_depth_is_what_librbd_has(osd):
+async def test_librbd_has_at_most_depth_reads(osd):
     async with opened(osd) as image:
         osd.pause()
         stream = image.read_extents(chunk_size=4096, depth=8)
         with anyio.move_on_after(0.1):
             await anext(stream)
         assert image.in_flight == 16
-        await stream.aclose()  # which gives up what librbd has not begun
+        await stream.aclose()  # aclose cancels the reads that librbd has not started
         await anyio.sleep(0.05)
         assert image.in_flight == 8
         assert image._handle.bridge.stats().abandoned == 8
@@ -114,13 +117,13 @@ async def test_depth_is_what_librbd_has(osd):
             await anext(stream)
 
 
-async def test_chunks_are_handed_out_while_other_reads_hang(osd):
-    """Three reads come out of the cache while all others hang."""
+async def test_unordered_chunks_arrive_while_other_reads_hang(osd):
+    """Three reads complete from the cache while all other reads hang."""
     cache = {"rbd_cache": "true", "rbd_cache_policy": "writeback", "rbd_cache_writethrough_until_flush": "false"}
 
     async def extents():
         yield 0, 4096
-        await anyio.sleep(0.1)  # the first is told at once
+        await anyio.sleep(0.1)  # the first completion is delivered at once
         for number in (*range(1000, 1007), 1, 2, *range(1007, 1017)):
             yield number * 4096, 4096
 
@@ -138,7 +141,7 @@ async def test_chunks_are_handed_out_while_other_reads_hang(osd):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_errors_come_in_their_place(full, ordered):
+async def test_bad_extent_raises_after_the_chunks_before_it(full, ordered):
     image, _ = full
     places = [(number * 4096, 4096) for number in range(30)]
     for bad, error in (
@@ -149,14 +152,14 @@ async def test_errors_come_in_their_place(full, ordered):
         got = []
         with pytest.raises(error):
             async for chunk in image.read_extents([*places, bad, *places], ordered=ordered, depth=4):
-                got.append((chunk.offset, chunk.length))  # noqa: PERF401 - they are wanted when it raises
+                got.append((chunk.offset, chunk.length))  # noqa: PERF401 - the test needs them after the error
         assert got == places or (not ordered and set(got) <= set(places))
     await image.drain(timeout=5)
     assert image.in_flight == 0
 
 
-async def test_what_librbd_refuses(full):
-    """One read in the middle fails when librbd gets to it."""
+async def test_failed_read_raises_after_the_chunks_before_it(full):
+    """One read in the middle fails when librbd processes the read."""
     image, _ = full
     stream = image.read_extents(chunk_size=4096, depth=2)
     got = [await anext(stream)]
@@ -168,7 +171,7 @@ async def test_what_librbd_refuses(full):
     assert [chunk.offset for chunk in got] == [number * 4096 for number in range(10)]
 
 
-async def test_the_image_is_closed_meanwhile(ioctx, make_image):
+async def test_closing_the_image_raises_closed_error_in_the_stream(ioctx, make_image):
     image = await ioctx.open_image(await make_image())
     stream = image.read_extents(chunk_size=4096, depth=2)
     await anext(stream)
@@ -178,8 +181,8 @@ async def test_the_image_is_closed_meanwhile(ioctx, make_image):
             pass
 
 
-async def test_the_image_changes_meanwhile(image, witness):
-    """Reads that wait in the row when the header changes are submitted once the size is known again."""
+async def test_stream_continues_after_the_image_changes(image, witness):
+    """Reads that are queued when the header changes are submitted once the size is known again."""
     await fill(image)
     chunks = []
     async for chunk in image.read_extents(chunk_size=4096, depth=4):
@@ -193,7 +196,7 @@ async def test_the_image_changes_meanwhile(image, witness):
                 await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "2M")
 
 
-async def test_one_that_is_forgotten_is_collected(osd):
+async def test_dropped_stream_is_garbage_collected_and_starts_no_more_reads(osd):
     async with opened(osd) as image:
         osd.pause()
         stream = image.read_extents(chunk_size=4096, depth=8)
@@ -202,15 +205,15 @@ async def test_one_that_is_forgotten_is_collected(osd):
         assert image.in_flight == 16
         source = weakref.ref(stream)
         del stream
-        await anyio.sleep(0.05)  # the cancellation's traceback is gone after that
+        await anyio.sleep(0.05)  # frees the traceback of the cancellation
         gc.collect()
         assert source() is None
         osd.resume()
-        await image.drain(timeout=30)  # which would not end if more reads were begun
+        await image.drain(timeout=30)  # drain would not return if more reads started
         assert image._handle.bridge.stats().operations["rbd_aio_read2"].count == 8
 
 
-async def test_observers_are_told(cluster, full):
+async def test_observers_get_every_read(cluster, full):
     image, _ = full
     seen = []
     other = image._handle.bridge.observers
@@ -224,15 +227,15 @@ async def test_observers_are_told(cluster, full):
 @pytest.mark.parametrize(
     "arguments", [{"depth": 0}, {"chunk_size": 0}, {"chunk_size": 1 << 31}, {"depth": 1 << 30}, {"op_flags": -1}]
 )
-async def test_bad_arguments(image, arguments):
+async def test_bad_arguments_are_refused_before_the_first_read(image, arguments):
     with pytest.raises(aiorbd.InvalidArgument):
         image.read_extents(**arguments)
     with pytest.raises(TypeError, match="either extents or one range"):
         image.read_extents([(0, 1)], length=4)
 
 
-async def test_the_image_is_closed_between_two_extents(ioctx, make_image):
-    """An extent without a length lets others go on: what comes after it must not reach a closed image."""
+async def test_closing_between_two_extents_raises_closed_error(ioctx, make_image):
+    """An extent of length 0 lets other tasks run. The next extent must not reach a closed image."""
     image = await ioctx.open_image(await make_image())
     stream = image.read_extents([(0, 0), (0, 4096)])
 
@@ -247,7 +250,7 @@ async def test_the_image_is_closed_between_two_extents(ioctx, make_image):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_the_connection_is_lost_while_reads_wait_for_the_size(osd, ordered):
+async def test_lost_connection_raises_while_reads_wait_for_the_size(osd, ordered):
     async with opened(osd) as image:
         handle = image._handle
         osd.pause()
@@ -257,7 +260,7 @@ async def test_the_connection_is_lost_while_reads_wait_for_the_size(osd, ordered
         handle.lib.aiorbd_image_changed(handle.native)
         osd.resume()
         await image.drain(timeout=30)
-        assert len(stream._queue.stale) == 2  # they were to be submitted after the change
+        assert len(stream._queue.stale) == 2  # both reads wait for submission after the change
         handle.bridge.dead = True
         try:
             with anyio.fail_after(5), pytest.raises(aiorbd.ConnectionShutdown):
@@ -267,7 +270,7 @@ async def test_the_connection_is_lost_while_reads_wait_for_the_size(osd, ordered
             handle.bridge.dead = False
 
 
-async def test_closed_by_another_task_while_it_waits_for_an_extent(full):
+async def test_aclose_by_another_task_ends_a_wait_for_an_extent(full):
     image, _ = full
     go_on = anyio.Event()
 

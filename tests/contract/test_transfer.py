@@ -1,4 +1,4 @@
-"""Images into files and back, and into each other. ``rbd`` and SHA-256 are the witnesses."""
+"""Export, import and copy of images. The tests compare SHA-256 digests with the output of ``rbd``."""
 
 import asyncio
 import errno
@@ -18,7 +18,7 @@ from aiorbd._pool.transfer import _File
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
-#: Three segments, the last one not whole.
+#: The image has three segments. The last segment is not full.
 SEGMENT = 16 * MIB
 SIZE = 37 * MIB + 12345
 
@@ -34,7 +34,7 @@ def digest(data):
 
 @pytest.fixture
 async def sparse(ioctx, name):
-    """An image with data here and there, and zeroes that were written: three segments of it."""
+    """Yield an image of three segments with scattered data and with written zeroes."""
     await ioctx.create_image(name, SIZE)
     async with ioctx.open_image(name) as image:
         async with image.writer() as writer:
@@ -42,14 +42,14 @@ async def sparse(ioctx, name):
                 await writer.write(os.urandom(20_000), offset)
             await writer.write(bytes(8 * MIB), 20 * MIB)
         yield image
-        await image.resize(0)  # it takes much of the OSD's memory
+        await image.resize(0)  # the data takes much of the OSD's memory
 
 
 async def exported(cluster, spec):
     return digest(await cluster.run("rbd", "export", "--no-progress", spec, "-"))
 
 
-async def test_export(aiorbd_cluster, sparse, tmp_path):
+async def test_export_writes_an_identical_sparse_file(aiorbd_cluster, sparse, tmp_path):
     path, seen = tmp_path / "image", []
     moved = await aiorbd.export_image(sparse, path, progress=lambda *now: seen.append(now))
     assert digest(path.read_bytes()) == await exported(aiorbd_cluster, sparse.name)
@@ -58,7 +58,7 @@ async def test_export(aiorbd_cluster, sparse, tmp_path):
     assert seen == [(16 * MIB, SIZE), (32 * MIB, SIZE), (SIZE, SIZE)]
 
 
-async def test_export_of_a_snapshot_and_of_a_clone(aiorbd_cluster, ioctx, sparse, tmp_path):
+async def test_exports_of_a_snapshot_and_of_a_clone_are_identical(aiorbd_cluster, ioctx, sparse, tmp_path):
     before = await exported(aiorbd_cluster, sparse.name)
     await sparse.create_snapshot("one")
     await sparse.write(b"later" * 1000, 12 * MIB)
@@ -76,7 +76,7 @@ async def test_export_of_a_snapshot_and_of_a_clone(aiorbd_cluster, ioctx, sparse
     assert digest((tmp_path / "changed").read_bytes()) == await exported(aiorbd_cluster, name) != before
 
 
-async def test_import(aiorbd_cluster, ioctx, tmp_path, name):
+async def test_import_creates_an_identical_image_without_zeroes(aiorbd_cluster, ioctx, tmp_path, name):
     path, seen = tmp_path / "file", []
     with path.open("wb") as file:
         for offset in (0, 4 * MIB - 10, 33 * MIB, SIZE - 5000):
@@ -95,8 +95,8 @@ async def test_import(aiorbd_cluster, ioctx, tmp_path, name):
         await aiorbd.import_image(ioctx, path, name)
 
 
-async def test_import_fills_its_buffers_anew(ioctx, tmp_path, name):
-    """Two for each write that librbd may have, and one to read into."""
+async def test_import_reuses_its_buffers(ioctx, tmp_path, name):
+    """The import needs two buffers for each write that librbd may have, and one buffer to read into."""
     path = tmp_path / "file"
     path.write_bytes(os.urandom(12 * 4 * MIB + 1))
     tracemalloc.start()
@@ -108,7 +108,7 @@ async def test_import_fills_its_buffers_anew(ioctx, tmp_path, name):
     assert peak < (3 * 4 + 2) * MIB
 
 
-async def test_import_of_nothing(ioctx, tmp_path, name):
+async def test_empty_file_is_imported_and_exported(ioctx, tmp_path, name):
     (tmp_path / "empty").touch()
     assert await aiorbd.import_image(ioctx, tmp_path / "empty", name) == 0
     async with ioctx.open_image(name) as image:
@@ -118,7 +118,7 @@ async def test_import_of_nothing(ioctx, tmp_path, name):
 
 
 async def test_copy(aiorbd_cluster, ioctx, sparse, make_image):
-    """What was in the destination is gone, but for what lies beyond the source."""
+    """The copy replaces the data of the destination, except the data beyond the size of the source."""
     name = await make_image(SIZE + MIB)
     async with ioctx.open_image(name) as destination:
         async with destination.writer() as writer:
@@ -133,12 +133,12 @@ async def test_copy(aiorbd_cluster, ioctx, sparse, make_image):
 
 
 class Interrupted(Exception):
-    """What breaks a transfer off."""
+    """Raised by a progress function to interrupt a transfer."""
 
 
 @pytest.fixture
 def break_off():
-    """A progress function that breaks off at its second report, and where that was."""
+    """Return a progress function that raises at its second report, and the list of the reported positions."""
     seen = []
 
     def progress(done, total):
@@ -149,8 +149,8 @@ def break_off():
     return progress, seen
 
 
-async def test_export_goes_on(aiorbd_cluster, sparse, tmp_path, break_off):
-    """What a broken attempt wrote behind the last report does not show through."""
+async def test_interrupted_export_resumes_with_start(aiorbd_cluster, sparse, tmp_path, break_off):
+    """The file keeps no data that the interrupted export wrote beyond the last report."""
     path = tmp_path / "image"
     progress, seen = break_off
     with pytest.raises(Interrupted):
@@ -165,8 +165,10 @@ async def test_export_goes_on(aiorbd_cluster, sparse, tmp_path, break_off):
         await aiorbd.export_image(sparse, path, start=SIZE + 1)
 
 
-async def test_import_goes_on(aiorbd_cluster, ioctx, sparse, tmp_path, name, break_off, monkeypatch):
-    monkeypatch.setattr("aiorbd._pool.transfer.SEGMENT", 4 * MIB)  # of data: there is little
+async def test_interrupted_import_resumes_with_start(
+    aiorbd_cluster, ioctx, sparse, tmp_path, name, break_off, monkeypatch
+):
+    monkeypatch.setattr("aiorbd._pool.transfer.SEGMENT", 4 * MIB)  # a segment counts data only, and there is little
     path, other = tmp_path / "image", new_name()
     await aiorbd.export_image(sparse, path)
     progress, seen = break_off
@@ -185,7 +187,7 @@ async def test_import_goes_on(aiorbd_cluster, ioctx, sparse, tmp_path, name, bre
         await aiorbd.import_image(ioctx, path, other, start=seen[1])
 
 
-async def test_copy_goes_on(aiorbd_cluster, ioctx, sparse, make_image, break_off):
+async def test_interrupted_copy_resumes_with_start(aiorbd_cluster, ioctx, sparse, make_image, break_off):
     name = await make_image(SIZE)
     progress, seen = break_off
     async with ioctx.open_image(name) as destination:
@@ -195,20 +197,20 @@ async def test_copy_goes_on(aiorbd_cluster, ioctx, sparse, make_image, break_off
     assert await exported(aiorbd_cluster, name) == await exported(aiorbd_cluster, sparse.name)
 
 
-async def test_files_that_fail(ioctx, sparse, tmp_path, name):
+async def test_file_errors_are_raised(ioctx, sparse, tmp_path, name):
     with pytest.raises(FileNotFoundError):
         await aiorbd.import_image(ioctx, tmp_path / "none", name)
     assert name == sparse.name or name not in await ioctx.list_images()
     with pytest.raises(IsADirectoryError):
         await aiorbd.export_image(sparse, tmp_path)
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - errno says which
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the next line checks errno
         await aiorbd.export_image(sparse, "/dev/full")
     assert caught.value.errno in (errno.EINVAL, errno.ENOSPC)
     assert sparse.in_flight == 0
 
 
-async def test_files_that_are_shorter_than_they_should(ioctx, sparse, tmp_path, monkeypatch):
-    """Nothing is made up for what is missing."""
+async def test_short_file_raises_eof_error(ioctx, sparse, tmp_path, monkeypatch):
+    """The transfer invents no data for the missing part of the file."""
     path = tmp_path / "image"
     with pytest.raises(FileNotFoundError):
         await aiorbd.export_image(sparse, path, start=16 * MIB)
@@ -224,12 +226,15 @@ async def test_files_that_are_shorter_than_they_should(ioctx, sparse, tmp_path, 
 
 
 def is_open(path):
-    """Whether this process has a file open."""
+    """Return whether this process has a file open."""
     return any(os.path.realpath(f"/proc/self/fd/{number}") == str(path) for number in os.listdir("/proc/self/fd"))
 
 
-def test_a_file_whose_task_is_gone(tmp_path):
-    """asyncio's own cancellation leaves the thread running: the descriptor is not closed under it, and not leaked."""
+def test_cancelled_task_closes_its_file_after_the_thread_is_done(tmp_path):
+    """asyncio's own cancellation leaves the thread running.
+
+    The descriptor stays open while the thread uses the file, and does not leak.
+    """
     (tmp_path / "file").touch()
     begun, go_on, seen = threading.Event(), threading.Event(), []
 
@@ -259,16 +264,16 @@ def test_a_file_whose_task_is_gone(tmp_path):
     assert not is_open(tmp_path / "file")
 
 
-async def test_cancelled(sparse, tmp_path):
-    """At once; the descriptor is closed when the thread is done with it."""
+async def test_cancelled_export_closes_its_file(sparse, tmp_path):
+    """The cancellation takes effect at once. The descriptor is closed when the thread is done with the file."""
     with anyio.move_on_after(0.01):
         await aiorbd.export_image(sparse, tmp_path / "image")
     await sparse.drain(timeout=30)
     assert not is_open(tmp_path / "image")
 
 
-async def test_an_object_map_that_is_wrong(aiorbd_cluster, ioctx, tmp_path, make_image):
-    """Of what it leaves out an export has nothing, unless it is told not to ask it."""
+async def test_wrong_object_map_is_ignored_with_use_object_map_false(aiorbd_cluster, ioctx, tmp_path, make_image):
+    """An export lacks the data that the object map omits, unless ``use_object_map`` is false."""
     name = await make_image(SIZE)
     async with ioctx.open_image(name) as image, ioctx.open_image(await make_image(SIZE)) as empty:
         for offset in range(0, SIZE, 8 * MIB):
@@ -288,7 +293,7 @@ async def test_an_object_map_that_is_wrong(aiorbd_cluster, ioctx, tmp_path, make
     assert (tmp_path / "reading").stat().st_blocks * 512 < SIZE
 
 
-async def test_what_is_no_file_is_refused(ioctx, image, name, tmp_path):
+async def test_pipes_character_devices_and_directories_are_refused(ioctx, image, name, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader, writer = os.pipe()

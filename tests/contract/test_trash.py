@@ -1,4 +1,4 @@
-"""The trash."""
+"""The trash of a pool."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ async def shown(witness, ioctx):
 
 @pytest.fixture
 async def trashed(aiorbd_ioctx):
-    """The id of an image in the trash, which was called "old"."""
+    """Move an image named "old" to the trash, and return its id."""
     await aiorbd_ioctx.create_image("old", MIB)
     async with aiorbd_ioctx.open_image("old") as image:
         await image.write(b"kept", 0)
@@ -54,7 +54,7 @@ async def test_remove(aiorbd_ioctx, trashed, witness):
     assert all(0 <= done <= total for done, total in reports)
 
 
-async def test_delay(aiorbd_ioctx):
+async def test_delay_defers_the_removal_from_the_trash(aiorbd_ioctx):
     for delay in (3600, timedelta(hours=1)):
         await aiorbd_ioctx.create_image("late", MIB)
         await aiorbd_ioctx.trash.move("late", delay)
@@ -69,7 +69,7 @@ async def test_delay(aiorbd_ioctx):
             await aiorbd_ioctx.trash.move("late", delay)
 
 
-async def test_purge(aiorbd_ioctx, witness):
+async def test_purge_removes_the_images_with_an_expired_delay(aiorbd_ioctx, witness):
     for name, delay in (("now", 0), ("soon", 3600), ("late", 1 << 20)):
         await aiorbd_ioctx.create_image(name, MIB)
         await aiorbd_ioctx.trash.move(name, delay)
@@ -84,7 +84,7 @@ async def test_purge(aiorbd_ioctx, witness):
             await aiorbd_ioctx.trash.purge(threshold=threshold)
 
 
-async def test_what_is_not_there(aiorbd_ioctx, trashed):
+async def test_missing_image_raises_image_not_found(aiorbd_ioctx, trashed):
     trash = aiorbd_ioctx.trash
     with pytest.raises(aiorbd.ImageNotFound, match=r"image 'rbd/.*/no-such-image'"):
         await trash.move("no-such-image")
@@ -96,7 +96,7 @@ async def test_what_is_not_there(aiorbd_ioctx, trashed):
                 await call(bad)
 
 
-async def test_what_is_taken_or_in_use(aiorbd_ioctx, trashed):
+async def test_taken_names_open_images_and_snapshots_are_refused(aiorbd_ioctx, trashed):
     await aiorbd_ioctx.create_image("taken", MIB)
     with pytest.raises(aiorbd.ImageExists, match="new name 'taken'"):
         await aiorbd_ioctx.trash.restore(trashed, "taken")
@@ -114,7 +114,7 @@ async def test_what_is_taken_or_in_use(aiorbd_ioctx, trashed):
         await aiorbd_ioctx.trash.remove(image_id)
 
 
-async def test_more_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch):
+async def test_listing_returns_more_entries_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch):
     monkeypatch.setattr("aiorbd._core.handle.PAGE", 2)
     names = {new_name() for _ in range(9)}
     for name in names:

@@ -1,4 +1,4 @@
-"""Hearing of changes of an image."""
+"""Updates: notices that an image changed."""
 
 import anyio
 import pytest
@@ -21,8 +21,8 @@ async def test_a_change_by_another_client(image, witness):
         assert await image.size() == 20 * MIB
 
 
-async def test_every_change_can_be_seen(image, witness):
-    """However many changes are told at once, after the last one everything is there."""
+async def test_every_change_is_visible_after_the_last_update(image, witness):
+    """One update may report several changes. After the last update, all changes are visible."""
     seen = set()
     async with image.watch() as updates:
         async with anyio.create_task_group() as tasks:
@@ -61,7 +61,7 @@ async def test_a_burst_is_one_wake_up(image):
             tasks.cancel_scope.cancel()
 
 
-async def test_what_happened_before_the_wait_counts(image, witness):
+async def test_wait_returns_for_a_change_before_the_wait(image, witness):
     updates = image.watch()
     await image.create_snapshot("one")
     with anyio.fail_after(5):
@@ -69,7 +69,7 @@ async def test_what_happened_before_the_wait_counts(image, witness):
     await updates.aclose()
 
 
-async def test_several_listeners(image):
+async def test_every_listener_gets_the_change(image):
     async with image.watch() as first, image.watch() as second:
         await image.create_snapshot("one")
         with anyio.fail_after(5):
@@ -114,15 +114,18 @@ async def test_a_listener_that_is_closed(image):
     assert not [source for source in image._handle.watchers if not source.ended]
 
 
-async def test_read_only_images_are_told_nothing(ioctx, image, witness):
-    """So nobody may wait for it in vain. librbd registers no watch, as the second client sees."""
+async def test_watching_a_read_only_image_raises_operation_not_supported(ioctx, image, witness):
+    """librbd registers no watch for such an image, as the list of watchers shows.
+
+    Without the error, a task would wait in vain.
+    """
     async with ioctx.open_image(image.name, read_only=True) as other:
         with pytest.raises(aiorbd.OperationNotSupported, match="for reading only is told of no changes"):
             other.watch()
         assert len([watcher async for watcher in other.watchers()]) == 1
 
 
-async def test_cancelled_waits(image):
+async def test_wait_gets_a_change_after_cancelled_waits(image):
     updates = image.watch()
     for _ in range(100):
         with anyio.move_on_after(0):

@@ -1,4 +1,7 @@
-"""Images of format 1, and names that only other clients use: they can be opened, broken and removed."""
+"""Images of format 1, and empty names that only other clients use.
+
+Such images and snapshots can be opened and removed, and such locks can be broken.
+"""
 
 import hashlib
 
@@ -16,13 +19,13 @@ MIB = 1 << 20
 
 @pytest.fixture
 async def old(ioctx, name, monkeypatch):
-    """The name of an image of format 1."""
-    monkeypatch.setenv("RBD_FORCE_ALLOW_V1", "1")  # librbd makes none without it; it opens them always
+    """Create an image of format 1, and return its name."""
+    monkeypatch.setenv("RBD_FORCE_ALLOW_V1", "1")  # needed to create such an image, not to open one
     await ioctx.create_image(name, 16 * MIB, image_format=1)
     return name
 
 
-async def test_an_image_of_format_1(ioctx, old, witness):
+async def test_image_of_format_1_is_written_read_copied_and_removed(ioctx, old, witness):
     async with ioctx.open_image(old) as image, image.writer() as writer:
         assert (await image.old_format(), image.id, image.name) == (True, "", old)
         await writer.write(b"data" * 1024, 4 * MIB)
@@ -38,7 +41,7 @@ async def test_an_image_of_format_1(ioctx, old, witness):
     assert old not in await witness.names()
 
 
-async def test_a_pool_of_connections_keeps_an_image_of_format_1(aiorbd_cluster, old):
+async def test_connection_pool_keeps_an_image_of_format_1_open(aiorbd_cluster, old):
     async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", old) as first:
             await first.write(b"x", 0)
@@ -46,7 +49,7 @@ async def test_a_pool_of_connections_keeps_an_image_of_format_1(aiorbd_cluster, 
             assert second is first
 
 
-async def test_empty_cookies_and_tags(image):
+async def test_locks_may_have_empty_cookies_and_tags(image):
     locks = image.locks
     await locks.lock_exclusive("")
     (locker,) = (await locks.list_lockers()).lockers
@@ -59,7 +62,7 @@ async def test_empty_cookies_and_tags(image):
         await locks.break_lock("client.1", "")
 
 
-async def test_a_lock_with_an_empty_cookie_is_broken(aiorbd_cluster, ioctx, image, witness):
+async def test_break_lock_breaks_a_lock_with_an_empty_cookie(aiorbd_cluster, ioctx, image, witness):
     name = image.name
     async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as elsewhere:
         holder = await elsewhere.open_image(name)
@@ -70,13 +73,13 @@ async def test_a_lock_with_an_empty_cookie_is_broken(aiorbd_cluster, ioctx, imag
         assert b"There" not in await witness.rbd("lock", "ls", name)
 
 
-async def test_a_snapshot_without_a_name(image, ioctx):
+async def test_snapshot_with_an_empty_name_is_opened_renamed_and_removed(image, ioctx):
     with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
         await image.create_snapshot("")
     handle = image._handle
     await image.write(b"old", 0)
     await image.flush()
-    await handle.run(  # as another client may
+    await handle.run(  # another client may create such a snapshot
         "rbd_snap_create", lambda: handle.raise_for(rbd().rbd_snap_create(handle.pointer, b""), "rbd_snap_create")
     )
     await image.write(b"new", 0)
@@ -94,5 +97,5 @@ async def test_a_snapshot_without_a_name(image, ioctx):
     assert [s.name async for s in image.snapshots()] == []
 
 
-def test_an_empty_string_of_c():
+def test_decode_returns_an_empty_string():
     assert decode(ffi.new("char[]", b"")) == ""

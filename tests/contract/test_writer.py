@@ -1,4 +1,4 @@
-"""Many writes with a bounded window."""
+"""Many writes with a bounded number in flight."""
 
 import errno
 import hashlib
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 
 
-async def test_all_arrives(image, witness):
+async def test_all_writes_arrive_in_the_image(image, witness):
     content = os.urandom(16 * MIB)
     places = list(range(0, 16 * MIB, 50_000))
     random.Random(3).shuffle(places)
@@ -31,7 +31,7 @@ async def test_all_arrives(image, witness):
     assert hashlib.sha256(await witness.export(image.name)).digest() == hashlib.sha256(content).digest()
 
 
-async def test_zeroes_and_nothing(image, witness):
+async def test_writer_writes_zeroes_and_accepts_empty_writes(image, witness):
     await image.write(b"x" * MIB, 0)
     async with image.writer() as writer:
         await writer.write_zeroes(4096, 8192)
@@ -41,7 +41,7 @@ async def test_zeroes_and_nothing(image, witness):
     assert found[:MIB] == b"x" * 4096 + bytes(8192) + b"x" * (MIB - 4096 - 8192)
 
 
-async def test_the_end_flushes(cluster, image):
+async def test_leaving_the_block_flushes(cluster, image):
     async with image.writer() as writer:
         await writer.write(b"x" * 4096, 0)
         await writer.flush()
@@ -51,9 +51,9 @@ async def test_the_end_flushes(cluster, image):
     assert cluster.stats().operations["rbd_aio_write2"].bytes == 8192
 
 
-async def test_it_holds_up_its_writer(osd):
-    """Depth and bytes are bounds; what is larger than the bytes goes alone."""
-    async with opened(osd, rbd_cache="false") as image:  # which would take writes that the OSD does not have
+async def test_depth_and_max_bytes_hold_back_the_caller(osd):
+    """`depth` and `max_bytes` are limits. A write larger than `max_bytes` is in flight alone."""
+    async with opened(osd, rbd_cache="false") as image:  # a cache would accept writes that the OSD does not have
         osd.pause()
         accepted = []
 
@@ -75,8 +75,8 @@ async def test_it_holds_up_its_writer(osd):
             osd.pause()
 
 
-async def test_the_first_error_is_raised(image):
-    """By the next call, and by the end; nothing is flushed."""
+async def test_next_call_and_end_of_block_raise_the_first_error(image):
+    """The end of the block does not flush after an error."""
 
     def failing(writer, bad):
         fail_requests(writer._queue, bad, -errno.ENOSPC)
@@ -101,8 +101,8 @@ async def test_the_first_error_is_raised(image):
                 await writer.write(bytes(4096), 4096)
 
 
-async def test_an_error_in_the_block_goes_out(osd):
-    async with opened(osd, rbd_cache="false") as image:  # which would take writes that the OSD does not have
+async def test_exception_in_the_block_propagates_and_cancels_queued_writes(osd):
+    async with opened(osd, rbd_cache="false") as image:  # a cache would accept writes that the OSD does not have
         osd.pause()
         with pytest.raises(LookupError, match="mine"):
             async with image.writer(depth=2) as writer:
@@ -110,7 +110,7 @@ async def test_an_error_in_the_block_goes_out(osd):
                     await writer.write(bytes(4096), number * 4096)
                 raise LookupError("mine")
         await anyio.sleep(0.05)
-        assert image.in_flight == 2  # what librbd had not begun is given up
+        assert image.in_flight == 2  # the writer cancelled the writes that librbd had not started
         assert image._handle.bridge.stats().abandoned == 2
         with pytest.raises(aiorbd.ClosedError, match="writer of image"):
             await writer.write(b"x", 0)
@@ -118,8 +118,8 @@ async def test_an_error_in_the_block_goes_out(osd):
         await image.drain(timeout=30)
 
 
-async def test_cancelled(osd):
-    async with opened(osd, rbd_cache="false") as image:  # which would take writes that the OSD does not have
+async def test_cancelled_block_cancels_queued_writes(osd):
+    async with opened(osd, rbd_cache="false") as image:  # a cache would accept writes that the OSD does not have
         osd.pause()
         with anyio.move_on_after(0.1) as scope:
             async with image.writer(depth=2) as writer:
@@ -135,7 +135,7 @@ async def test_cancelled(osd):
         assert await image.read(0, 4096) == b"z" * 4096
 
 
-async def test_the_image_changes_meanwhile(image, witness):
+async def test_writer_continues_after_the_image_changes(image, witness):
     """Writes that wait when the header changes are submitted once the size is known again."""
     content = os.urandom(8 * MIB)
     async with image.writer(depth=4) as writer:
@@ -152,8 +152,8 @@ async def test_the_image_changes_meanwhile(image, witness):
                     await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "1M")
 
 
-async def test_an_interrupt_before_a_stale_write_is_submitted(image, witness):
-    """A write that was refused because the image changed is not forgotten after an interrupt: `flush` must not lie."""
+async def test_interrupt_before_a_stale_write_is_submitted_does_not_lose_the_write(image, witness):
+    """The write was refused because the image changed. `flush` must not return without submitting the write."""
     async with image.writer() as writer:
         queue, data = writer._queue, b"b" * 4096
         request = Request(queue, WRITE, 4096, 4096, 0)
@@ -173,8 +173,8 @@ async def test_an_interrupt_before_a_stale_write_is_submitted(image, witness):
     assert (await witness.export(image.name))[:8192] == bytes(4096) + b"b" * 4096
 
 
-async def test_several_tasks_while_the_image_changes(image, witness):
-    """What came too late for the size that was known is submitted once, whoever finds it."""
+async def test_several_tasks_submit_each_stale_write_once(image, witness):
+    """Any of the tasks may find a stale write. Only one task submits the write."""
     content = os.urandom(8 * MIB)
     async with image.writer(depth=2, max_bytes=64 << 10) as writer:
 
@@ -192,7 +192,7 @@ async def test_several_tasks_while_the_image_changes(image, witness):
     assert (await witness.export(image.name))[: 8 * MIB] == content
 
 
-async def test_a_shrink_after_a_flush_is_nothing_to_a_writer(image):
+async def test_writer_continues_after_a_flush_and_a_shrink(image):
     async with image.writer() as writer:
         await writer.write(b"x" * 4096, 10 * MIB)
         await writer.flush()
@@ -201,7 +201,7 @@ async def test_a_shrink_after_a_flush_is_nothing_to_a_writer(image):
     assert await image.read(0, 1) == b"y"
 
 
-async def test_what_cannot_be_written(ioctx, image):
+async def test_read_only_image_bad_range_bad_bounds_and_closed_image_are_refused(ioctx, image):
     async with ioctx.open_image(image.name, read_only=True) as reader:
         with pytest.raises(aiorbd.ReadOnlyImage):
             async with reader.writer() as writer:
@@ -219,7 +219,7 @@ async def test_what_cannot_be_written(ioctx, image):
             await writer.write(b"x", 0)
 
 
-async def test_flush_does_not_wait_for_what_others_write_meanwhile(image):
+async def test_flush_does_not_wait_for_later_writes_of_other_tasks(image):
     async with image.writer(depth=2) as writer, anyio.create_task_group() as tasks:
 
         async def write_on():
@@ -234,7 +234,7 @@ async def test_flush_does_not_wait_for_what_others_write_meanwhile(image):
         tasks.cancel_scope.cancel()
 
 
-async def test_pending_bytes(osd):
+async def test_pending_bytes_counts_data_and_no_zeroes(osd):
     async with opened(osd, rbd_cache="false") as image:
         osd.pause()
         async with anyio.create_task_group() as tasks:
@@ -247,7 +247,7 @@ async def test_pending_bytes(osd):
             assert writer.pending_bytes == 0
 
 
-async def test_buffers_come_back_when_they_are_written(image, witness):
+async def test_release_returns_each_buffer_after_its_write(image, witness):
     free, made, at = [], [], 0
     async with image.writer(depth=2, release=free.append) as writer:
         for number in range(64):
@@ -257,12 +257,12 @@ async def test_buffers_come_back_when_they_are_written(image, witness):
             buffer[:] = bytes([number + 1]) * 4096
             await writer.write(buffer, at)
             at += 4096
-    assert len(free) == len(made) <= 5  # 2 with librbd, 2 that wait, 1 in hand
+    assert len(free) == len(made) <= 5  # 2 in librbd, 2 in the queue, 1 with the caller
     assert {id(one) for one in free} == {id(one) for one in made}
     assert (await witness.export(image.name))[:at] == b"".join(bytes([n + 1]) * 4096 for n in range(64))
 
 
-async def test_what_release_raises(image):
+async def test_exception_from_release_is_raised(image):
     def refuse(_):
         raise ZeroDivisionError
 
@@ -272,7 +272,7 @@ async def test_what_release_raises(image):
             await writer.flush()
 
 
-async def test_no_buffer_comes_back_while_librbd_has_it(osd):
+async def test_no_buffer_is_released_while_librbd_has_it(osd):
     free = []
     async with opened(osd, rbd_cache="false", rbd_disable_zero_copy_writes="false") as image:
         osd.pause()
@@ -286,8 +286,8 @@ async def test_no_buffer_comes_back_while_librbd_has_it(osd):
         assert await image.read(0, 4 * 4096) == b"".join(sorted(free))
 
 
-async def test_what_comes_back_of_what_fails(image):
-    """What librbd has refused; what had nothing to write; not what `write` raised for."""
+async def test_release_gets_the_buffers_of_failed_and_empty_writes(image):
+    """`release` gets no buffer for which `write` raised."""
     free = []
     with pytest.raises(aiorbd.NoSpace):
         async with image.writer(release=free.append) as writer:
@@ -304,7 +304,7 @@ async def test_what_comes_back_of_what_fails(image):
     assert free == [b"", b"data"]
 
 
-async def test_nothing_comes_back_once_the_block_is_left(osd):
+async def test_no_buffer_is_released_after_the_block_raised(osd):
     free = []
     async with opened(osd, rbd_cache="false") as image:
         osd.pause()
