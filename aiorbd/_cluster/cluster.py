@@ -224,7 +224,7 @@ def connect(
         close_timeout: Seconds that leaving ``async with`` and `Cluster.close` wait for operations in flight,
             also for the I/O contexts and images opened from this connection.
         cluster_log: Hand lines of the cluster's own log, from this level on, to the logger
-            ``aiorbd._cluster.log``; None for none. `Cluster.monitor_log` cannot be had beside it.
+            ``aiorbd.cluster_log``; None for none. `Cluster.monitor_log` cannot be had beside it.
 
     Warns:
         RuntimeWarning: ``rados_osd_op_timeout`` is set so low that data is lost.

@@ -90,7 +90,7 @@ def _entry(numbers: list[int], data: bytes) -> LogEntry:
 
 
 #: Where lines go that `aiorbd.connect` was asked to hand on, and as what.
-logger: logging.Logger = logging.getLogger("aiorbd._cluster.log")
+logger: logging.Logger = logging.getLogger("aiorbd.cluster_log")
 _AS: Final = {
     "DBG": logging.DEBUG,
     "INF": logging.INFO,

@@ -180,7 +180,7 @@ async def test_nothing_is_logged_at_info_or_above_by_default(cluster, image, cap
 
 
 async def test_cluster_log_goes_to_the_logging_module(aiorbd_cluster, caplog):
-    caplog.set_level(logging.INFO, "aiorbd._cluster.log")
+    caplog.set_level(logging.INFO, "aiorbd.cluster_log")
     async with aiorbd.connect(aiorbd_cluster.conffile, cluster_log="info") as cluster:
         await cluster.mon_command({"prefix": "log", "logtext": ["a line of the log"]})
         with anyio.fail_after(10):
@@ -190,7 +190,7 @@ async def test_cluster_log_goes_to_the_logging_module(aiorbd_cluster, caplog):
         with pytest.raises(aiorbd.UsageError, match="open already"):
             await cluster.monitor_log()
     (record,) = lines
-    assert record.name == "aiorbd._cluster.log"
+    assert record.name == "aiorbd.cluster_log"
     assert record.levelno == logging.INFO
     with pytest.raises(aiorbd.InvalidArgument, match="none of debug"):
         await aiorbd.connect(aiorbd_cluster.conffile, cluster_log="loud")
