@@ -1,4 +1,7 @@
-"""What holds for every call: closed things and foreign loops are refused before C, cancelled scopes begin nothing."""
+"""Rules for every call.
+
+Calls on closed objects and from other event loops are refused before C runs. Calls in a cancelled scope start nothing.
+"""
 
 import inspect
 import re
@@ -14,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 def test_every_call_has_a_sample():
-    """Whatever is awaited or iterated over, but for opening, closing and waiting, which have tests of their own."""
+    """The check covers all calls that are awaited or iterated over. Opening, closing and waiting have other tests."""
     own = {"close", "evict_image", "drain", "aclose", "__aenter__", "__aexit__", "seek", "tell"}
     found = set()
     for name in aiorbd.__all__:
@@ -33,7 +36,7 @@ def test_every_call_has_a_sample():
     assert set(SAMPLES) - found <= {"Diff.__anext__"}
 
 
-async def test_what_is_closed_refuses(subjects):
+async def test_closed_objects_refuse_every_call(subjects):
     await subjects.cluster.close(timeout=20)
     for name, call in SAMPLES.items():
         if name in ENDLESS:
@@ -63,9 +66,9 @@ async def test_another_loop_is_refused(subjects):
     assert await subjects.image.read(0, 1) == b"\0"
 
 
-async def test_nothing_begins_in_a_cancelled_scope(subjects):
-    """No change is made, no table entry is left."""
-    await subjects.log.close()  # or another one would be refused for that
+async def test_calls_in_a_cancelled_scope_start_nothing(subjects):
+    """The calls change nothing and leave no entry in the operation table."""
+    await subjects.log.close()  # otherwise the sample that opens a log is refused
     before = await subjects.image.features(), [s.id async for s in subjects.image.snapshots()]
     for name, call in SAMPLES.items():
         with anyio.CancelScope() as scope:
@@ -82,4 +85,4 @@ async def test_nothing_begins_in_a_cancelled_scope(subjects):
     assert await subjects.ioctx.list_images() == ["image"]
     assert await subjects.ioctx.objects.read("object") == b"x"
     (locker,) = (await subjects.image.locks.list_lockers()).lockers
-    assert locker.cookie.startswith("auto ")  # librbd's own, since the snapshot was made
+    assert locker.cookie.startswith("auto ")  # librbd's exclusive lock, held since the snapshot was created

@@ -1,4 +1,4 @@
-"""Opening, closing, forgetting: who may still call what."""
+"""Opening, closing and garbage collection: the calls that each state allows."""
 
 import contextlib
 import errno
@@ -56,7 +56,7 @@ async def test_close_waits_for_what_is_in_flight(ioctx, make_image, witness):
     assert all(exported[number * 4096] == number for number in range(64))
 
 
-async def test_closing_the_cluster_closes_what_was_opened_from_it(aiorbd_cluster, make_image, witness):
+async def test_closing_a_cluster_closes_its_images(aiorbd_cluster, make_image, witness):
     name = await make_image()
     cluster = await aiorbd.connect(aiorbd_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
@@ -78,7 +78,7 @@ async def test_an_opening_is_entered_once(ioctx, make_image):
                 pass
 
 
-async def test_closing_goes_on_when_no_thread_could_be_started(ioctx, make_image, monkeypatch):
+async def test_close_succeeds_after_a_worker_thread_failed_to_start(ioctx, make_image, monkeypatch):
     image = await ioctx.open_image(await make_image())
 
     def submit(_job):
@@ -101,7 +101,7 @@ async def test_closing_a_parent_refuses_new_children(cluster, make_image):
         await ioctx.create_image("name", 0)
 
 
-async def test_an_image_opened_while_its_pool_closes(cluster, make_image):
+async def test_open_during_the_close_of_the_pool_raises_closed_error(cluster, make_image):
     name = await make_image()
     ioctx = await cluster.open_ioctx("rbd")
     outcome = []
@@ -122,11 +122,11 @@ async def test_an_image_opened_while_its_pool_closes(cluster, make_image):
 
 
 @pytest.mark.parametrize("passes", range(6))
-async def test_nothing_is_left_when_a_cluster_closes_during_an_open(aiorbd_cluster, make_image, passes):
-    """At whatever moment: one native image, given back once, and the eventfd closed."""
+async def test_closing_a_cluster_during_an_open_leaks_nothing(aiorbd_cluster, make_image, passes):
+    """Whenever the close starts, the one native image is released once, and the eventfd is closed."""
     name = await make_image()
 
-    kept = []  # what is forgotten before the cluster closes would rightly be complained of
+    kept = []  # a pool or image that is collected before the cluster closes would warn
 
     async def open_late(ioctx):
         kept.append(ioctx)
@@ -147,7 +147,7 @@ async def test_nothing_is_left_when_a_cluster_closes_during_an_open(aiorbd_clust
     await descriptors_fall_to(before)
 
 
-async def test_an_image_whose_close_was_refused_closes_with_its_cluster(aiorbd_cluster, make_image):
+async def test_closing_a_cluster_closes_an_image_after_a_refused_close(aiorbd_cluster, make_image):
     cluster = await aiorbd.connect(aiorbd_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
     image = await ioctx.open_image(await make_image())
@@ -172,13 +172,13 @@ async def test_an_image_whose_close_was_refused_closes_with_its_cluster(aiorbd_c
     assert "closed" in repr(image)
 
 
-async def test_an_error_in_the_block_is_not_replaced(ioctx, make_image):
+async def test_exception_in_the_block_propagates_unchanged(ioctx, make_image):
     with pytest.raises(LookupError, match="mine"):
         async with ioctx.open_image(await make_image()):
             raise LookupError("mine")
 
 
-async def test_drain(image):
+async def test_drain_waits_for_operations_in_flight(image):
     async with anyio.create_task_group() as tasks:
         for number in range(32):
             tasks.start_soon(image.write, bytes(65536), number * 65536)
@@ -189,8 +189,8 @@ async def test_drain(image):
     await image.drain()
 
 
-async def test_drain_waits_for_what_was_there(image):
-    """Others go on meanwhile, one operation always in flight: that holds up nobody."""
+async def test_drain_does_not_wait_for_later_operations(image):
+    """Other tasks always keep an operation in flight. These later operations do not delay the drain."""
     done = False
 
     async def traffic(number):
@@ -209,8 +209,8 @@ async def test_drain_waits_for_what_was_there(image):
         done = True
 
 
-async def test_forgotten_objects_are_told_of(aiorbd_cluster, make_image):
-    """Nothing is closed where they are found, on any thread; closing the cluster closes them."""
+async def test_collected_objects_warn_that_they_were_not_closed(aiorbd_cluster, make_image):
+    """Any thread may collect the objects, so the collection closes nothing. Closing the cluster closes the objects."""
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
         ioctx = await cluster.open_ioctx("rbd")
@@ -254,7 +254,7 @@ async def test_another_loop_is_refused(image, ioctx, cluster):
     assert await image.read(0, 1) == b"\0"
 
 
-def test_no_loop_at_all():
+def test_connect_without_an_event_loop_raises_wrong_loop_error():
     opening = aiorbd.connect(None)
     with pytest.raises(aiorbd.WrongLoopError, match="no asyncio or trio event loop"):
         opening.__await__().send(None)
@@ -264,7 +264,7 @@ async def test_fork(image):
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
-        # The child must not return into pytest, whatever happens.
+        # The child must never return into pytest.
         try:
             try:
                 image.read(0, 1).send(None)
@@ -287,7 +287,7 @@ def classes(root):
 
 
 @pytest.mark.parametrize("cls", sorted(set(classes(aiorbd.RbdError)), key=lambda cls: cls.__name__))
-def test_errors_pickle(cls):
+def test_ceph_errors_survive_pickling(cls):
     error = cls(errno.EPIPE, "message", "rbd_operation", "image 'a/b'")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert type(again) is cls
@@ -298,7 +298,7 @@ def test_errors_pickle(cls):
     assert getattr(aiorbd, cls.__name__) is cls
 
 
-def test_other_errors_pickle():
+def test_other_errors_survive_pickling():
     error = aiorbd.NotSupportedError("rbd_clone4", "19.2", "librbd.so.1", "1.16.0")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert str(again) == str(error) == "rbd_clone4 needs Ceph 19.2 or newer; librbd.so.1, version 1.16.0, lacks it"
@@ -306,8 +306,8 @@ def test_other_errors_pickle():
     assert pickle.loads(pickle.dumps(mismatch)).offset == 77  # noqa: S301 - our own
 
 
-async def test_many_opens_and_closes_leave_the_loop_free(ioctx, make_image):
-    """librbd takes 3 ms of a core to open an image: on the loop, that of 32 would hold it up for 80."""
+async def test_many_opens_and_closes_do_not_block_the_event_loop(ioctx, make_image):
+    """librbd needs 3 ms of CPU time to open an image. On the event loop, 32 opens would block the loop for 80 ms."""
     names = [await make_image() for _ in range(32)]
     images = []
 

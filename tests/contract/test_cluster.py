@@ -15,7 +15,7 @@ import aiorbd
 pytestmark = pytest.mark.anyio
 
 
-async def test_who_we_are(cluster, aiorbd_cluster):
+async def test_fsid_and_instance_id_identify_cluster_and_connection(cluster, aiorbd_cluster):
     assert cluster.get_fsid() == (await aiorbd_cluster.run("ceph", "fsid")).decode().strip()
     assert cluster.get_instance_id() > 0
     async with aiorbd.connect(aiorbd_cluster.conffile) as other:
@@ -23,7 +23,7 @@ async def test_who_we_are(cluster, aiorbd_cluster):
         assert other.get_fsid() == cluster.get_fsid()
 
 
-async def test_await_and_close(aiorbd_cluster):
+async def test_close_may_be_repeated_and_refuses_later_calls(aiorbd_cluster):
     cluster = await aiorbd.connect(aiorbd_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
     assert ioctx.pool == "rbd"
@@ -35,19 +35,19 @@ async def test_await_and_close(aiorbd_cluster):
         await ioctx.list_images()
 
 
-async def test_connect_without_a_file(aiorbd_cluster):
+async def test_connect_without_a_configuration_file(aiorbd_cluster):
     conf = {"mon_host": aiorbd_cluster.mon_host, "auth_client_required": "none"}
     async with aiorbd.connect(None, conf=conf, timeout=10) as cluster:
         assert "rbd" in await cluster.list_pools()
 
 
-async def test_the_usual_places(aiorbd_cluster, monkeypatch):
+async def test_connect_reads_the_file_that_ceph_conf_names(aiorbd_cluster, monkeypatch):
     monkeypatch.setenv("CEPH_CONF", aiorbd_cluster.conffile)
     async with aiorbd.connect() as cluster:
         assert "rbd" in await cluster.list_pools()
 
 
-async def test_conf_overrides_the_file(aiorbd_cluster):
+async def test_conf_options_override_the_file(aiorbd_cluster):
     with pytest.raises(aiorbd.Timeout):
         async with aiorbd.connect(aiorbd_cluster.conffile, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=1):
             pass
@@ -57,11 +57,11 @@ async def test_conf_overrides_the_file(aiorbd_cluster):
     ("in_file", "in_conf", "expected"),
     [(None, None, 32768), (None, 4096, 4096), (4096, None, 4096), (8192, 16384, 16384)],
 )
-async def test_a_default_of_ours(aiorbd_cluster, in_file, in_conf, expected):
+async def test_file_and_conf_override_the_prefetch_default(aiorbd_cluster, in_file, in_conf, expected):
     assert await prefetched(aiorbd_cluster, in_file, in_conf) == expected
 
 
-async def test_the_monitors_go_before_a_default_of_ours(aiorbd_cluster):
+async def test_monitor_options_override_the_prefetch_default(aiorbd_cluster):
     command = ["ceph", "--conf", aiorbd_cluster.conffile, "config"]
     await anyio.run_process([*command, "set", "client", PREFETCH, "16384"])
     try:
@@ -74,7 +74,7 @@ PREFETCH = "ms_tcp_prefetch_max_size"
 
 
 async def prefetched(aiorbd_cluster, in_file, in_conf):
-    """What a connection has, by its own admin socket, whose path must be short."""
+    """Return the prefetch size of a connection, read from its admin socket. The socket's path must be short."""
     option = PREFETCH
     with tempfile.TemporaryDirectory() as directory:
         conffile, asok = Path(directory, "ceph.conf"), f"{directory}/asok"
@@ -86,8 +86,8 @@ async def prefetched(aiorbd_cluster, in_file, in_conf):
     return int(json.loads(answer.stdout)[option])
 
 
-async def test_sixteen_hung_calls_hold_up_no_close(aiorbd_cluster, make_image, monkeypatch):
-    """What the library needs itself gets a thread, whatever the user's calls do with theirs."""
+async def test_hung_worker_calls_do_not_delay_size_or_close(aiorbd_cluster, make_image, monkeypatch):
+    """The library's own calls get worker threads even when the user's calls block all their worker threads."""
     hung = threading.Event()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         image = await ioctx.open_image(await make_image())
@@ -101,7 +101,7 @@ async def test_sixteen_hung_calls_hold_up_no_close(aiorbd_cluster, make_image, m
             hung.set()
 
 
-async def test_many_connections_at_once(aiorbd_cluster):
+async def test_concurrent_connections_have_different_instance_ids(aiorbd_cluster):
     ids = set()
 
     async def connect():
@@ -131,7 +131,7 @@ async def test_pools(cluster, aiorbd_cluster):
     assert name not in json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
 
 
-async def test_missing_pools(cluster):
+async def test_missing_pool_raises_pool_not_found(cluster):
     for call in (cluster.pool_lookup, cluster.delete_pool):
         with pytest.raises(aiorbd.PoolNotFound, match="no-such-pool"):
             await call("no-such-pool")
@@ -143,7 +143,7 @@ async def test_missing_pools(cluster):
                 pass
 
 
-async def test_more_pools_than_the_first_buffer_holds(cluster):
+async def test_list_pools_returns_more_names_than_the_first_buffer_holds(cluster):
     names = {new_name("a-rather-long-name-for-a-pool-" * 4) for _ in range(8)}
     for name in names:
         await cluster.create_pool(name)
@@ -152,7 +152,7 @@ async def test_more_pools_than_the_first_buffer_holds(cluster):
         await cluster.delete_pool(name)
 
 
-async def test_mon_command(cluster, aiorbd_cluster):
+async def test_mon_command_returns_output_and_status(cluster, aiorbd_cluster):
     result = await cluster.mon_command({"prefix": "osd pool ls", "format": "json"})
     assert json.loads(result.output) == json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
     result = await cluster.mon_command('{"prefix": "config-key set", "key": "aiorbd"}', b"value")
@@ -160,7 +160,7 @@ async def test_mon_command(cluster, aiorbd_cluster):
     assert await aiorbd_cluster.run("ceph", "config-key", "get", "aiorbd") == b"value"
 
 
-async def test_mon_command_refused(cluster):
+async def test_refused_mon_command_raises_an_error_that_names_the_command(cluster):
     with pytest.raises(aiorbd.ObjectNotFound, match="unrecognized pool 'nowhere'") as caught:
         await cluster.mon_command({"prefix": "osd pool get", "pool": "nowhere", "var": "size"})
     assert caught.value.operation == "rados_mon_command"
@@ -169,8 +169,8 @@ async def test_mon_command_refused(cluster):
         await cluster.mon_command("no json")
 
 
-async def test_concurrent_creates_in_a_new_pool(cluster):
-    """Older librbd locked up here: validating a pool took a thread of its two each."""
+async def test_concurrent_creates_in_a_new_pool_all_finish(cluster):
+    """Older librbd hung here: each validation of the pool took one of librbd's two threads."""
     name = new_name("pool")
     await cluster.create_pool(name)
     async with cluster.open_ioctx(name) as ioctx:
@@ -182,7 +182,7 @@ async def test_concurrent_creates_in_a_new_pool(cluster):
     await cluster.delete_pool(name)
 
 
-async def test_cephx(cephx_cluster, name):
+async def test_connect_and_write_with_cephx(cephx_cluster, name):
     async with aiorbd.connect(cephx_cluster.conffile, timeout=20) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
         async with ioctx.open_image(name) as image:
@@ -190,7 +190,7 @@ async def test_cephx(cephx_cluster, name):
     assert name.encode() in await cephx_cluster.run("rbd", "ls")
 
 
-async def test_a_wrong_key(cephx_cluster, tmp_path):
+async def test_wrong_key_raises_permission_error_without_the_key(cephx_cluster, tmp_path):
     keyring = tmp_path / "keyring"
     secret = "AQBDRcBpAAAAABAAu3WwZ7XgQ1Nk0Q7m1iQn5g=="
     keyring.write_text(f"[client.admin]\nkey = {secret}\n")
@@ -201,17 +201,17 @@ async def test_a_wrong_key(cephx_cluster, tmp_path):
         await aiorbd.connect(cephx_cluster.conffile, conf={"key": secret}, timeout=10)
 
 
-async def test_an_unknown_client(cephx_cluster):
+async def test_unknown_client_raises_permission_error(cephx_cluster):
     with pytest.raises(aiorbd.PermissionError, match=r"do not know client\.nobody"):
         await aiorbd.connect(cephx_cluster.conffile, client_id="nobody", timeout=10)
 
 
-async def test_a_missing_keyring(cephx_cluster):
+async def test_missing_keyring_raises_keyring_not_found(cephx_cluster):
     with pytest.raises(aiorbd.KeyringNotFound, match="/nowhere/keyring"):
         await aiorbd.connect(cephx_cluster.conffile, conf={"keyring": "/nowhere/keyring"}, timeout=10)
 
 
-async def test_capabilities_that_do_not_suffice(cephx_cluster, name):
+async def test_missing_capabilities_raise_permission_error(cephx_cluster, name):
     reader = await make_client(cephx_cluster, new_name("reader"), mon="allow r", osd="allow r pool=rbd")
     async with aiorbd.connect(cephx_cluster.conffile, **reader) as cluster:
         with pytest.raises(aiorbd.PermissionError):
@@ -221,24 +221,24 @@ async def test_capabilities_that_do_not_suffice(cephx_cluster, name):
                 await ioctx.create_image(name, 1 << 20)
 
 
-async def test_a_missing_conffile():
+async def test_missing_conffile_raises_config_file_not_found():
     with pytest.raises(aiorbd.ConfigFileNotFound, match=r"/no/such/ceph\.conf"):
         await aiorbd.connect("/no/such/ceph.conf")
 
 
-async def test_a_broken_conffile(tmp_path):
+async def test_broken_conffile_raises_unreadable_configuration(tmp_path):
     path = tmp_path / "ceph.conf"
     path.write_text("[global\nnonsense")
     with pytest.raises(aiorbd.RbdError, match="unreadable configuration"):
         await aiorbd.connect(path, timeout=2)
 
 
-async def test_no_monitor_address():
+async def test_missing_monitor_address_raises_object_not_found():
     with pytest.raises(aiorbd.ObjectNotFound, match="mon_host"):
         await aiorbd.connect(None, timeout=2)
 
 
-async def test_options_that_are_none(aiorbd_cluster):
+async def test_invalid_configuration_options_are_refused(aiorbd_cluster):
     with pytest.raises(aiorbd.InvalidArgument, match="option 'no_such_option'"):
         await aiorbd.connect(aiorbd_cluster.conffile, conf={"no_such_option": "1"})
     with pytest.raises(aiorbd.InvalidArgument, match="option 'ms_bind_ipv6'"):
@@ -254,7 +254,7 @@ async def test_an_unreachable_monitor(timeout):
     assert isinstance(caught.value, TimeoutError)
 
 
-async def test_failures_leak_nothing(aiorbd_cluster, cluster, ioctx):
+async def test_failed_connects_and_opens_leak_nothing(aiorbd_cluster, cluster, ioctx):
     attempts = [
         lambda: aiorbd.connect("/no/such/ceph.conf"),
         lambda: aiorbd.connect(aiorbd_cluster.conffile, conf={"no_such_option": "1"}),
@@ -278,7 +278,7 @@ async def test_failures_leak_nothing(aiorbd_cluster, cluster, ioctx):
     assert ioctx._handle._children == set()
 
 
-async def test_numbers_that_are_none(cluster, image):
+async def test_invalid_pool_ids_flags_and_option_values_are_refused(cluster, image):
     for pool_id in (-1, 1 << 70):
         with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
             await cluster.pool_reverse_lookup(pool_id)
@@ -291,7 +291,7 @@ async def test_numbers_that_are_none(cluster, image):
         await aiorbd.connect(None, conf={"mon_host": "a\0b"})
 
 
-async def test_names_that_are_none(cluster):
+async def test_invalid_pool_and_client_names_are_refused(cluster):
     for call in (cluster.create_pool, cluster.delete_pool, cluster.pool_lookup):
         with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
             await call("")
@@ -309,7 +309,7 @@ async def test_names_that_are_none(cluster):
 
 
 @pytest.mark.parametrize("option", ["ms_type", "ms_public_type"])
-async def test_a_messenger_that_librados_does_not_have(aiorbd_cluster, option):
-    """librados would abort the process."""
+async def test_unknown_messenger_type_is_refused(aiorbd_cluster, option):
+    """librados would abort the process for such a type."""
     with pytest.raises(aiorbd.InvalidArgument, match=f"no such messenger.*option '{option}'"):
         await aiorbd.connect(aiorbd_cluster.conffile, conf={option: "pigeon"})

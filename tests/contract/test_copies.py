@@ -1,4 +1,4 @@
-"""Clones, copies, parents and children; what makes an image independent or smaller."""
+"""Clones, copies, parents, children, and operations that make an image independent or smaller."""
 
 import hashlib
 
@@ -17,7 +17,7 @@ DATA = bytes(range(256)) * 4096  # 1 MiB
 
 @pytest.fixture
 async def parent(image):
-    """An image with data and the protected snapshot "one"."""
+    """Return an image with data and the protected snapshot "one"."""
     await image.write(DATA, 0)
     await image.write(DATA, 12 * MIB)
     await (await image.create_snapshot("one")).protect()
@@ -44,7 +44,7 @@ async def test_clone_from_an_image_into_another_pool_and_namespace(cluster, pare
         await parent.clone(snapshot, clones, name, ImageOptions({ImageOption.ORDER: 24}), clone_format=2)
         info = await witness.info(f"clones/{name}")
         assert (info["order"], info["parent"]["pool"], info["parent"]["image"]) == (24, "rbd", parent.name)
-    # Another connection's I/O context, of the same cluster.
+    # This I/O context belongs to another connection to the same cluster.
     await parent.clone("one", aiorbd_ioctx, name, clone_format=2)
     spec = f"rbd/{aiorbd_ioctx.namespace}/{name}"
     assert await digest(witness, spec) == await digest(witness, f"{parent.name}@one")
@@ -80,7 +80,7 @@ async def test_parents_and_children(ioctx, parent, name):
         await ioctx.remove_image(name)
 
 
-async def test_clones_that_cannot_be(ioctx, parent, name, make_image):
+async def test_invalid_clones_are_refused(ioctx, parent, name, make_image):
     await parent.create_snapshot("open")
     with pytest.raises(aiorbd.InvalidArgument):
         await parent.clone("open", ioctx, name, clone_format=1)
@@ -140,7 +140,7 @@ async def test_copy_to_an_open_image(ioctx, parent, make_image, witness):
     assert reports[-1][0] == reports[-1][1] > 0
     exported = await witness.export(other.name)
     assert exported[: 16 * MIB] == await witness.export(parent.name)
-    async with ioctx.open_image(await make_image(20 * MIB)) as used:  # what is zeroes here does not go there
+    async with ioctx.open_image(await make_image(20 * MIB)) as used:  # zeroes in the source are not copied
         await used.write(b"old", 6 * MIB)
         await parent.copy_to(used)
         assert await used.read(6 * MIB, 3) == b"old"
@@ -172,8 +172,8 @@ async def test_deep_copy(ioctx, parent, name, witness):
         await parent.deep_copy(ioctx, name)
 
 
-async def test_what_is_copied_to_stays_open_until_it_is_done(osd):
-    """Closing the destination waits for the copy, also when nobody waits for that any more."""
+async def test_closing_the_target_of_a_copy_waits_for_the_copy(osd):
+    """Closing waits even after the task that awaited the copy was cancelled."""
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         names = new_name(), new_name()
         for name in names:
@@ -207,7 +207,7 @@ async def test_sparsify(image, witness):
             await image.sparsify(size)
 
 
-async def test_rebuild_object_map(image, make_image, ioctx, witness):
+async def test_rebuild_object_map_reports_progress_and_needs_the_feature(image, make_image, ioctx, witness):
     await image.write(DATA, 0)
     reports = []
     await image.rebuild_object_map(progress=lambda done, total: reports.append((done, total)))
@@ -219,7 +219,7 @@ async def test_rebuild_object_map(image, make_image, ioctx, witness):
 
 
 @pytest.mark.parametrize("operation", ["flatten", "sparsify", "rollback"])
-async def test_what_progress_raises_stops_librbd(ioctx, make_image, operation, caplog):
+async def test_exception_in_progress_stops_flatten_and_sparsify_but_not_rollback(ioctx, make_image, operation, caplog):
     name, clone = await make_image(64 * MIB, order=16), new_name()
     await slow_down(ioctx, name)
     async with ioctx.open_image(name) as image:
@@ -238,18 +238,18 @@ async def test_what_progress_raises_stops_librbd(ioctx, make_image, operation, c
                 "sparsify": lambda **k: image.sparsify(4096, **k),
                 "rollback": snapshot.rollback,
             }
-            if operation == "rollback":  # which is not stopped, and is done then
+            if operation == "rollback":  # librbd does not stop a rollback, and finishes the work
                 await calls[operation](progress=progress)
                 assert "progress failed, the work is done" in caplog.text
             else:
                 with pytest.raises(LookupError, match="enough"):
                     await calls[operation](progress=progress)
-                await calls[operation]()  # once more finishes the work
+                await calls[operation]()  # a second call finishes the work
             assert (await child.get_parent() is None) == (operation == "flatten")
         assert image.in_flight == 0
 
 
-async def test_clones_stay_in_their_cluster(parent, ioctx, name, own_cluster):
+async def test_clone_into_another_cluster_is_refused_but_copy_is_allowed(parent, ioctx, name, own_cluster):
     async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as elsewhere:
         with pytest.raises(aiorbd.UsageError, match="another cluster"):
             await parent.clone("one", elsewhere, name)
@@ -259,7 +259,7 @@ async def test_clones_stay_in_their_cluster(parent, ioctx, name, own_cluster):
 
 
 @pytest.mark.parametrize("how", ["copy", "deep_copy"])
-async def test_a_copy_keeps_the_data_pool(cluster, ioctx, name, how, witness):
+async def test_copy_keeps_the_data_pool_unless_another_is_given(cluster, ioctx, name, how, witness):
     pools = [new_name("data") for _ in range(2)]
     for pool in pools:
         await cluster.create_pool(pool)
@@ -280,7 +280,7 @@ async def test_a_copy_keeps_the_data_pool(cluster, ioctx, name, how, witness):
             assert await digest(witness, f"{where.pool}/{copy}") == await digest(witness, name)
 
 
-async def test_a_copy_into_the_pool_of_the_data(cluster, ioctx, name, witness):
+async def test_copy_into_the_data_pool_of_the_source(cluster, ioctx, name, witness):
     pool = new_name("data")
     await cluster.create_pool(pool)
     await ioctx.create_image(name, 8 * MIB, data_pool=pool)
@@ -292,7 +292,7 @@ async def test_a_copy_into_the_pool_of_the_data(cluster, ioctx, name, witness):
 
 
 @pytest.mark.parametrize("how", ["copy", "deep_copy"])
-async def test_a_copy_is_counted_once(cluster, ioctx, image, name, how):
+async def test_observers_see_one_completion_for_each_copy(cluster, ioctx, image, name, how):
     told = []
     cluster.add_observer(told.append)
     await getattr(image, how)(ioctx, name)

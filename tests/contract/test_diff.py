@@ -1,4 +1,4 @@
-"""Diffs: what changed, streamed while librbd looks."""
+"""Diffs: changed extents, streamed while librbd still searches for more."""
 
 import gc
 import json
@@ -81,8 +81,8 @@ async def test_the_parent(ioctx, image, name):
             assert [e.offset async for e in clone.diff(include_parent=False)] == [8 * MIB]
 
 
-async def test_empty_ranges(ioctx, make_image, image):
-    """librbd 16.2 aborts the process at some of these."""
+async def test_empty_ranges_yield_no_extents(ioctx, make_image, image):
+    """librbd 16.2 aborts the process for some of these ranges."""
     for whole_object in (False, True):
         assert [e async for e in image.diff(0, 0, whole_object=whole_object)] == []
         assert [e async for e in image.diff(16 * MIB, 0, whole_object=whole_object)] == []
@@ -91,7 +91,7 @@ async def test_empty_ranges(ioctx, make_image, image):
             assert [e async for e in empty.diff(whole_object=whole_object)] == []
 
 
-async def test_bad_arguments(image):
+async def test_invalid_snapshots_and_ranges_are_refused(image):
     one = await image.create_snapshot("one")
     with pytest.raises(aiorbd.SnapshotNotFound, match="snapshot 'nowhen' of image"):
         await anext(image.diff(from_snapshot="nowhen"))
@@ -111,7 +111,7 @@ async def test_bad_arguments(image):
     assert image.in_flight == 0
 
 
-#: Extents: more than librbd may be ahead.
+#: The number of extents in the image: more than librbd may be ahead of the reader.
 MANY = 5_000
 
 
@@ -125,7 +125,7 @@ async def make_many(conffile, name):
 
 @pytest.fixture(scope="module")
 def name_of_many(aiorbd_cluster):
-    """An image with so many extents. Tests leave it as it is."""
+    """Return the name of an image with `MANY` extents. Tests do not change the image."""
     name = new_name("many")
     anyio.run(make_many, aiorbd_cluster.conffile, name)
     return name
@@ -143,8 +143,8 @@ async def gone(image):
             await anyio.sleep(0.01)
 
 
-async def test_the_walk_waits_for_a_slow_reader(many):
-    """Bounded memory: librbd is at most so many extents ahead, and other calls go on meanwhile."""
+async def test_librbd_waits_for_a_slow_reader(many):
+    """Memory is bounded: librbd is at most `AHEAD` extents ahead of the event loop. Other calls continue meanwhile."""
     from aiorbd._image.diff import AHEAD, BATCH
 
     diff = many.diff()
@@ -163,8 +163,8 @@ async def test_the_walk_waits_for_a_slow_reader(many):
     await snapshot.remove()
 
 
-async def test_draining_while_one_iterates(many):
-    """librbd's walk waits for its reader, who waits for what the image does beside it."""
+async def test_drain_during_a_diff_returns(many):
+    """librbd's walk waits for its reader. The reader's drain waits for the other operations of the image only."""
     count = 0
     async for _ in many.diff():
         if not count:
@@ -174,7 +174,7 @@ async def test_draining_while_one_iterates(many):
     assert count == MANY
 
 
-async def test_leaving_early_stops_librbd(many):
+async def test_leaving_a_diff_early_stops_librbd(many):
     async for _ in many.diff():
         break
     gc.collect()
@@ -193,7 +193,7 @@ async def test_leaving_early_stops_librbd(many):
     del never_begun
 
 
-async def test_a_cancelled_reader_goes_on_later(many):
+async def test_cancelled_reader_continues_later_without_losing_extents(many):
     diff = many.diff()
     seen = []
     for _ in range(5):
@@ -205,8 +205,8 @@ async def test_a_cancelled_reader_goes_on_later(many):
     assert [e.offset for e in seen] == [number * 8192 for number in range(MANY)]
 
 
-async def test_closing_cuts_a_diff_short_and_says_so(ioctx, many):
-    """What was not told must not be taken for unchanged."""
+async def test_closing_the_image_ends_its_diff_with_closed_error(ioctx, many):
+    """The reader must not take the missing extents for unchanged ones."""
     image = await ioctx.open_image(many.name)
     diff = image.diff()
     await anext(diff)
@@ -219,8 +219,8 @@ async def test_closing_cuts_a_diff_short_and_says_so(ioctx, many):
         await anext(image.diff())
 
 
-async def test_a_snapshot_that_is_gone_is_no_empty_image(ioctx, image, name, witness):
-    """librbd says that its size is 0: a backup of that would be empty, and a copy too."""
+async def test_removed_snapshot_raises_snapshot_not_found(ioctx, image, name, witness):
+    """librbd reports size 0 for a removed snapshot. A backup or a copy of the snapshot would be empty."""
     await image.write(b"x" * 4096, 0)
     await image.create_snapshot("one")
     await image.set_snapshot("one")
@@ -240,13 +240,13 @@ async def test_a_snapshot_that_is_gone_is_no_empty_image(ioctx, image, name, wit
     assert await image.read(0, 1) == b"x"
 
 
-async def test_an_older_snapshot_whose_name_was_taken(ioctx, image, witness):
-    """What changed since another one would be too little."""
+async def test_renamed_snapshot_is_not_confused_with_a_new_one_of_its_name(ioctx, image, witness):
+    """A diff from the new snapshot would omit changes."""
     mine = await image.create_snapshot("one")
     await image.write(b"x" * 4096, 0)
     await witness.rbd("snap", "rename", f"{image.name}@one", f"{image.name}@moved")
     await image.create_snapshot("one")
-    if "rbd_diff_iterate3" in aiorbd.capabilities():  # librbd can be told its id
+    if "rbd_diff_iterate3" in aiorbd.capabilities():  # this function accepts the snapshot's id
         assert [e.length async for e in image.diff(from_snapshot=mine)] == [4096]
     else:
         with pytest.raises(aiorbd.SnapshotNotFound, match=f"this one's id is {mine.id}"):
@@ -259,8 +259,8 @@ async def test_an_older_snapshot_whose_name_was_taken(ioctx, image, witness):
     assert [e async for e in image.diff(from_snapshot="one")] == []
 
 
-async def test_many_diffs_that_wait_hold_up_nobody(many):
-    """As many as there are threads for calls, and more: their readers make calls."""
+async def test_many_waiting_diffs_do_not_delay_other_calls(many):
+    """More diffs wait than there are worker threads for calls. The readers of these diffs make calls."""
     diffs = [many.diff() for _ in range(20)]
     for diff in diffs:
         await anext(diff)
@@ -273,7 +273,7 @@ async def test_many_diffs_that_wait_hold_up_nobody(many):
     await gone(many)
 
 
-async def test_a_diff_whose_thread_could_not_be_started(image, monkeypatch):
+async def test_diff_can_start_again_after_its_thread_failed_to_start(image, monkeypatch):
     await image.write(b"x" * 4096, 0)
     diff = image.diff()
     monkeypatch.setattr(
@@ -286,7 +286,7 @@ async def test_a_diff_whose_thread_could_not_be_started(image, monkeypatch):
     await diff.aclose()
 
 
-async def test_one_task_at_a_time(osd):
+async def test_second_task_on_the_same_diff_raises_usage_error(osd):
     from fix_faults import opened
 
     async with opened(osd) as image:
@@ -304,7 +304,7 @@ async def test_one_task_at_a_time(osd):
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_diff_restores_the_image(ioctx, make_image, witness, seed):
-    """Sparse changes at random, in rounds: what the diffs say makes each snapshot of the one before."""
+    """Each round makes sparse random changes and a snapshot. The diff turns the previous snapshot into the new one."""
     chance, size = random.Random(seed), 2 << 20
     name = await make_image(size, order=14)
     restored, before = bytearray(size), None
@@ -328,8 +328,11 @@ async def test_a_diff_restores_the_image(ioctx, make_image, witness, seed):
             before = snapshot.name
 
 
-async def test_a_clone_that_has_emptied_what_its_parent_has(image, ioctx, name):
-    """librbd does not tell, but for whole objects with the feature FAST_DIFF: a warning says so."""
+async def test_clone_diff_warns_that_librbd_omits_zeroed_extents(image, ioctx, name):
+    """librbd omits the extents that a clone zeroed, and a warning reports this.
+
+    With the feature FAST_DIFF, librbd lists these extents if whole objects are asked for.
+    """
     await image.write(b"p" * (16 * MIB), 0)
     await image.create_snapshot("one")
     await image.clone("one", ioctx, name, clone_format=2)

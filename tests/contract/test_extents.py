@@ -1,4 +1,4 @@
-"""From where a stream takes what it reads: iterables of all kinds, and of numbers of all kinds."""
+"""Extents that a stream reads: from iterables of all kinds, with integers of all kinds."""
 
 import gc
 import random
@@ -13,7 +13,7 @@ from aiorbd import Chunk, Extent
 pytestmark = pytest.mark.anyio
 
 
-async def test_many_places(full):
+async def test_read_extents_reads_many_random_extents_in_order(full):
     image, content = full
     dice = random.Random(1)
     places = [(dice.randrange(16 * MIB - 5000), dice.randrange(1, 5000)) for _ in range(3000)]
@@ -21,7 +21,7 @@ async def test_many_places(full):
     assert chunks == [Chunk(offset, length, content[offset : offset + length]) for offset, length in places]
 
 
-async def test_an_async_iterable(full):
+async def test_read_extents_takes_extents_from_an_async_iterable(full):
     image, content = full
 
     async def places():
@@ -34,8 +34,8 @@ async def test_an_async_iterable(full):
     assert b"".join([chunk.data async for chunk in stream]) == content[: 200 * 4096]
 
 
-async def test_what_a_diff_says(image):
-    """Holes come as chunks without data."""
+async def test_read_extents_takes_extents_from_a_diff(image):
+    """Holes become chunks without data."""
     await fill(image)
     await image.create_snapshot("one")
     await image.write(b"x" * 4096, 1 * MIB)
@@ -46,7 +46,7 @@ async def test_what_a_diff_says(image):
 
 
 class Once:
-    """An iterable that starts anew whenever it is asked for an iterator, and is its own."""
+    """An iterable that is its own iterator and restarts at each `iter` call."""
 
     def __iter__(self):
         self.offset = 0
@@ -59,13 +59,13 @@ class Once:
         return self.offset, 4096
 
 
-async def test_an_iterable_is_asked_once(full):
+async def test_read_extents_asks_an_iterable_for_one_iterator(full):
     image, _ = full
     assert [chunk.offset async for chunk in image.read_extents(Once())] == [4096 * number for number in range(1, 11)]
 
 
-async def test_the_iterator_of_one_that_is_forgotten_is_closed_at_once(full):
-    """It may hold a file open; the stream's own reads, which may take long, do not hold it."""
+async def test_forgotten_stream_closes_its_iterator_at_once(full):
+    """The iterator may hold a file open. Reads of the stream may take long, and do not keep the iterator alive."""
     image, _ = full
     closed = []
 
@@ -86,7 +86,7 @@ async def test_the_iterator_of_one_that_is_forgotten_is_closed_at_once(full):
 
 
 class Index:
-    """A number of a library's own."""
+    """An integer type of another library."""
 
     def __init__(self, value):
         self.value = value
@@ -95,10 +95,10 @@ class Index:
         return self.value
 
     def __add__(self, other):
-        return Index((self.value + other.value) % 4096)  # of a fixed width
+        return Index((self.value + other.value) % 4096)  # a sum of fixed width wraps around
 
 
-async def test_numbers_of_other_kinds(full):
+async def test_read_extents_accepts_other_integer_types(full):
     image, content = full
     extents = [(Index(offset), Index(3000)) for offset in range(0, 32768, 4096)]
     stream = image.read_extents(extents, ordered=0)
@@ -107,8 +107,8 @@ async def test_numbers_of_other_kinds(full):
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_an_extent_that_is_none(full, waits):
-    """It does not end the stream as if that was all, nor is it skipped."""
+async def test_extent_none_raises_type_error(full, waits):
+    """The invalid extent is not skipped, and does not end the stream as if the stream were complete."""
     image, _ = full
 
     async def awaited():
@@ -122,8 +122,11 @@ async def test_an_extent_that_is_none(full, waits):
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_an_iterator_that_takes_from_its_own_stream(full, waits):
-    """It is told, and so is who iterates: the stream does not end as if that was all."""
+async def test_iterator_that_reads_from_its_own_stream_gets_usage_error(full, waits):
+    """The iterator gets the error. If the iterator does not catch the error, the reader of the stream gets it too.
+
+    So the stream does not end as if it were complete.
+    """
     image, _ = full
     told = []
 

@@ -1,4 +1,4 @@
-"""An image as a file: with the semantics of Python's."""
+"""Images as files, with the semantics of Python's files."""
 
 import gc
 import hashlib
@@ -23,14 +23,14 @@ DATA = random.Random(1).randbytes(3 * MIB + 17)
 
 @pytest.fixture
 async def full(ioctx, make_image):
-    """An image that holds `DATA`."""
+    """Yield an image that holds `DATA`."""
     async with ioctx.open_image(await make_image(len(DATA))) as image:
         await image.write(DATA, 0)
         yield image
 
 
 async def test_the_same_as_a_file_of_python_s(full):
-    """A random walk over both."""
+    """The test makes the same random calls on both files."""
     dice = random.Random(2)
     with tempfile.TemporaryFile(buffering=0) as model:
         model.write(DATA)
@@ -68,7 +68,7 @@ async def test_the_same_as_a_file_of_python_s(full):
             assert await file.read(None) == b""
 
 
-async def test_chunks(full):
+async def test_iterating_over_a_file_yields_chunks(full):
     chunks = [chunk async for chunk in full.file(chunk_size=MIB)]
     assert [len(chunk) for chunk in chunks] == [MIB, MIB, MIB, 17]
     assert b"".join(chunks) == DATA
@@ -76,7 +76,7 @@ async def test_chunks(full):
         full.file(chunk_size=0)
 
 
-async def test_large_reads_and_writes(ioctx, make_image, monkeypatch, witness):
+async def test_large_reads_and_writes_are_done_in_pieces(ioctx, make_image, monkeypatch, witness):
     monkeypatch.setattr("aiorbd._image.file.PIECE", 100_000)
     async with ioctx.open_image(await make_image(len(DATA))) as image:
         async with image.file() as file:
@@ -87,13 +87,13 @@ async def test_large_reads_and_writes(ioctx, make_image, monkeypatch, witness):
             buffer = bytearray(len(DATA))
             assert await file.readinto(buffer) == len(DATA) - 1
             assert buffer[:-1] == DATA[1:]
-            with pytest.raises(aiorbd.PastEndOfImage):  # and nothing of it is written
+            with pytest.raises(aiorbd.PastEndOfImage):  # and no part of the data is written
                 await file.seek(2)
                 await file.write(bytes(len(DATA)))
         assert hashlib.sha256(await witness.export(image.name)).digest() == hashlib.sha256(DATA).digest()
 
 
-async def test_truncate(full, witness):
+async def test_truncate_resizes_the_image(full, witness):
     async with full.file() as file:
         await file.seek(MIB)
         assert await file.truncate() == MIB
@@ -104,7 +104,7 @@ async def test_truncate(full, witness):
     assert (await witness.info(full.name))["size"] == 2 * MIB
 
 
-async def test_it_does_not_grow(full):
+async def test_write_at_the_end_raises_past_end_of_image(full):
     async with full.file() as file:
         await file.seek(0, os.SEEK_END)
         assert await file.write(b"") == 0
@@ -128,7 +128,7 @@ async def test_bad_seeks(full):
             await file.readinto(b"read-only")
 
 
-async def test_closing(ioctx, full):
+async def test_closed_file_refuses_calls_and_leaves_the_image_open(ioctx, full):
     file = full.file()
     assert not file.closed
     await file.write(b"kept")
@@ -138,7 +138,7 @@ async def test_closing(ioctx, full):
     for call in (file.read, file.tell, file.flush, file.truncate, lambda: file.seek(0), lambda: file.write(b"x")):
         with pytest.raises(ValueError, match="closed file"):
             await call()
-    assert await full.read(0, 4) == b"kept"  # the image is open
+    assert await full.read(0, 4) == b"kept"  # the image is still open
     async with ioctx.open_image(full.name, read_only=True) as other:
         async with other.file() as reader:
             assert await reader.read(4) == b"kept"
@@ -148,7 +148,7 @@ async def test_closing(ioctx, full):
         other.file()
 
 
-async def test_calls_take_their_turns(full):
+async def test_concurrent_reads_take_turns(full):
     async with full.file() as file:
         parts = []
 
@@ -161,7 +161,7 @@ async def test_calls_take_their_turns(full):
         assert sorted(parts) == sorted(DATA[start : start + 1000] for start in range(0, 20_000, 1000))
 
 
-async def test_a_cancelled_read_does_not_move(osd):
+async def test_cancelled_read_does_not_move_the_position(osd):
     from fix_faults import opened
 
     async with opened(osd) as image, image.file() as file:
@@ -174,7 +174,7 @@ async def test_a_cancelled_read_does_not_move(osd):
         assert await file.read(3) == b"aaa"
 
 
-async def test_size_is_asked_for_only_when_it_changed(full, witness):
+async def test_file_asks_for_the_size_only_after_a_change(full, witness):
     async with full.file() as file:
         await file.read(1)
         asked = []
@@ -188,7 +188,7 @@ async def test_size_is_asked_for_only_when_it_changed(full, witness):
         assert asked
 
 
-async def test_blocking(full, witness):
+async def test_blocking_file_works_like_a_raw_file_of_python(full, witness):
     def work():
         with raw as file:
             assert (file.readable(), file.writable(), file.seekable()) == (True, True, True)
@@ -216,7 +216,7 @@ async def test_blocking(full, witness):
     assert await witness.export(full.name) == expected[:MIB]
 
 
-async def test_what_is_written_during_a_flush_is_flushed_next(full):
+async def test_data_written_during_a_flush_is_flushed_by_the_next_flush(full):
     raw = full.blocking_file()
     flushes = []
     flush = full.flush
@@ -238,7 +238,7 @@ async def test_what_is_written_during_a_flush_is_flushed_next(full):
     await to_thread.run_sync(raw.close)
 
 
-async def test_blocking_would_block_the_loop(full):
+async def test_blocking_file_on_the_event_loop_raises_usage_error(full):
     raw = full.blocking_file()
     for call in (raw.read, raw.tell, lambda: raw.seek(0), lambda: raw.write(b"x")):
         with pytest.raises(aiorbd.UsageError, match="would block the event loop"):
@@ -248,7 +248,7 @@ async def test_blocking_would_block_the_loop(full):
         raw.tell()
 
 
-async def test_blocking_and_read_only(ioctx, full):
+async def test_blocking_file_of_a_read_only_image_refuses_writes(ioctx, full):
     async with ioctx.open_image(full.name, read_only=True) as image:
         raw = image.blocking_file()
         assert not raw.writable()
@@ -258,22 +258,22 @@ async def test_blocking_and_read_only(ioctx, full):
         await to_thread.run_sync(raw.close)
 
 
-async def test_a_blocking_file_that_is_forgotten(full):
-    """It is found on any thread: nothing is flushed there, and that is said."""
+async def test_forgotten_blocking_file_warns_that_it_was_not_flushed(full):
+    """Any thread may collect the file. The file is not flushed there, and a warning reports this."""
     raw = full.blocking_file()
     await to_thread.run_sync(raw.write, b"x")
     gone = weakref.ref(raw)
     with pytest.warns(ResourceWarning, match="never closed or flushed"):  # noqa: PT031
         del raw
         with anyio.fail_after(30):
-            while gone() is not None:  # the thread that wrote lets go of it a moment after its answer
-                await to_thread.run_sync(int)  # or, without the GIL, not before it has something else to do
+            while gone() is not None:  # the writing thread drops its reference a moment after its answer
+                await to_thread.run_sync(int)  # without the GIL, the thread drops it only at its next job
                 gc.collect()
     unused = full.blocking_file()
     del unused
 
 
-async def test_blocking_from_a_thread_of_one_s_own(full):
+async def test_blocking_file_works_in_a_thread_of_the_program(full):
     import threading
 
     raw = full.blocking_file()

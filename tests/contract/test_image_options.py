@@ -1,4 +1,4 @@
-"""Options for making images: the mapping, and images made with each."""
+"""Options for creating images: the mapping, and images created with these options."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_a_mapping():
     assert options.is_empty()
 
 
-def test_what_cannot_be_set():
+def test_invalid_options_and_values_are_refused():
     options = ImageOptions()
     for value in (-1, 1 << 64):
         with pytest.raises(aiorbd.InvalidArgument, match=f"value {value} is out of range"):
@@ -104,12 +104,12 @@ async def test_options_and_keywords(ioctx, name, witness):
         (ImageOption.CLONE_FORMAT, 3),
     ],
 )
-def test_what_librbd_would_cut_is_refused(option, value):
+def test_values_that_librbd_would_truncate_are_refused(option, value):
     with pytest.raises(aiorbd.ArgumentOutOfRange, match=r"out of range|not between|neither 1 nor 2"):
         ImageOptions({option: value})
 
 
-async def test_what_librbd_can_keep_it_keeps(ioctx, name):
+async def test_valid_layout_options_reach_the_image(ioctx, name):
     await ioctx.create_image(name, 1 << 23, order=20, stripe_unit=4096, stripe_count=255)
     async with ioctx.open_image(name) as image:
         assert ((await image.stat()).order, image.stripe_unit, image.stripe_count) == (20, 4096, 255)

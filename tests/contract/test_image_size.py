@@ -1,4 +1,4 @@
-"""Sizes: told, changed, changed by others, and what lies beyond them."""
+"""Image sizes: queries, resizes, resizes by other clients, and ranges past the end."""
 
 import itertools
 import threading
@@ -47,7 +47,7 @@ async def test_resize(image, witness):
     assert all(0 <= done <= total for done, total in reports)
 
 
-async def test_shrink_must_be_allowed(image):
+async def test_shrink_without_allow_shrink_is_refused(image):
     with pytest.raises(aiorbd.InvalidArgument):
         await image.resize(MIB, allow_shrink=False)
     assert await image.size() == 16 * MIB
@@ -57,7 +57,7 @@ async def test_shrink_must_be_allowed(image):
             await image.resize(size)
 
 
-async def test_what_progress_raises_stops_a_shrink(ioctx, make_image):
+async def test_exception_in_progress_stops_a_shrink(ioctx, make_image):
     name = await make_image(4096 * MIB)
     await slow_down(ioctx, name)
 
@@ -74,15 +74,15 @@ async def test_what_progress_raises_stops_a_shrink(ioctx, make_image):
         assert await image.size() == MIB
 
 
-async def test_grown_by_another_client(image, witness):
+async def test_writes_reach_the_new_end_after_another_client_grew_the_image(image, witness):
     await witness.rbd("resize", "--no-progress", image.name, "--size", "20M")
     await image.write(b"x", 20 * MIB - 1)
     assert await image.read(20 * MIB - 1, 1) == b"x"
     assert await image.size() == 20 * MIB
 
 
-async def test_shrunk_by_another_client(image, witness):
-    """librbd would clip such a write and report success."""
+async def test_access_past_the_end_is_refused_after_another_client_shrank_the_image(image, witness):
+    """librbd would clip a write past the end and report success."""
     await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "4M")
     for call in (
         lambda: image.write(bytes(MIB), 4 * MIB - 10),
@@ -95,8 +95,8 @@ async def test_shrunk_by_another_client(image, witness):
     assert await image.size() == 4 * MIB
 
 
-async def test_writes_while_the_size_is_asked_for(ioctx, make_image, witness):
-    """One writer finds the image changed and asks; those that come meanwhile must not use the old size."""
+async def test_concurrent_writes_after_a_shrink_are_checked_against_the_new_size(ioctx, make_image, witness):
+    """One write detects the change and asks for the size. Writes that start meanwhile must not use the old size."""
     name = await make_image()
     outcomes = []
 
@@ -118,13 +118,13 @@ async def test_writes_while_the_size_is_asked_for(ioctx, make_image, witness):
 
 @pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("kind", [bytes, bytearray])
-async def test_an_image_that_shrinks_while_it_is_written_to(image, monkeypatch, asked, kind):
-    """librbd says that all is well, and that the header changed: the write may have been clipped.
+async def test_shrink_during_a_write_raises_image_shrank(image, monkeypatch, asked, kind):
+    """librbd reports success and a changed header, so librbd may have clipped the write.
 
-    That is so as well when another task has asked for the size meanwhile.
+    The error is the same when another task has asked for the size meanwhile.
     """
     handle = image._handle
-    # Bytes are submitted by the table, anything else by Python.
+    # The operation table submits `bytes`. Python submits all other buffers.
     name = "write" if kind is bytes else "submit"
     submit = getattr(handle.bridge, name)
 
@@ -148,7 +148,7 @@ async def test_an_image_that_shrinks_while_it_is_written_to(image, monkeypatch, 
     assert isinstance(caught.value, aiorbd.PastEndOfImage)
 
 
-async def test_a_write_that_is_done_while_its_image_closes_and_changed(osd):
+async def test_write_that_completes_during_close_of_a_changed_image_succeeds(osd):
     async with opened(osd) as image:
         osd.pause()
         async with anyio.create_task_group() as tasks:
@@ -157,11 +157,11 @@ async def test_a_write_that_is_done_while_its_image_closes_and_changed(osd):
             image._handle.lib.aiorbd_image_changed(image._handle.native)
             tasks.start_soon(image.close, 30)
             await anyio.sleep(0.05)
-            osd.resume()  # neither raises
+            osd.resume()  # neither the write nor the close raises
 
 
-async def test_a_shrink_of_ones_own_counts_from_its_start(ioctx, make_image):
-    """librbd clips, and reports success, as soon as it has begun to shrink."""
+async def test_own_shrink_limits_writes_from_its_start(ioctx, make_image):
+    """librbd clips writes and reports success as soon as the shrink has started."""
     async with ioctx.open_image(await make_image(1 << 40)) as image:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(image.resize, 4 * MIB)
@@ -173,14 +173,14 @@ async def test_a_shrink_of_ones_own_counts_from_its_start(ioctx, make_image):
         assert await image.size() == 4 * MIB
 
 
-async def test_a_shrink_that_is_refused_changes_nothing(ioctx, make_image):
+async def test_refused_shrink_does_not_limit_writes(ioctx, make_image):
     async with ioctx.open_image(await make_image()) as image:
         with pytest.raises(aiorbd.InvalidArgument):
             await image.resize(MIB, allow_shrink=False)
         await image.write(b"x", 16 * MIB - 1)
 
 
-async def test_many_questions_for_the_size_take_one_thread(ioctx, make_image):
+async def test_concurrent_size_calls_take_one_worker_thread(ioctx, make_image):
     async with ioctx.open_image(await make_image()) as image:
         async with anyio.create_task_group() as tasks:
             for _ in range(64):
@@ -193,7 +193,7 @@ BEYOND = [(16 * MIB, 1), (16 * MIB - 1, 2), (1 << 62, 1), (0, 16 * MIB + 1), (16
 
 
 @pytest.mark.parametrize(("offset", "length"), BEYOND)
-async def test_past_the_end(image, offset, length):
+async def test_access_past_the_end_raises_past_end_of_image(image, offset, length):
     calls = [
         lambda: image.read(offset, length),
         lambda: image.discard(offset, length),
@@ -217,7 +217,7 @@ async def test_past_the_end(image, offset, length):
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1), (-(1 << 70), 1), (5, -5)])
-async def test_negative(image, offset, length):
+async def test_negative_offset_or_length_is_refused(image, offset, length):
     for call in (image.read, image.discard, image.write_zeroes):
         with pytest.raises(aiorbd.InvalidArgument, match="must not be negative"):
             await call(offset, length)
@@ -227,8 +227,8 @@ async def test_negative(image, offset, length):
                 await call(bytearray(1), offset)
 
 
-async def test_nothing_is_something(image):
-    """Length 0 with a NULL buffer would abort the process in 16.2.15."""
+async def test_length_zero_is_accepted_by_every_call(image):
+    """In librbd 16.2.15, length 0 with a NULL buffer would abort the process."""
     for offset in (0, 5, 16 * MIB):
         assert await image.read(offset, 0) == b""
         assert await image.read_into(bytearray(), offset) == 0
@@ -241,14 +241,14 @@ async def test_nothing_is_something(image):
         await image.write_zeroes(offset, 0)
 
 
-async def test_empty_images(ioctx, make_image):
+async def test_empty_image_accepts_only_empty_reads(ioctx, make_image):
     async with ioctx.open_image(await make_image(0)) as image:
         assert await image.read(0, 0) == b""
         with pytest.raises(aiorbd.PastEndOfImage, match="which has 0 bytes"):
             await image.read(0, 1)
 
 
-async def test_too_much_at_once(ioctx, make_image):
+async def test_read_of_two_gib_is_refused_but_larger_discards_are_accepted(ioctx, make_image):
     async with ioctx.open_image(await make_image(1 << 40)) as image:
         with pytest.raises(aiorbd.InvalidArgument, match="too many for one operation"):
             await image.read(0, 1 << 31)
@@ -256,7 +256,7 @@ async def test_too_much_at_once(ioctx, make_image):
         await image.write_zeroes(0, 1 << 33)
 
 
-async def test_wrong_types_and_buffers(image):
+async def test_wrong_types_and_buffers_are_refused(image):
     for call in (image.read, image.discard, image.write_zeroes):
         with pytest.raises(TypeError):
             await call("0", 1)
@@ -281,8 +281,8 @@ async def test_wrong_types_and_buffers(image):
     assert await image.read(0, 16) == bytes(16)
 
 
-async def test_a_shrink_waits_for_what_is_in_flight(osd):
-    """librbd aborts the process when a write meets a shrink. Given up while it waits, it has not begun."""
+async def test_shrink_waits_for_writes_in_flight(osd):
+    """librbd aborts the process when a write meets a shrink. A shrink cancelled during its wait never starts."""
     async with opened(osd) as image:
         osd.pause()
         async with anyio.create_task_group() as tasks:
@@ -292,7 +292,7 @@ async def test_a_shrink_waits_for_what_is_in_flight(osd):
                 await image.resize(1 << 20)
             assert scope.cancelled_caught
             assert image.in_flight == 1
-            tasks.start_soon(image.resize, 1 << 20)  # to what the size would be, had the first one not been given up
+            tasks.start_soon(image.resize, 1 << 20)  # to the size of the cancelled shrink
             await anyio.sleep(0.1)
             assert image.in_flight == 1
             with pytest.raises(aiorbd.PastEndOfImage), anyio.fail_after(5):
@@ -302,8 +302,8 @@ async def test_a_shrink_waits_for_what_is_in_flight(osd):
         assert await image.read(0, 1) == b"a"
 
 
-async def test_a_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
-    """librbd aborts the process when an image shrinks while it is flattened."""
+async def test_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
+    """librbd aborts the process when an image shrinks during a flatten."""
     name = await make_image(1 << 20, order=12)
     async with ioctx.open_image(name) as image:
         for number in range(0, 256, 2):
@@ -325,7 +325,7 @@ async def test_a_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
         assert await clone.size() in {200 << 12, 100 << 12, 20 << 12}
 
 
-async def test_a_shrink_whose_image_closes_while_it_waits(osd):
+async def test_waiting_shrink_raises_closed_error_when_its_image_closes(osd):
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         name = new_name()
         await ioctx.create_image(name, 1 << 24)
@@ -355,8 +355,11 @@ async def test_a_shrink_whose_image_closes_while_it_waits(osd):
             assert await image.size() == 1 << 24
 
 
-async def test_a_shrink_that_is_given_up_while_it_waits_for_a_thread_lets_go_at_once(ioctx, image):
-    """Of its place at the gate, which holds up the other handles, and of the size, beyond which nothing was read."""
+async def test_shrink_cancelled_before_it_has_a_thread_stops_limiting_reads_at_once(ioctx, image):
+    """The cancelled shrink leaves the gate, so calls of other handles continue.
+
+    Reads past the smaller size are allowed again.
+    """
     held, group = threading.Event(), image._handle.thread_group("rbd_resize2", (), long=True)
     async with ioctx.open_image(image.name) as other, anyio.create_task_group() as tasks:
         for _ in range(16):

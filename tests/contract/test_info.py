@@ -1,4 +1,4 @@
-"""What an image is made of, and who uses it."""
+"""The features, flags, layout, timestamps and watchers of an image."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ async def test_features(ioctx, make_image, witness):
     async with ioctx.open_image(name) as image:
         assert await image.features() == FEATURES_DEFAULT | Feature.JOURNALING
         assert set((await image.features()).names()) == set((await witness.info(name))["features"])
-        await image.update_features(Feature.JOURNALING | Feature.FAST_DIFF, False)  # the object map goes with it
+        await image.update_features(Feature.JOURNALING | Feature.FAST_DIFF, False)  # this disables the object map too
         assert set((await witness.info(name))["features"]) == {"layering", "exclusive-lock", "deep-flatten"}
         await image.update_features(Feature.FAST_DIFF, True)
         assert await image.features() == FEATURES_DEFAULT
@@ -46,9 +46,9 @@ def test_names_of_features():
     assert int(ImageFlag(1 << 30 | 1)) == 1 << 30 | 1
 
 
-async def test_flags(image, witness):
+async def test_flags_show_an_invalid_object_map_until_it_is_rebuilt(image, witness):
     assert await image.flags() == 0
-    # What rebuilding mends: the tool switches the object map on for an image that has data already.
+    # Enabling the object map of an image that already has data leaves the map invalid. Rebuilding repairs the map.
     await image.write(b"x", 0)
     await image.update_features(Feature.FAST_DIFF | Feature.OBJECT_MAP, False)
     await image.update_features(Feature.OBJECT_MAP, True)
@@ -58,11 +58,11 @@ async def test_flags(image, witness):
     assert await image.flags() == 0
 
 
-async def test_what_uses_an_image(ioctx, image, name, witness):
+async def test_op_features_show_clone_parents_and_children(ioctx, image, name, witness):
     assert await image.op_features() == 0
     await image.create_snapshot("one")
     await image.clone("one", ioctx, name, clone_format=2)
-    async with ioctx.open_image(image.name, read_only=True) as anew:  # librbd tells nobody who has it open
+    async with ioctx.open_image(image.name, read_only=True) as anew:  # librbd does not notify open handles
         assert await anew.op_features() == OperationFeature.CLONE_PARENT
     assert (await witness.info(image.name))["op_features"] == ["clone-parent"]
     async with ioctx.open_image(name) as clone:

@@ -1,4 +1,4 @@
-"""Integers of other types, numpy's for example, whose sums wrap around: every entry makes them Python's."""
+"""Integers of other types, for example numpy's. Their sums wrap around, so every call converts them to `int`."""
 
 import pytest
 
@@ -10,7 +10,7 @@ BITS = 32
 
 
 class Wrapping:
-    """An unsigned integer of 32 bits like numpy's `uint32`."""
+    """An unsigned 32-bit integer like numpy's `uint32`."""
 
     def __init__(self, value):
         self.value = value
@@ -50,7 +50,7 @@ class Wrapping:
         return hash(self.value)
 
 
-#: Twenty bytes from here wrap around to ten.
+#: The end of 20 bytes at this offset wraps around to 10.
 END = Wrapping((1 << BITS) - 10)
 N = Wrapping(20)
 
@@ -106,7 +106,7 @@ CALLS = {
 
 @pytest.fixture
 async def image_of_four_gigabytes(ioctx, make_image):
-    """An image that ends where 32 bits do."""
+    """Yield an image of 2**32 bytes: offsets in the image have at most 32 bits."""
     async with ioctx.open_image(await make_image(1 << BITS)) as image:
         yield image
 
@@ -122,7 +122,7 @@ async def test_a_range_within_the_image_is_accepted(image_of_four_gigabytes, cal
     await call(image_of_four_gigabytes, Wrapping(512), N)
 
 
-async def test_other_numbers_are_accepted(ioctx, make_image, image):
+async def test_sizes_orders_and_limits_accept_other_integer_types(ioctx, make_image, image):
     await ioctx.create_image(f"{image.name}-other", Wrapping(1 << 22), order=Wrapping(20))
     async with ioctx.open_image(f"{image.name}-other") as other:
         await other.resize(Wrapping(1 << 23))
@@ -134,7 +134,7 @@ async def test_other_numbers_are_accepted(ioctx, make_image, image):
 
 
 @pytest.mark.parametrize("value", ["0", 1.0, None, b"0"])
-async def test_what_is_no_integer_is_a_type_error(image, value):
+async def test_offset_that_is_no_integer_is_refused(image, value):
     for call in CALLS.values():
         with pytest.raises((TypeError, aiorbd.InvalidArgument)):
             await call(image, value, 20)

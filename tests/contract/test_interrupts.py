@@ -1,4 +1,7 @@
-"""What a signal handler raises within a stream, or a cancellation, where the program catches it and goes on."""
+"""Streams that continue after a cancellation or an exception of a signal handler.
+
+The program catches the exception and continues the iteration.
+"""
 
 import signal
 
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 
 
-async def test_a_cancelled_wait_loses_nothing(osd):
+async def test_cancelled_wait_loses_no_chunk(osd):
     async with opened(osd) as image:
         for number in range(64):
             await image.write(bytes([number]) * 4096, number * 4096)
@@ -34,8 +37,8 @@ async def test_a_cancelled_wait_loses_nothing(osd):
         assert [block[0] for block in data] == list(range(64))
 
 
-async def test_cancelled_in_a_generator(image):
-    """Which is at its end then: what it had left must not be missing without a word."""
+async def test_cancellation_in_a_generator_makes_the_stream_raise_usage_error(image):
+    """The cancellation ends the generator. The stream must report that extents are missing."""
 
     async def places():
         yield 0, 4096
@@ -52,12 +55,12 @@ async def test_cancelled_in_a_generator(image):
 
 
 class Interrupt(BaseException):
-    """What a signal handler raises."""
+    """The exception that the signal handler raises."""
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-async def test_interrupts_cost_nothing(image, ordered):
-    """What is raised anywhere in the stream's own code loses no chunk, and gives none twice, to whoever goes on."""
+async def test_interrupts_in_a_stream_neither_lose_nor_repeat_chunks(image, ordered):
+    """After an exception anywhere in the stream's own code, a reader that continues gets each chunk exactly once."""
     extents = [Extent(offset, 4096, exists=offset % (7 * 4096) > 0) for offset in range(0, 16 * MIB, 4096)]
     interrupts, making = 0, True
 
@@ -83,7 +86,7 @@ async def test_interrupts_cost_nothing(image, ordered):
 
     task = anyio.get_current_task().id
 
-    def in_task():  # elsewhere it would be the loop's to handle
+    def in_task():  # elsewhere the event loop would get the exception
         try:
             return anyio.get_current_task().id == task
         except (AttributeError, RuntimeError):
@@ -102,8 +105,8 @@ async def test_interrupts_cost_nothing(image, ordered):
     assert image.in_flight == 0
 
 
-async def test_an_interrupt_in_a_generator(image):
-    """What it had left is gone, and that is said."""
+async def test_interrupt_in_a_generator_makes_the_stream_raise_usage_error(image):
+    """The remaining extents of the generator are lost, and the stream reports this."""
     interrupts = [Interrupt()]
 
     def extents():
@@ -122,13 +125,13 @@ async def test_an_interrupt_in_a_generator(image):
     assert got == ["interrupted"]
 
 
-async def test_an_interrupt_while_a_diff_is_taken(image, monkeypatch):
-    """What C handed over is gone: a diff that ends without an error is complete."""
+async def test_interrupt_that_loses_extents_of_a_diff_raises_usage_error(image, monkeypatch):
+    """The extents that C handed over are lost. A diff that ends without an error must be complete."""
     for offset in range(4):
         await image.write(b"x", offset * 4 * MIB)
     await image.flush()
     diff = image.diff()
-    await diff._go_on()  # begins the walk
+    await diff._go_on()  # starts the walk
     walk = type(diff._walk)
     take = walk.take
 
@@ -141,6 +144,6 @@ async def test_an_interrupt_while_a_diff_is_taken(image, monkeypatch):
         patches.setattr(walk, "take", interrupted)
         await anext(diff)
     with pytest.raises(aiorbd.UsageError, match="begin the diff anew"):
-        async for _ in diff:  # what came later, perhaps
+        async for _ in diff:  # may yield extents that librbd found later
             pass
     assert len([extent async for extent in image.diff()]) == 4

@@ -78,7 +78,7 @@ async def test_any_contiguous_buffer_is_written(image, data):
     assert await image.read(99, len(raw) + 2) == b"\0" + raw + b"\0"
 
 
-async def test_vectors(image):
+async def test_writev_and_readv_transfer_all_buffers(image):
     parts = [b"", b"a" * 5, bytearray(b"b" * 4096), memoryview(b"c" * 3)]
     total = sum(map(len, parts))
     assert await image.writev(parts, 4 * MIB - 10) == total
@@ -95,7 +95,7 @@ async def test_write_same(image):
     assert await image.read(4 * MIB - 513, 2050) == b"\0" + b"0123456789abcdef" * 128 + b"\0"
 
 
-async def test_write_same_refuses_what_does_not_repeat(image):
+async def test_write_same_refuses_a_length_that_is_no_multiple_of_the_data(image):
     with pytest.raises(aiorbd.InvalidArgument, match="no multiple"):
         await image.write_same(b"abc", 0, 10)
     with pytest.raises(aiorbd.InvalidArgument, match="no multiple"):
@@ -106,7 +106,7 @@ async def test_write_same_refuses_what_does_not_repeat(image):
 @pytest.mark.parametrize(
     "shape", [{}, {"order": 20, "stripe_unit": 65536, "stripe_count": 3}], ids=["plain", "striped"]
 )
-async def test_compare_and_write(ioctx, make_image, offset, shape):
+async def test_compare_and_write_writes_only_on_a_match(ioctx, make_image, offset, shape):
     async with ioctx.open_image(await make_image(**shape)) as image:
         await check_compare_and_write(image, offset)
 
@@ -120,15 +120,15 @@ async def check_compare_and_write(image, offset):
     assert await image.read(offset, 1024) == b"b" * 512 + b"a" * 512
 
 
-async def test_compare_and_write_stays_within_one_object(image):
+async def test_compare_and_write_across_objects_is_refused(image):
     with pytest.raises(aiorbd.InvalidArgument):
         await image.compare_and_write(bytes(1024), bytes(1024), 4 * MIB - 512)
     with pytest.raises(aiorbd.InvalidArgument, match="compare has 1 bytes"):
         await image.compare_and_write(b"a", b"ab", 0)
 
 
-async def test_thick_zeroes_beside_snapshots(image):
-    """With librbd's own ones this came to a halt now and then: a snapshot holds up writes, and waits for them."""
+async def test_thick_zeroes_and_snapshots_run_concurrently(image):
+    """librbd's own thick zeroes sometimes hung here: a snapshot blocks writes and waits for them."""
     done = False
 
     async def zero():
@@ -146,7 +146,7 @@ async def test_thick_zeroes_beside_snapshots(image):
 
 
 @pytest.mark.parametrize("thick", [False, True])
-async def test_write_zeroes(ioctx, make_image, witness, thick):
+async def test_write_zeroes_keeps_the_space_only_when_thick(ioctx, make_image, witness, thick):
     name = await make_image()
     async with ioctx.open_image(name) as image:
         await image.write(b"x" * 9 * MIB, 0)
@@ -179,7 +179,7 @@ async def test_flush_makes_writes_visible_to_others(ioctx, make_image, witness):
 
 
 @pytest.mark.parametrize("flag", list(aiorbd.OpFlag))
-async def test_op_flags_are_taken(image, flag):
+async def test_every_op_flag_is_accepted(image, flag):
     await image.write(b"data", 0, op_flags=flag & ~(aiorbd.OpFlag.EXCL | aiorbd.OpFlag.FAILOK))
     assert await image.read(0, 4, op_flags=flag) == b"data"
     await image.write_same(b"x", 0, 4, op_flags=aiorbd.OpFlag.FADVISE_DONTNEED)
@@ -189,7 +189,7 @@ async def test_op_flags_are_taken(image, flag):
 
 
 async def test_read_returns_the_buffer_that_librbd_filled(image, monkeypatch):
-    """No copy: what `read` returns is the very object that the table keeps while librbd fills it."""
+    """Without a copy, `read` returns the very object that the operation table keeps while librbd fills it."""
     bridge, kept = image._handle.bridge, []
     begin = bridge.read
 
@@ -206,8 +206,8 @@ async def test_read_returns_the_buffer_that_librbd_filled(image, monkeypatch):
 
 @pytest.mark.parametrize("policy", ["writeback", "writethrough", "writearound"])
 @pytest.mark.parametrize("where", ["connection", "image"])
-async def test_compare_and_write_with_a_cache_that_would_not_notice(aiorbd_cluster, make_image, policy, where):
-    """With the others librbd answers reads with what was there before."""
+async def test_compare_and_write_needs_the_cache_policy_writearound(aiorbd_cluster, make_image, policy, where):
+    """With the other policies, librbd answers reads with the old data after such a write."""
     name = await make_image()
     conf = {"rbd_cache_policy": policy} if where == "connection" else {}
     async with aiorbd.connect(aiorbd_cluster.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -231,7 +231,7 @@ async def test_compare_and_write_with_a_cache_that_would_not_notice(aiorbd_clust
     [(512, 0, 512), (512, 1024, 257), (512, 1024, 300), (4096, 0, 4096), (None, 0, (2 << 20) + 1), (None, 0, 4 << 20)],
 )
 async def test_compare_and_write_of_more_than_half_a_stripe_unit_is_refused(ioctx, name, unit, offset, length):
-    """When the data differs late, librbd would abort."""
+    """librbd would abort the process if the first difference is late in the data."""
     keywords = {} if unit is None else {"stripe_unit": unit, "stripe_count": 2}
     await ioctx.create_image(name, 8 << 20, **keywords)
     async with ioctx.open_image(name) as image:
@@ -240,7 +240,7 @@ async def test_compare_and_write_of_more_than_half_a_stripe_unit_is_refused(ioct
 
 
 @pytest.mark.parametrize("at", [0, 1, 100, 255])
-async def test_compare_and_write_tells_where_half_a_stripe_unit_differs(ioctx, name, at):
+async def test_compare_and_write_reports_the_offset_of_the_mismatch_in_a_stripe_unit(ioctx, name, at):
     await ioctx.create_image(name, 8 << 20, stripe_unit=512, stripe_count=4, order=20)
     async with ioctx.open_image(name) as image:
         for offset in (0, 256, 512 * 5 + 128):

@@ -1,4 +1,4 @@
-"""Images of a pool by name: create, list, rename, remove, open."""
+"""Images of a pool: create, list, rename, remove and open them."""
 
 import pytest
 from helpers import new_name
@@ -19,7 +19,7 @@ async def test_create_and_list(ioctx, name, witness):
     assert spec.id == (await witness.info(name))["id"]
 
 
-async def test_more_images_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch):
+async def test_list_images_returns_more_images_than_one_page_holds(aiorbd_ioctx, monkeypatch):
     monkeypatch.setattr("aiorbd._core.handle.PAGE", 16)
     names = {f"image-{number:04}" for number in range(40)}
     for name in names:
@@ -27,7 +27,7 @@ async def test_more_images_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch
     assert set(await aiorbd_ioctx.list_images()) == names
 
 
-async def test_namespaces_are_apart(ioctx, aiorbd_ioctx, name, witness):
+async def test_namespaces_have_separate_images(ioctx, aiorbd_ioctx, name, witness):
     assert aiorbd_ioctx.namespace
     assert await aiorbd_ioctx.list_images() == []
     await aiorbd_ioctx.create_image(name, MIB)
@@ -41,7 +41,7 @@ async def test_namespaces_are_apart(ioctx, aiorbd_ioctx, name, witness):
     assert (await witness.export(spec))[:4] == b"here"
 
 
-async def test_duplicates(ioctx, make_image):
+async def test_create_and_rename_to_an_existing_name_raise_image_exists(ioctx, make_image):
     name = await make_image()
     with pytest.raises(aiorbd.ImageExists, match=f"rbd/{name}") as caught:
         await ioctx.create_image(name, MIB)
@@ -77,7 +77,7 @@ async def test_missing_images(ioctx):
         await ioctx.open_image(image_id="no-such-id")
 
 
-async def test_remove_what_is_in_use(ioctx, make_image, witness):
+async def test_remove_of_an_open_image_or_an_image_with_snapshots_is_refused(ioctx, make_image, witness):
     name = await make_image()
     async with ioctx.open_image(name), ioctx.open_image(name):
         with pytest.raises(aiorbd.ImageBusy, match=name):
@@ -96,8 +96,8 @@ async def test_names_nobody_should_make(ioctx, make_image, bad):
         await ioctx.rename_image(name, bad)
 
 
-async def test_names_others_made_can_be_opened(ioctx):
-    """librbd takes them, so they exist: made here through the C function itself."""
+async def test_images_with_invalid_names_can_be_opened_and_renamed(ioctx):
+    """librbd accepts such names, so such images exist. The test creates them with the C function itself."""
     from aiorbd._native.image_options import ImageOptions
     from aiorbd._native.loader import rbd
 
@@ -131,7 +131,7 @@ async def test_names_others_made_can_be_opened(ioctx):
     ],
     ids=str,
 )
-async def test_options_that_cannot_be(ioctx, name, witness, options, error):
+async def test_create_with_invalid_options_is_refused(ioctx, name, witness, options, error):
     with pytest.raises(error):
         await ioctx.create_image(name, **{"size": MIB} | options)
     assert name not in await witness.names()

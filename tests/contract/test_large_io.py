@@ -1,4 +1,4 @@
-"""Large reads and writes: no call holds up the event loop while librbd copies."""
+"""Large reads and writes: no call blocks the event loop while librbd copies data."""
 
 import hashlib
 import os
@@ -15,13 +15,13 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 SIZE = 256 * MIB
 
-#: Seconds of the loop's thread that one call may take in one go.
+#: The longest time in seconds for which one call may block the event loop.
 LIMIT = 0.005
 
 
 @pytest.fixture
 async def large(ioctx):
-    """An image of 256 MiB, removed at the end."""
+    """Yield an image of 256 MiB, and remove the image at the end."""
     name = new_name()
     await ioctx.create_image(name, SIZE)
     async with ioctx.open_image(name) as image:
@@ -44,8 +44,8 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-async def test_a_large_write_holds_up_the_loop_for_less_than_five_milliseconds(large, content, write):
-    sliced = [content[: 32 * MIB], content[32 * MIB :]]  # what slicing costs is not the library's
+async def test_large_write_blocks_the_loop_for_less_than_five_milliseconds(large, content, write):
+    sliced = [content[: 32 * MIB], content[32 * MIB :]]  # the cost of slicing is not the library's
     del sliced
     held = await holding(write(large, content))
     assert held < LIMIT
@@ -57,13 +57,13 @@ async def test_a_large_write_holds_up_the_loop_for_less_than_five_milliseconds(l
 
 
 async def holding(call):
-    """Return the longest time for which a call held up the loop."""
+    """Return the longest time in seconds for which a call blocked the event loop."""
     async with measured_hold() as held:
         await call
         return held.worst
 
 
-async def test_a_writer_of_large_chunks_holds_up_the_loop_for_less_than_five_milliseconds(large, content):
+async def test_writer_of_large_chunks_blocks_the_loop_for_less_than_five_milliseconds(large, content):
     chunks = [memoryview(content)[start : start + 16 * MIB] for start in range(0, 64 * MIB, 16 * MIB)]
     async with measured_hold() as held:
         async with large.writer(depth=2) as writer:
@@ -85,7 +85,7 @@ READS = {
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-async def test_a_large_read_holds_up_the_loop_for_less_than_five_milliseconds(large, content, read):
+async def test_large_read_blocks_the_loop_for_less_than_five_milliseconds(large, content, read):
     await large.write(content, 128 * MIB)
     async with measured_hold() as held:
         data = await read(large)
@@ -96,8 +96,8 @@ async def test_a_large_read_holds_up_the_loop_for_less_than_five_milliseconds(la
     assert not any(data[: 8 * MIB])
 
 
-async def test_a_large_write_that_is_cancelled_before_it_begins_never_happens(large, content):
-    """Sixteen worker threads for the copies are busy: the last writes wait for them."""
+async def test_large_write_that_is_cancelled_before_its_start_never_happens(large, content):
+    """The copies keep sixteen worker threads busy, and the last writes wait for a thread."""
     writes = 40
     async with anyio.create_task_group() as tasks:
         for _ in range(writes):
@@ -112,13 +112,13 @@ async def test_a_large_write_that_is_cancelled_before_it_begins_never_happens(la
     assert await large.read(0, 5 * MIB) == b"later" * MIB
 
 
-async def test_a_large_write_past_the_end_is_refused_whole(large, content):
+async def test_large_write_past_the_end_writes_nothing(large, content):
     with pytest.raises(aiorbd.PastEndOfImage):
         await large.write(content, SIZE - 32 * MIB)
     assert not any(await large.read(SIZE - 32 * MIB, MIB))
 
 
-async def test_a_large_write_is_counted_and_observed_once(cluster, large, content):
+async def test_large_write_is_counted_and_observed_once(cluster, large, content):
     seen = []
     cluster.add_observer(seen.append)
     await large.write(content, 0)
@@ -131,8 +131,8 @@ async def test_a_large_write_is_counted_and_observed_once(cluster, large, conten
     assert [(call.length, call.error, call.abandoned) for call in written] == [(64 * MIB, None, False)] * 2
 
 
-async def test_large_writes_beside_resizes_are_whole_or_refused(large, content):
-    """A write that was checked against another size is checked again before it is submitted."""
+async def test_large_writes_during_a_resize_are_whole_or_refused(large, content):
+    """A write that was checked against a different size is checked again before it is submitted."""
     outcomes = []
 
     async def write():
@@ -152,8 +152,8 @@ async def test_large_writes_beside_resizes_are_whole_or_refused(large, content):
     assert not any(await large.read(SIZE - MIB, MIB))
 
 
-async def test_large_writes_of_a_writer_beside_changes_of_the_image(ioctx, large, content):
-    """Each write is refused while the size is not known, and comes back when it is."""
+async def test_writer_writes_large_chunks_while_the_image_changes(ioctx, large, content):
+    """Each write is refused while the size is unknown, and is submitted again once the size is known."""
     async with ioctx.open_image(large.name) as other:
         with anyio.fail_after(60):
             async with large.writer(depth=2) as writer:

@@ -1,4 +1,4 @@
-"""Images of every shape, written by aiorbd and read by ``rbd``, and the other way round."""
+"""Images of every layout: aiorbd writes and ``rbd`` reads, and the reverse."""
 
 import random
 
@@ -31,12 +31,12 @@ def data_pool(aiorbd_cluster):
 
 
 async def scatter(image, size, seed):
-    """Write pieces that cross objects and stripes, some at the very end; return the whole."""
+    """Write pieces that cross objects and stripes, some at the very end. Return the expected content."""
     choose = random.Random(seed)
     model = bytearray(size)
     pieces = [(choose.randrange(size - 200 * KIB), choose.randrange(1, 200 * KIB)) for _ in range(12)]
     pieces += [(size - 1, 1), (0, 1), (size - 70 * KIB, 70 * KIB)]
-    for offset, length in pieces:  # one after the other: they overlap
+    for offset, length in pieces:  # in sequence, because the pieces overlap
         data = choose.randbytes(length)
         await image.write(data, offset)
         model[offset : offset + length] = data
@@ -45,7 +45,7 @@ async def scatter(image, size, seed):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.usefixtures("data_pool")
-async def test_written_here_read_by_rbd(ioctx, make_image, witness, shape):
+async def test_rbd_export_reads_every_layout_that_aiorbd_writes(ioctx, make_image, witness, shape):
     size = 3 * MIB + 5 * KIB
     name = await make_image(size, **shape)
     async with ioctx.open_image(name) as image:
@@ -56,7 +56,7 @@ async def test_written_here_read_by_rbd(ioctx, make_image, witness, shape):
 
 @pytest.mark.parametrize("shape", ["4 KiB objects", "32 MiB objects", "striping", "data pool"])
 @pytest.mark.usefixtures("data_pool")
-async def test_written_by_rbd_read_here(ioctx, name, witness, shape):
+async def test_aiorbd_reads_every_layout_that_rbd_import_writes(ioctx, name, witness, shape):
     options = {
         "4 KiB objects": ["--object-size", "4K"],
         "32 MiB objects": ["--object-size", "32M"],
@@ -79,7 +79,7 @@ async def test_written_by_rbd_read_here(ioctx, name, witness, shape):
         assert seen == data
 
 
-async def test_a_snapshot_keeps_what_was_there(ioctx, make_image, witness):
+async def test_snapshot_keeps_the_old_content(ioctx, make_image, witness):
     name = await make_image(2 * MIB)
     async with ioctx.open_image(name) as image:
         before = await scatter(image, 2 * MIB, 1)
@@ -97,7 +97,7 @@ async def test_a_snapshot_keeps_what_was_there(ioctx, make_image, witness):
     assert await witness.export(name) == after != before
 
 
-async def test_options_arrive(make_image, witness):
+async def test_create_options_reach_the_image(make_image, witness):
     name = await make_image(
         5 * MIB + 1,
         order=21,
@@ -118,7 +118,7 @@ async def test_options_arrive(make_image, witness):
 
 
 @pytest.mark.usefixtures("data_pool")
-async def test_a_journal_in_another_pool(make_image, witness):
+async def test_journal_is_created_in_the_given_pool(make_image, witness):
     name = await make_image(features_set=aiorbd.Feature.JOURNALING, journal_pool="rbd-data", image_format=2)
     assert (await witness.info(name))["format"] == 2
     assert b"object_pool: rbd-data" in await witness.rbd("journal", "info", "--image", name)

@@ -1,4 +1,4 @@
-"""Leaving ``async with``: what was written is durable, or the block raises."""
+"""Leaving ``async with``: the writes are durable, or the block raises."""
 
 import itertools
 
@@ -31,7 +31,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-async def test_leaving_an_image_that_was_written_to_flushes_it(cluster, ioctx, make_image, write):
+async def test_leaving_an_image_after_a_write_flushes_the_image(cluster, ioctx, make_image, write):
     async with ioctx.open_image(await make_image()) as image:
         await write(image)
         assert flushes(cluster) == 0
@@ -51,7 +51,7 @@ async def test_leaving_an_image_without_new_writes_flushes_nothing(cluster, ioct
     assert flushes(cluster) == 1
 
 
-async def test_leaving_an_image_that_a_copy_wrote_to_flushes_it(cluster, ioctx, make_image):
+async def test_leaving_the_target_of_a_copy_flushes_the_target(cluster, ioctx, make_image):
     async with ioctx.open_image(await make_image()) as source, ioctx.open_image(await make_image()) as target:
         await source.write(b"x", 0)
         await source.flush()
@@ -60,7 +60,7 @@ async def test_leaving_an_image_that_a_copy_wrote_to_flushes_it(cluster, ioctx, 
     assert flushes(cluster) == before + 1
 
 
-async def test_leaving_an_image_with_an_exception_raises_that(cluster, ioctx, make_image):
+async def test_leaving_with_an_exception_raises_the_exception_without_a_flush(cluster, ioctx, make_image):
     with pytest.raises(ZeroDivisionError):
         async with ioctx.open_image(await make_image()) as image:
             await image.write(b"x", 0)
@@ -68,7 +68,7 @@ async def test_leaving_an_image_with_an_exception_raises_that(cluster, ioctx, ma
     assert flushes(cluster) == 0
 
 
-async def test_leaving_a_shared_image_flushes_it(aiorbd_cluster, make_image):
+async def test_leaving_a_shared_image_after_a_write_flushes_the_image(aiorbd_cluster, make_image):
     name = await make_image()
     async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as connections:
         async with connections.connect() as cluster:
@@ -80,8 +80,8 @@ async def test_leaving_a_shared_image_flushes_it(aiorbd_cluster, make_image):
             assert flushes(cluster) == 1
 
 
-async def test_a_file_that_is_closed_takes_no_write_that_waited_for_its_turn(image):
-    """Each write that returned is in the image; the others raise."""
+async def test_closing_a_file_refuses_writes_that_wait_for_their_turn(image):
+    """Each write that returned is in the image. The other writes raise."""
     file = image.file()
     written, refused = [], []
 
@@ -139,7 +139,7 @@ async def test_every_write_that_a_writer_took_while_its_block_ended_is_in_the_im
 
 
 async def test_a_cancelled_write_lands_on_top_of_no_later_one(image):
-    """What librbd has not received when its task is cancelled never happens."""
+    """A write that librbd has not received when its task is cancelled never happens."""
     stop = False
 
     async def load(number):
@@ -162,7 +162,7 @@ async def test_a_cancelled_write_lands_on_top_of_no_later_one(image):
 
 
 async def test_releasing_the_managed_lock_makes_writes_durable(cluster, ioctx, make_image):
-    """Leaving flushes nothing after it: a flush would ask for the lock once more."""
+    """Leaving the block after the release flushes nothing: a flush would ask for the lock again."""
     async with ioctx.open_image(await make_image()) as image:
         await image.locks.lock_acquire()
         await image.write(b"x", 0)

@@ -1,4 +1,4 @@
-"""Locks: advisory ones, and librbd's own, between two clients."""
+"""Locks between two clients: advisory locks, and the exclusive lock that librbd manages."""
 
 import json
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def other(aiorbd_cluster, image):
-    """The same image, opened by another client."""
+    """Yield the same image, opened by another client."""
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(image.name) as other:
             other.client = f"client.{cluster.get_instance_id()}"
@@ -56,8 +56,8 @@ async def test_shared(image, other, witness):
         await image.locks.lock_shared("mine", "tag")
 
 
-async def test_an_advisory_lock_keeps_librbd_from_its_own(image, witness):
-    """To the cluster they are one lock: a write waits until the advisory one is gone."""
+async def test_write_waits_until_an_advisory_lock_is_released(image, witness):
+    """In the cluster, the advisory lock and librbd's exclusive lock are the same lock."""
     await image.locks.lock_exclusive("mine")
     with anyio.move_on_after(0.5) as scope:
         await image.write(b"late", 0)
@@ -68,7 +68,7 @@ async def test_an_advisory_lock_keeps_librbd_from_its_own(image, witness):
     assert (await witness.export(image.name))[:4] == b"late"
 
 
-async def test_what_is_not_there(image):
+async def test_missing_locks_and_invalid_names_are_refused(image):
     with pytest.raises(aiorbd.LockNotFound, match="lock 'none' of image") as caught:
         await image.locks.unlock("none")
     assert isinstance(caught.value, FileNotFoundError)
@@ -89,7 +89,7 @@ async def test_what_is_not_there(image):
 
 
 async def test_break(aiorbd_cluster, ioctx, make_image, witness):
-    """Whoever held it is blocklisted, and told so."""
+    """The former holder is blocklisted, and its calls report this."""
     name = await make_image(features=Feature.LAYERING)
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as theirs:
         victim = await theirs.open_image(name)
@@ -105,7 +105,7 @@ async def test_break(aiorbd_cluster, ioctx, make_image, witness):
         await victim.close()
 
 
-async def test_many_lockers(image, witness):
+async def test_list_lockers_returns_forty_lockers(image, witness):
     for number in range(40):
         await image.locks.lock_shared(f"{number:03}" + "x" * 60, "tag")
     lockers = (await image.locks.list_lockers()).lockers
@@ -113,7 +113,7 @@ async def test_many_lockers(image, witness):
     assert len(await shown(witness, image.name)) == 40
 
 
-async def test_the_managed_lock(image, other):
+async def test_managed_lock_has_one_owner_at_a_time(image, other):
     assert not await image.locks.is_exclusive_lock_owner()
     with pytest.raises(aiorbd.LockNotFound, match="managed lock of image"):
         await image.locks.lock_get_owners()
@@ -134,8 +134,8 @@ async def test_the_managed_lock(image, other):
         await image.locks.lock_acquire(LockMode.SHARED)
 
 
-async def test_a_mode_that_came_later(image):
-    """16.2.15 and 18.2.7 do not know it, 20.2.4 does."""
+async def test_exclusive_transient_mode_needs_a_newer_librbd(image):
+    """librbd 16.2.15 and 18.2.7 do not know this mode. librbd 20.2.4 does."""
     if aiorbd.version().minor >= 20:
         await image.locks.lock_acquire(LockMode.EXCLUSIVE_TRANSIENT)
         assert await image.locks.is_exclusive_lock_owner()
@@ -146,7 +146,7 @@ async def test_a_mode_that_came_later(image):
         assert not await image.locks.is_exclusive_lock_owner()
 
 
-async def test_writing_takes_the_managed_lock_over(image, other):
+async def test_write_takes_the_managed_lock_from_another_client(image, other):
     await image.write(b"mine", 0)
     assert await image.locks.is_exclusive_lock_owner()
     await other.write(b"theirs", 0)
@@ -154,7 +154,7 @@ async def test_writing_takes_the_managed_lock_over(image, other):
     assert not await image.locks.is_exclusive_lock_owner()
 
 
-async def test_breaking_the_managed_lock(aiorbd_cluster, ioctx, make_image):
+async def test_breaking_the_managed_lock_shuts_down_the_connection_of_its_owner(aiorbd_cluster, ioctx, make_image):
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as theirs:
         victim = await theirs.open_image(name)
@@ -171,7 +171,7 @@ async def test_breaking_the_managed_lock(aiorbd_cluster, ioctx, make_image):
         await victim.close()
 
 
-async def test_images_without_the_managed_lock(ioctx, make_image):
+async def test_images_without_the_exclusive_lock_feature_refuse_the_managed_lock(ioctx, make_image):
     async with ioctx.open_image(await make_image(features=Feature.LAYERING)) as image:
         for call in (image.locks.lock_acquire, image.locks.lock_release):
             with pytest.raises(aiorbd.InvalidArgument):
@@ -181,7 +181,7 @@ async def test_images_without_the_managed_lock(ioctx, make_image):
 
 
 async def test_read_only_images(ioctx, image):
-    """Advisory locks say who uses an image, and may be taken by readers; librbd's own is for writers."""
+    """Advisory locks show the users of an image, and readers may take them. The exclusive lock is for writers."""
     async with ioctx.open_image(image.name, read_only=True) as other:
         await other.locks.lock_shared(new_name(), "readers")
         with pytest.raises(aiorbd.InvalidArgument, match="managed lock of image"):

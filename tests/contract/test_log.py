@@ -1,4 +1,4 @@
-"""The cluster's log, and commands to its daemons."""
+"""The log of a cluster, and commands to the daemons of a cluster."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ async def say(aiorbd_cluster, text):
     await aiorbd_cluster.run("ceph", "log", text)
 
 
-async def test_lines_as_they_are_written(cluster, aiorbd_cluster):
+async def test_monitor_log_yields_new_lines(cluster, aiorbd_cluster):
     marker = new_name("said")
     async with cluster.monitor_log("info") as log:
         await say(aiorbd_cluster, marker)
@@ -33,7 +33,7 @@ async def test_lines_as_they_are_written(cluster, aiorbd_cluster):
     assert marker.encode() in last
 
 
-async def test_one_at_a_time_and_again(cluster, aiorbd_cluster):
+async def test_second_open_log_is_refused_until_the_first_is_closed(cluster, aiorbd_cluster):
     async with cluster.monitor_log():
         with pytest.raises(aiorbd.UsageError, match="open already"):
             await cluster.monitor_log("error")
@@ -50,7 +50,7 @@ async def test_one_at_a_time_and_again(cluster, aiorbd_cluster):
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "sec", "warn", "error"])
-async def test_every_level(cluster, level):
+async def test_monitor_log_accepts_every_level(cluster, level):
     async with cluster.monitor_log(level):
         pass
 
@@ -72,7 +72,7 @@ async def test_the_end(aiorbd_cluster):
         assert ended == [True]
 
 
-async def test_osd_commands(cluster, aiorbd_cluster):
+async def test_osd_command_reaches_the_given_osd(cluster, aiorbd_cluster):
     result = await cluster.osd_command(0, {"prefix": "version"})
     shown = await aiorbd_cluster.run("ceph", "tell", "osd.0", "version")
     assert json.loads(shown)["version"] in result.output.decode()
@@ -84,14 +84,14 @@ async def test_osd_commands(cluster, aiorbd_cluster):
         await cluster.osd_command(-1, {"prefix": "version"})
 
 
-async def test_commands_with_input(cluster, aiorbd_cluster):
+async def test_mon_command_sends_its_input(cluster, aiorbd_cluster):
     key = new_name("key")
     await cluster.mon_command({"prefix": "config-key set", "key": key}, b"in\nput")
     assert (await cluster.mon_command({"prefix": "config-key get", "key": key})).output == b"in\nput"
     assert await aiorbd_cluster.run("ceph", "config-key", "get", key) == b"in\nput"
 
 
-async def test_mgr_commands(managed_cluster):
+async def test_mgr_command_returns_output(managed_cluster):
     async with aiorbd.connect(managed_cluster.conffile) as cluster:
         with anyio.fail_after(60):
             result = await cluster.mgr_command({"prefix": "pg dump", "format": "json"})

@@ -1,4 +1,7 @@
-"""Event loops in several threads of one process, each with its own connection. Without the GIL they run at once."""
+"""Event loops in several threads of one process, each with its own connection.
+
+Without the GIL, the event loops run in parallel.
+"""
 
 import gc
 import hashlib
@@ -20,14 +23,17 @@ CHUNK = 4096
 
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
 
-    def test_the_gil_stays_off():
-        """An extension that did not declare itself safe would have turned it on."""
+    def test_loading_the_bridge_keeps_the_gil_off():
+        """An extension that does not declare itself safe turns the GIL on."""
         assert aiorbd._native.loader.bridge()
         assert not sys._is_gil_enabled()
 
 
 async def use(conffile, seed):
-    """Write at random in every way, read it all back in every way; return the digests of what should be and what is."""
+    """Write random data with each kind of write, and read the image with each kind of read.
+
+    Return the digest of the expected data and the digests of the data read.
+    """
     chance, wanted, name = random.Random(seed), bytearray(SIZE), new_name()
     async with aiorbd.connect(conffile, timeout=60) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, SIZE)
@@ -46,11 +52,11 @@ async def use(conffile, seed):
                 for offset in offsets[128:256]:
                     wanted[offset : offset + CHUNK] = data = chance.randbytes(CHUNK)
                     await writer.write(data, offset)
-            await image.create_snapshot("middle")  # a worker thread's
+            await image.create_snapshot("middle")  # runs on a worker thread
             async with anyio.create_task_group() as tasks:
                 for offset in offsets[256:]:
                     tasks.start_soon(change, offset)
-                for offset in offsets[:64]:  # and some that are given up
+                for offset in offsets[:64]:  # and cancel some reads
                     with anyio.move_on_after(0):
                         await image.read(offset, CHUNK)
             found = bytearray(SIZE)
@@ -65,19 +71,19 @@ async def use(conffile, seed):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_each_writes_is_what_it_reads(aiorbd_cluster, backend):
+def test_each_loop_reads_the_data_that_it_wrote(aiorbd_cluster, backend):
     digests, errors, begin = {}, [], threading.Barrier(4)
 
     def run(number):
         try:
             begin.wait(30)
-            for turn in range(2):  # connections come and go beside others at work
+            for turn in range(2):  # connections open and close while other loops work
                 name, options = backend
                 seed = (number, turn)
                 digests[seed] = anyio.run(
                     use, aiorbd_cluster.conffile, hash(seed), backend=name, backend_options=options
                 )
-        except BaseException as error:  # noqa: BLE001 - the test fails with it
+        except BaseException as error:  # noqa: BLE001 - the test fails with this error
             errors.append(error)
 
     before = descriptors()
