@@ -6,8 +6,8 @@
  * The event loop's thread then drains records in batches.
  *
  * The builder reads this very text as cffi declarations (lines that begin with '#' left out), so it holds plain C
- * only. "Loop" in the comments is the thread of the event loop, "any" means what it says. Every function that can
- * fail returns a negative errno.
+ * only. "Loop" in the comments is the thread of the event loop, "any" means any thread. Every function that can fail
+ * returns a negative errno.
  */
 #ifndef AIORBD_BRIDGE_H
 #define AIORBD_BRIDGE_H
@@ -28,17 +28,17 @@ typedef struct aiorbd_completion aiorbd_completion;
 const char *aiorbd_load(const char *librbd, const char *librados);
 
 /*
- * The queue. A record is two integers: the token somebody chose, and a value. The creator owns one reference; each
- * operation in flight, each image and each progress slot holds another, so the memory and the descriptor go when the
- * last of them is done, wherever that is.
+ * The queue. A record is two integers: a token that the caller chose, and a value. The creator owns one reference;
+ * each operation in flight, each image and each progress slot holds another, so the memory and the descriptor go when
+ * the last of them is done, wherever that is.
  */
 aiorbd_bridge *aiorbd_bridge_new(void);            /* any; NULL with errno set */
 void aiorbd_bridge_release(aiorbd_bridge *bridge); /* any; the creator's reference */
 int aiorbd_bridge_fd(const aiorbd_bridge *bridge); /* any; readable when there are records */
-/* Loop. Begin: empty the eventfd; nobody writes to it from here on. Take: copy up to `max` records out, oldest first:
- * how many, which is returned as well, then token, value, token, value, ... End: whoever pushes from here on writes
- * to the eventfd; signals itself when records are left. Each begin needs an end, or a wake, which makes another pass
- * sure; both submit what the pass asked for. */
+/* Loop. Begin: empty the eventfd; no thread writes to it from here on. Take: copy up to `max` records out, oldest
+ * first: how many, which is returned as well, then token, value, token, value, ... End: a push from here on writes to
+ * the eventfd; signals itself when records are left. Each begin needs an end, or a wake, which makes another pass
+ * sure; both submit the requests of the pass. */
 void aiorbd_bridge_begin(aiorbd_bridge *bridge);
 int aiorbd_bridge_take(aiorbd_bridge *bridge, int64_t *records, int max);
 void aiorbd_bridge_end(aiorbd_bridge *bridge);
@@ -48,9 +48,8 @@ void aiorbd_bridge_submit_pass(aiorbd_bridge *bridge);
 void aiorbd_bridge_wake(aiorbd_bridge *bridge);
 int aiorbd_bridge_post(aiorbd_bridge *bridge, int64_t token, int64_t value); /* any; -ENOMEM */
 
-/* What was submitted and is done, by kind, since the bridge was made. Time runs from the submit to librbd's callback.
- * Bucket 0 counts what took less than a microsecond, bucket n what took less than 2^n, the last all that took longer.
- */
+/* The completed requests by kind, since the bridge was made. Time runs from the submit to librbd's callback. Bucket 0
+ * counts requests of less than a microsecond, bucket n of less than 2^n, the last all longer ones. */
 enum {
     AIORBD_READ,
     AIORBD_READV,
@@ -76,20 +75,20 @@ void aiorbd_bridge_drained(const aiorbd_bridge *bridge, uint64_t *wakeups_record
 
 /*
  * Images. An aiorbd_image stands for an open rbd_image_t, which it does not own, and knows whether the image's header
- * changed since somebody looked: then an operation that depends on the size is refused with AIORBD_STALE until
- * somebody took the generation, asked for the size, and said that it is known now: a change in between leaves the
- * image stale. A new image is.
+ * changed since the caller asked for the size: then a request that depends on the size is refused with AIORBD_STALE.
+ * The caller takes the generation, asks for the size, and sets the generation as known. A change in between leaves
+ * the image stale. A new image is.
  */
 enum { AIORBD_STALE = 1, AIORBD_STALE_BY_NOW = -1000000 };
 
-/* Any. `ioctx` is a rados_ioctx_t of the image's cluster that nobody writes through, for aiorbd_submit_in_pass(), or NULL. */
+/* Any. `ioctx` is a rados_ioctx_t of the image's cluster without writes, for aiorbd_submit_in_pass(), or NULL. */
 aiorbd_image *aiorbd_image_new(aiorbd_bridge *bridge, void *handle, void *ioctx, int64_t token);
 int aiorbd_image_watch(aiorbd_image *image);           /* worker: may wait for the network */
 int aiorbd_image_unwatch(aiorbd_image *image);         /* worker: waits for a callback that is running */
 uint64_t aiorbd_image_generation(aiorbd_image *image); /* any; one more with each change */
 void aiorbd_image_set_known(aiorbd_image *image, uint64_t generation); /* any; its size is known */
 int aiorbd_image_is_stale(aiorbd_image *image); /* any; the size of the generation is not known */
-void aiorbd_image_changed(aiorbd_image *image); /* any; as if librbd had told of a change */
+void aiorbd_image_changed(aiorbd_image *image); /* any; as if librbd had reported a change */
 /* Any. While the image is barred, reads, writes and flushes are refused with AIORBD_STALE as well. */
 void aiorbd_image_bar(aiorbd_image *image, int barred);
 int aiorbd_image_is_barred(aiorbd_image *image);
@@ -122,17 +121,17 @@ typedef struct {
 } aiorbd_piece;
 
 /*
- * Submit a request. librbd copies what is written before this returns. Returns 0 when librbd took the request: a
+ * Submit a request. librbd copies the data of a write before this returns. Returns 0 when librbd took the request: a
  * record with `token` and librbd's return value will come, exactly once, perhaps before this returns. Anything else
- * means that nothing was queued and no record will come. The request itself is copied; what its pointers lead to is
- * the caller's and must live until the record is there.
+ * means that nothing was queued and no record will come. The request itself is copied; the memory behind its pointers
+ * is the caller's and must live until the record is there.
  */
 int aiorbd_submit(aiorbd_image *image, int64_t token, const aiorbd_request *request); /* any */
 
 /*
  * The same, for requests of many tasks at once. Small reads and writes that are submitted from aiorbd_bridge_begin()
  * until aiorbd_bridge_end() or aiorbd_bridge_submit_pass() are handed to one of librbd's threads by that call. A
- * request that is refused there, or whose image is stale by then (AIORBD_STALE_BY_NOW), has that as its record's
+ * request that is refused there, or whose image is stale by then (AIORBD_STALE_BY_NOW), has that code as its record's
  * value, and did not reach librbd.
  */
 int aiorbd_submit_in_pass(aiorbd_image *image, int64_t token, const aiorbd_request *request); /* loop */
@@ -141,13 +140,13 @@ int aiorbd_submit_in_pass(aiorbd_image *image, int64_t token, const aiorbd_reque
  * A lane: requests of one image of which `depth` are with librbd at a time. The others wait, and are submitted by
  * librbd's threads, each when another ends. Their records come like all others, but the loop is woken when `bulk` are
  * over, or when nothing waits any more. The value of a request that waited is also -ECANCELED, when it was cancelled,
- * or what is said above of requests that are handed over.
+ * or the value of a late refusal, as for requests that are handed over.
  */
 aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int depth, int bulk);                  /* any; NULL */
 int aiorbd_lane_submit(aiorbd_lane *lane, int64_t token, const aiorbd_request *request); /* any */
 void aiorbd_lane_wait(aiorbd_lane *lane);    /* loop; wake it in bulk; aiorbd_lane_hurry() must follow after a while */
-void aiorbd_lane_hurry(aiorbd_lane *lane);   /* loop; wake it for what is over, and for each that ends from now on */
-void aiorbd_lane_cancel(aiorbd_lane *lane);  /* any; what waits */
+void aiorbd_lane_hurry(aiorbd_lane *lane);   /* loop; wake it for completed requests, and for each one from now on */
+void aiorbd_lane_cancel(aiorbd_lane *lane);  /* any; cancel the waiting requests */
 void aiorbd_lane_release(aiorbd_lane *lane); /* any; the creator's reference */
 
 /* Open and close an image. librbd takes milliseconds to submit these. They are not counted. */
@@ -156,9 +155,9 @@ int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *n
 int aiorbd_close(aiorbd_image *image, int64_t token);
 
 /*
- * Progress of a blocking call that runs on a worker thread. librbd calls the function behind
- * aiorbd_on_progress() with the slot as its argument, from whatever thread it likes; records with `token` say
- * that there is news, several reports in one where the loop was slower.
+ * Progress of a blocking call that runs on a worker thread. librbd calls the function behind aiorbd_on_progress()
+ * with the slot as its argument, from any thread; records with `token` say that there is news, several reports in one
+ * where the loop was slower.
  */
 aiorbd_progress *aiorbd_progress_new(aiorbd_bridge *bridge, int64_t token); /* any */
 int aiorbd_on_progress(uint64_t done, uint64_t total, void *slot);          /* a librbd_progress_fn_t */
@@ -166,8 +165,8 @@ void aiorbd_progress_read(aiorbd_progress *slot, uint64_t *done_total);     /* a
 void aiorbd_progress_stop(aiorbd_progress *slot);    /* any; the next report returns -ECANCELED */
 void aiorbd_progress_release(aiorbd_progress *slot); /* any; after the blocking call returned */
 
-/* Extents of a diff that a worker thread walks. aiorbd_on_extent() waits when `capacity` of
- * them are not taken yet; records with `token` say that there are some. */
+/* Extents of a diff that a worker thread walks. aiorbd_on_extent() waits when `capacity` of them are not taken yet;
+ * records with `token` say that there are some. */
 aiorbd_diff *aiorbd_diff_new(aiorbd_bridge *bridge, int64_t token, unsigned capacity); /* any */
 int aiorbd_on_extent(uint64_t offset, size_t length, int exists, void *diff);          /* for rbd_diff_iterate2() */
 /* Loop. Up to `max` extents as offset, length, whether there is data. Returns how many. */

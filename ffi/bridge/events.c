@@ -14,8 +14,8 @@ static void drop(struct aiorbd_event *event)
     free(event);
 }
 
-/* Any thread. It is the owner that holds the bridge: a record in the bridge's own queue must not, or a queue that
- * nobody empties any more would live for ever. */
+/* Any thread. It is the owner that holds the bridge: a record in the bridge's own queue must not, or a queue that no
+ * thread empties any more would live for ever. */
 void aiorbd_event_release(struct aiorbd_event *event)
 {
     aiorbd_bridge *bridge = event->bridge;
@@ -28,7 +28,7 @@ void aiorbd_event_release(struct aiorbd_event *event)
 static void event_taken(struct aiorbd_node *node)
 {
     struct aiorbd_event *event = (struct aiorbd_event *)node;
-    /* An exchange, so that it reads what the raise before it wrote: what that told of is seen then. */
+    /* An exchange, so that it reads what the raise before it wrote: the news before that raise is seen then. */
     atomic_exchange_explicit(&event->queued, false, memory_order_acq_rel);
     drop(event);
 }

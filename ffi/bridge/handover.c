@@ -10,7 +10,7 @@
 
 #include "internal.h"
 
-/* Bytes: librbd copies what is written in the submit, and its threads have other work. */
+/* Bytes: librbd copies the data of a write in the submit, and its threads have other work. */
 enum { SMALL = 65536 };
 
 /* Any thread. A request that is refused here has its record from here. */

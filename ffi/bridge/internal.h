@@ -11,9 +11,9 @@
 #include "symbols.h"
 
 /*
- * One entry of the queue, embedded in whatever produces it. `taken` runs exactly once after the push: on the loop's
- * thread when the record was copied out, or on the thread that drops the bridge's last reference when nobody drained
- * it.
+ * One entry of the queue, embedded in its producer. `taken` runs exactly once after the push: on the loop's thread
+ * when the record was copied out, or on the thread that drops the bridge's last reference when the record was not
+ * drained.
  */
 struct aiorbd_node {
     struct aiorbd_node *next;
@@ -58,14 +58,14 @@ static inline struct aiorbd_node *aiorbd_list_pop(struct aiorbd_list *list)
     return node;
 }
 
-/* A source of many records that never allocates: while its one record is queued, further news are told by the same
- * record. It lives until its owner and the queue have both let go. */
+/* A source of many records that never allocates: while its one record is queued, further news use the same record. It
+ * lives until its owner and the queue have both let go. */
 struct aiorbd_event {
     struct aiorbd_node node; /* first: `taken` gets this address */
     aiorbd_bridge *bridge;
     atomic_bool queued;
     atomic_int references;
-    void (*dispose)(struct aiorbd_event *event); /* frees what the source owns; may be NULL */
+    void (*dispose)(struct aiorbd_event *event); /* frees the source's memory; may be NULL */
 };
 
 /* What is written by librbd's threads for one kind of operation: see aiorbd_counts. */
@@ -82,7 +82,7 @@ struct aiorbd_operation {
     aiorbd_lane *lane;             /* held; NULL for most */
     struct aiorbd_operation *next; /* of the same pass, or that waits in the same lane */
     uint64_t started;              /* nanoseconds, at the submit */
-    uint64_t generation;           /* of the image whose size the request's range was checked against */
+    uint64_t generation;           /* of the image at the check of the request's range */
     aiorbd_request request;
 };
 
@@ -130,10 +130,10 @@ void aiorbd_event_release(struct aiorbd_event *event); /* frees; the event is it
 struct aiorbd_image {
     struct aiorbd_event event;
     void *handle;
-    void *ioctx; /* a rados_ioctx_t that nobody writes through, or NULL */
+    void *ioctx; /* a rados_ioctx_t without writes, or NULL */
     uint64_t watch;
     bool watching;
-    _Atomic uint64_t generation; /* how often librbd told of a change, and one */
+    _Atomic uint64_t generation; /* one more than the changes that librbd reported */
     _Atomic uint64_t known;      /* the generation whose size the caller has */
     _Atomic uint64_t writes;     /* submitted, of all kinds */
     atomic_bool barred;          /* nothing that moves data may reach librbd */

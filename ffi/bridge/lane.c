@@ -1,8 +1,8 @@
 /*
  * Many reads and writes of one image, a bounded number of them with librbd at a time. A request that ends makes room
  * for one that waits, on librbd's own thread: the loop need not wake up in between, and librbd's threads need not be
- * woken, since one of them submits. The loop is woken when some requests are over, and not for each, unless none
- * waits. The loop sets itself an alarm for those that would be left then.
+ * woken, since one of them submits. The loop is woken when several requests are completed, and not for each, unless
+ * none waits. The loop sets itself an alarm for those that would be left then.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 struct aiorbd_lane {
     aiorbd_image *image;   /* held */
     atomic_int references; /* the creator's, and one for each operation */
-    atomic_int untold;     /* operations that are over since the loop was last woken for that */
+    atomic_int untold;     /* completed operations since the last wake-up for them */
     atomic_int enough;     /* so many wake the loop: `bulk`, or 1 when the loop has no alarm set */
     int bulk;
     pthread_mutex_t mutex;
@@ -64,7 +64,7 @@ static struct aiorbd_operation *next_of(struct aiorbd_lane *lane)
     return next;
 }
 
-/* Any thread. Submit what waited; what is refused now has its record from here. */
+/* Any thread. Submit a waiting operation. A refused operation gets its record here, and the next one follows. */
 static void go_on(struct aiorbd_operation *operation)
 {
     while (operation != NULL) {

@@ -1,8 +1,8 @@
 /*
  * Messages of librados's: notifications and errors of an object watch, lines of the cluster log.
  *
- * librados's thread must not wait, and what it shows is gone when the callback returns: so a message is copied. Their
- * number is bounded; what comes when the mailbox is full is counted and dropped.
+ * librados's thread must not wait, and its data is gone when the callback returns: so a message is copied. Their
+ * number is bounded; a message for a full mailbox is counted and dropped.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -67,7 +67,7 @@ void aiorbd_bridge_alert(aiorbd_bridge *bridge)
         signal_loop(bridge);
 }
 
-/* The loop's thread. The list is looked at whatever the eventfd said. */
+/* The loop's thread. The caller looks at the list even if the eventfd had no signal. */
 void aiorbd_bridge_begin(aiorbd_bridge *bridge)
 {
     uint64_t count;

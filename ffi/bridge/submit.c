@@ -50,7 +50,7 @@ struct aiorbd_operation *aiorbd_operation_new(aiorbd_bridge *bridge, aiorbd_imag
     return operation;
 }
 
-/* Any thread. The operation is over: the record belongs to the loop from the push on. */
+/* Any thread. The operation is completed: the record belongs to the loop from the push on. */
 void aiorbd_operation_finish(struct aiorbd_operation *operation, int64_t value)
 {
     aiorbd_bridge *bridge = operation->bridge;
@@ -83,7 +83,7 @@ static void on_complete(void *completion, void *argument)
         aiorbd_operation_finish(operation, value);
 }
 
-/* Kinds of this file alone, whose buffer is an opening, and the image itself. */
+/* Kinds of this file alone. Their buffers are an opening, and the image itself. */
 enum { OPEN = AIORBD_KINDS, CLOSE };
 
 struct opening {

@@ -10,7 +10,7 @@ static bool is_open(const Table *self, const ImageOwner *owner, unsigned long lo
            length <= owner->size - offset;
 }
 
-/* Without the GIL: librbd copies what is written, and may wait where it is configured to. No signal handler runs. */
+/* Without the GIL: librbd copies the data of a write, and may wait if it is configured so. No signal handler runs. */
 static int submit(const ImageOwner *owner, int64_t token, const aiorbd_request *request, aiorbd_lane *lane)
 {
     aiorbd_image *image = (aiorbd_image *)(uintptr_t)owner->image;
@@ -20,7 +20,7 @@ static int submit(const ImageOwner *owner, int64_t token, const aiorbd_request *
     Py_END_ALLOW_THREADS return code;
 }
 
-/* Register, count, submit; undo it when C refuses. Returns -1 for an error of Python's; else `code` is what C said. */
+/* Register, count, submit; undo all of it after a refusal. Returns -1 for a Python error; else `code` is C's answer. */
 static int begin(Table *self, Entry *entry, const aiorbd_request *request, aiorbd_lane *lane, int *code)
 {
     ImageOwner *image = (ImageOwner *)Py_NewRef(entry->owner);
@@ -74,9 +74,9 @@ static int is_usual(const Table *self, const ImageOwner *owner, long long offset
     return answer;
 }
 
-/* Begin a read or write of the usual kind. Returns the entry, NULL for an error, or None: nothing was submitted, and the
- * usual way is to find out why. A read gets new bytes, which are not cleared: librbd fills the very object that is
- * returned, all of it before anybody sees it. */
+/* Begin a read or write of the usual kind. Returns the entry, NULL for an error, or None: nothing was submitted, and
+ * the usual way is to find out why. A read gets new bytes, which are not cleared: librbd fills the very object that
+ * is returned, all of it before any code sees the object. */
 static PyObject *begin_usual(Table *self, ImageOwner *owner, int kind, long long offset, long long length,
                              PyObject *data)
 {
@@ -159,8 +159,8 @@ static int make_buffer(Entry *entry, aiorbd_request *request)
     return 0;
 }
 
-/* submit(entry, kind, offset, length, buffer, op_flags, extra, lane): 0 when C has the request, or why it has not. The caller
- * has checked the range, keeps the buffer in the entry, and is in a task of the loop. `lane` is an address, or 0. */
+/* submit(entry, kind, offset, length, buffer, op_flags, extra, lane): 0, or the reason of a refusal. The caller has
+ * checked the range, keeps the buffer in the entry, and runs in a task of the loop. `lane` is an address, or 0. */
 PyObject *aiorbd_table_submit(PyObject *object, PyObject *arguments)
 {
     aiorbd_request request;

@@ -1,4 +1,4 @@
-/* What is over: taken from the bridge, out of the table, and to the tasks that wait. */
+/* Completed requests: from the bridge, out of the table, to the waiting tasks. */
 #include "table.h"
 
 static PyObject *name_wake, *name_on_idle, *name_settle, *name_settle_again, *name_complain, *name_release;
@@ -33,9 +33,9 @@ static int wake(Table *self, Entry *entry)
     return aiorbd_done(PyObject_CallMethodObjArgs(self->loop, name_wake, entry, NULL));
 }
 
-/* What is out of the table and counted: settle it, wake its task, tell its owner. A task that only goes on later is
- * woken first, before those who wait for the owner; one that goes on in here comes last, and finds all told. A second
- * time, after an interrupt, nothing is done twice but that the owner is told, and what can be repeated. */
+/* Settle an entry that left the table, wake its task, and notify its owner. A task that resumes later is woken first,
+ * before the tasks that wait for the owner. A task that resumes in here comes last. The second call, after an
+ * interrupt, repeats only the steps that may be repeated. */
 static int conclude(Table *self, int64_t token, Entry *entry, bool again)
 {
     Owner *owner = (Owner *)entry->owner;
@@ -147,9 +147,9 @@ PyObject *aiorbd_table_submit_pass(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* What is over by now, and while that is handled; at most a batch, so that others in the loop have their turn.
- * Returns whether submit_pass() has to follow when the tasks that were woken have run. What a signal handler raises
- * in here goes to the loop, and the next pass, which is made sure, goes on. */
+/* Handle completed requests, also those that complete meanwhile; at most a batch, so that other tasks have their
+ * turn. Returns whether submit_pass() has to follow when the tasks that were woken have run. What a signal handler
+ * raises in here goes to the loop, and the next pass, which is made sure, goes on. */
 PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
 {
     Table *self = (Table *)object;
@@ -166,8 +166,8 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         Py_XDECREF(current);
         if (in_task < 0)
             goto interrupted;
-        /* nest_asyncio, and its copies, let a task run its loop again. Within the drain that would never be woken, since
-         * a drain looks at the queue itself. Asking by an interned name makes no exception where there is none. */
+        /* nest_asyncio and its copies let a task run its loop again. Within a drain that loop would never wake up, since
+         * a drain empties the queue itself. HasAttr with an interned name costs no exception. */
         self->in_task = in_task > 0 || PyObject_HasAttr(self->native, name_nesting);
     }
     if (self->interrupted != NULL) {
@@ -183,7 +183,7 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         if (handle(self) < 0)
             goto interrupted;
     }
-    if (self->forked) /* by a task of this pass, whose child is here: the requests are its parent's */
+    if (self->forked) /* a task of this pass forked: the requests belong to the parent */
         Py_RETURN_FALSE;
     /* Tasks that were only woken run after this: the adapter calls submit_pass() then. */
     after = self->native == Py_None && !self->ended && BATCH - left >= SEVERAL;

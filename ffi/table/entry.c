@@ -65,7 +65,7 @@ static PyObject *entry_done(PyObject *object, PyObject *unused)
     return PyBool_FromLong(((Entry *)object)->state != PENDING);
 }
 
-/* For the task that goes on: what it awaited has no value, or it was cancelled. */
+/* For the task that resumes: the result is None, or a cancellation. */
 static PyObject *entry_result(PyObject *object, PyObject *unused)
 {
     Entry *self = (Entry *)object;
@@ -77,7 +77,7 @@ static PyObject *entry_result(PyObject *object, PyObject *unused)
     class = exceptions == NULL
                 ? NULL
                 : PyObject_GetAttrString(exceptions, self->state == CANCELLED ? "CancelledError" : "InvalidStateError");
-    /* By the message, who cancelled recognizes his own. */
+    /* The canceller recognizes its own cancellation by the message. */
     if (class != NULL)
         PyErr_SetObject(class, self->message);
     Py_XDECREF(class);
@@ -85,15 +85,15 @@ static PyObject *entry_result(PyObject *object, PyObject *unused)
     return NULL;
 }
 
-/* The task goes on in the loop's next pass, and finds this state, which is there before anybody's code can run in
- * `call_soon`: who cancels in there once more finds nothing left. An error costs the callback, as with asyncio's. */
+/* The task resumes in the loop's next pass and finds this state. The state is set before `call_soon` can run other
+ * code, so a second cancellation in there has no effect. An error costs the callback, as with asyncio's futures. */
 static int schedule(Entry *self, enum entry_state state)
 {
     PyObject *callback = self->callback, *context = self->context;
     PyObject *call_soon = NULL, *positional = NULL, *keywords = NULL, *handle = NULL;
     self->state = (char)state;
     if (callback == NULL)
-        return 0; /* nobody waits */
+        return 0; /* no task waits */
     self->callback = self->context = NULL;
     call_soon = PyObject_GetAttrString(((Table *)self->table)->native, "call_soon");
     if (call_soon != NULL && (positional = PyTuple_Pack(2, callback, (PyObject *)self)) != NULL &&
@@ -107,7 +107,7 @@ static int schedule(Entry *self, enum entry_state state)
     return aiorbd_done(handle);
 }
 
-/* cancel(msg=None): by the task that waits, when somebody cancels it. The operation goes on. */
+/* cancel(msg=None): called by the waiting task when the task is cancelled. The operation continues. */
 static PyObject *entry_cancel(PyObject *object, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
 {
     Entry *self = (Entry *)object;

@@ -1,13 +1,13 @@
 /*
- * The operation table's busy half, as a Python module: what every request of an image goes through on the loop's
- * thread, from its registration to the wake-up of its task. Everything else is Python's: `aiorbd/_core/bridge.py`,
- * whose class derives from `Table`.
+ * The operation table's busy half, as a Python module. Every request of an image passes through it on the loop's
+ * thread, from its registration to the wake-up of its task. The other half is Python: `Bridge` in
+ * `aiorbd/_core/bridge.py` derives from `Table`.
  *
- * All functions run on the thread of the event loop, and hold the GIL but where they submit. Signal handlers run only
- * where Python code is called, so what lies between two such calls happens as a whole: a record is either still in
- * the array, or its operation is out of the table and counted.
+ * All functions run on the thread of the event loop, and hold the GIL except for the submit. Signal handlers run only
+ * where Python code is called, so the steps between two such calls happen as a whole: a record is either still in the
+ * array, or its operation is out of the table and counted.
  *
- * It lies in one file with the bridge (`_compiled`), whose functions it calls.
+ * The module lies in one file with the bridge (`_compiled`) and calls the bridge's functions.
  */
 #ifndef AIORBD_TABLE_H
 #define AIORBD_TABLE_H
@@ -22,8 +22,8 @@
 
 #include "bridge.h"
 
-/* Records taken in one pass of the loop; what is more waits for the next pass, and lets others go first. More of them
- * gain nothing: with 256 reads in flight the loop was twice as late, and no read sooner. */
+/* Records taken in one pass of the loop. The other records wait for the next pass, so other tasks go first. A larger
+ * batch gains nothing: with 256 reads in flight the loop was twice as late, and no read sooner. */
 enum { BATCH = 16 };
 
 /* Records of a pass from which on tasks that run after the drain have their requests submitted together. */
@@ -35,14 +35,14 @@ enum { LARGEST_COPY = 1 << 20 };
 
 enum entry_state { PENDING, CANCELLED, DONE };
 
-/* An entry of the table: a call in flight, and what it keeps alive. Python makes its own, whose tasks wait for
- * futures (`waiter`); the entries that are made here are awaited themselves. */
+/* An entry of the table: a call in flight, and the objects that it keeps alive. A task waits for an entry of Python's
+ * by a future (`waiter`), and awaits an entry that was made here itself. */
 typedef struct {
     PyObject_HEAD
     PyObject *owner, *keep, *waiter, *value;
     PyObject *table;              /* NULL in Python's own */
     PyObject *callback, *context; /* how the task that awaits it goes on; NULL when none does */
-    PyObject *message;            /* of who cancelled; may be NULL */
+    PyObject *message;            /* of the cancellation; may be NULL */
     long long number;             /* in the table; 0 when C has not had the request */
     char abandoned;
     char blocking; /* a task is about to wait for it: asyncio's protocol of futures */
@@ -53,7 +53,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     Py_ssize_t in_flight; /* calls */
-    Py_ssize_t awaited;   /* tasks that wait for some of them, to be told of each that ends */
+    Py_ssize_t awaited;   /* tasks that wait for some of them: each end notifies the owner */
     Py_ssize_t waiting;   /* tasks that wait for the handle's state */
     char usable;          /* open, and not closing */
 } Owner;
@@ -73,13 +73,13 @@ typedef struct {
     PyObject *native;         /* asyncio's loop; None: tasks park and are woken by the adapter */
     PyObject *is_current;     /* called without arguments: a true value in the loop's own tasks */
     PyObject *plain;          /* the class of entries of which only waking is to be done */
-    PyObject *interrupted;    /* an entry that is out of the table, and whose task may sleep yet */
+    PyObject *interrupted;    /* an entry out of the table; its task may still sleep */
     unsigned long long queue; /* aiorbd_bridge *; 0 when it was released */
     unsigned long long thread;
     char dead;    /* no call may reach C any more */
     char forked;  /* in a child, which has the table of its parent */
     char ended;   /* the next pass is the last */
-    bool in_task; /* what is over is handed out within some task's step */
+    bool in_task; /* a drain that runs within a task's step */
     int next;     /* record to be handled */
     int64_t records[1 + 2 * BATCH];
 } Table;
@@ -87,7 +87,7 @@ typedef struct {
 extern PyTypeObject *aiorbd_entry_type, *aiorbd_owner_type, *aiorbd_image_owner_type, *aiorbd_table_type;
 extern PyType_Spec aiorbd_entry_spec, aiorbd_owner_spec, aiorbd_image_owner_spec;
 
-/* Drop what a call returned; -1 for an error. */
+/* Drop the result of a call; -1 for an error. */
 static inline int aiorbd_done(PyObject *result)
 {
     Py_XDECREF(result);
@@ -107,8 +107,8 @@ static inline int aiorbd_intern(PyObject **name, const char *text)
 /* The deallocator's part that all types share. */
 void aiorbd_free(PyObject *object, int (*clear)(PyObject *));
 
-/* entry.c: the operation is over; its task goes on, unless it was cancelled: now, or, where some task runs already,
- * as in loops that are made to nest, in the next pass. */
+/* entry.c: the operation is completed. Its task resumes, unless the task was cancelled: now, or, if a task runs
+ * already, as in loops that are made to nest, in the next pass. */
 int aiorbd_entry_finish(Entry *entry, bool in_task);
 
 /* begin.c, drain.c: methods of the table. */
