@@ -166,8 +166,8 @@ PyObject *aiorbd_table_drain(PyObject *object, PyObject *unused)
         Py_XDECREF(current);
         if (in_task < 0)
             goto interrupted;
-        /* nest_asyncio and its copies let a task run its loop again. Within a drain that loop would never wake up, since
-         * a drain empties the queue itself. HasAttr with an interned name costs no exception. */
+        /* nest_asyncio and its copies let a task run its loop again. Within a drain, that loop would never wake up: a
+         * drain empties the queue itself. HasAttr with an interned name costs no exception. */
         self->in_task = in_task > 0 || PyObject_HasAttr(self->native, name_nesting);
     }
     if (self->interrupted != NULL) {
