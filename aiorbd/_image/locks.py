@@ -1,4 +1,4 @@
-"""The locks of an image: advisory ones, which clients agree about, and librbd's own."""
+"""Take, release and list the locks of an image: the advisory lock, and the managed lock of librbd."""
 
 import errno
 from typing import Any
@@ -13,26 +13,30 @@ from aiorbd.models import Locker, Lockers
 
 
 class Locks(Topic[ImageHandle]):
-    """The locks of an open image: `Image.locks`.
+    """The locks of an open image, from `Image.locks`.
 
-    An advisory lock is a note that every client sees and nothing enforces. It stays when its holder dies;
-    `break_lock` takes it away. The managed lock is what librbd itself takes before it writes to an image with
-    the feature ``EXCLUSIVE_LOCK``. Choose one of them: both are the same lock to the cluster, so that on an
-    image with that feature nobody can write while somebody holds the advisory one. Such writes wait.
+    The advisory lock is a note that every client can see. Nothing enforces this lock. The lock stays when its holder
+    dies, and `break_lock` removes the lock.
+
+    The managed lock is the exclusive lock of librbd. librbd takes this lock before it writes to an image with the
+    feature ``EXCLUSIVE_LOCK``.
+
+    Use only one of the two. The cluster treats both as the same lock. While a client holds the advisory lock of an
+    image with the feature ``EXCLUSIVE_LOCK``, no client can write to the image: writes wait.
     """
 
     def _lock(self, cookie: str) -> Target:
         return self._handle.about("lock", f"lock {cookie!r}")
 
     async def lock_exclusive(self, cookie: str) -> None:
-        """Take the advisory lock, for this client alone. When cancelled, the outcome is unknown.
+        """Take the advisory lock for this client alone. If the call is cancelled, the outcome is unknown.
 
         Args:
-            cookie: A name of this client's own for it.
+            cookie: A name for the lock, chosen by this client.
 
         Raises:
-            LockBusy: Another client holds it, or shares it; or this one does, under another cookie.
-            LockExists: This client holds it already.
+            LockBusy: Another client holds or shares the lock, or this client holds the lock with another cookie.
+            LockExists: This client already holds the lock.
 
         Implements: rbd_lock_exclusive
         """
@@ -43,11 +47,17 @@ class Locks(Topic[ImageHandle]):
         )
 
     async def lock_shared(self, cookie: str, tag: str) -> None:
-        """Share the advisory lock with all clients that use the same tag. When cancelled, the outcome is unknown.
+        """Share the advisory lock with all clients that use the same tag.
+
+        If the call is cancelled, the outcome is unknown.
+
+        Args:
+            cookie: A name for the lock, chosen by this client.
+            tag: The tag of all clients that share the lock.
 
         Raises:
-            LockBusy: Another client holds it exclusively, or with another tag.
-            LockExists: This client holds it already.
+            LockBusy: Another client holds the lock exclusively, or with another tag.
+            LockExists: This client already holds the lock.
 
         Implements: rbd_lock_shared
         """
@@ -63,10 +73,13 @@ class Locks(Topic[ImageHandle]):
         )
 
     async def unlock(self, cookie: str) -> None:
-        """Give up the advisory lock that this client holds. When cancelled, the outcome is unknown.
+        """Release the advisory lock of this client. If the call is cancelled, the outcome is unknown.
+
+        Args:
+            cookie: The cookie with which this client took the lock.
 
         Raises:
-            LockNotFound: This client holds no such lock.
+            LockNotFound: This client holds no lock with this cookie.
 
         Implements: rbd_unlock
         """
@@ -74,17 +87,17 @@ class Locks(Topic[ImageHandle]):
         await self._handle.call("rbd_unlock", encoded, on=self._lock(cookie))
 
     async def break_lock(self, client: str, cookie: str) -> None:
-        """Take the advisory lock from another client, and blocklist that one unless Ceph is told not to.
+        """Remove the advisory lock of another client. Ceph blocklists that client, unless configured otherwise.
 
-        When cancelled, the outcome is unknown.
+        If the call is cancelled, the outcome is unknown.
 
         Args:
-            client: Whose, as `list_lockers` says it: ``client.4123``.
-            cookie: What that client calls it.
+            client: The holder of the lock, as `list_lockers` returns it, for example ``client.4123``.
+            cookie: The cookie with which that client took the lock.
 
         Raises:
-            LockNotFound: That client holds no such lock.
-            InvalidArgument: `client` is no client's name.
+            LockNotFound: That client holds no lock with this cookie.
+            InvalidArgument: `client` is not the name of a client.
 
         Implements: rbd_break_lock
         """
@@ -94,7 +107,7 @@ class Locks(Topic[ImageHandle]):
         await self._handle.call("rbd_break_lock", encoded, encoded_cookie, on=on)
 
     def _explain_busy(self, code: int, function: str, on: Target) -> None:
-        """On a worker thread: raise with who holds the lock, which may be this very client."""
+        """Raise an error that names the holders of the lock, which may include this client. Runs on a worker thread."""
         if code != -errno.EBUSY:
             return
         lockers = self._list_lockers()
@@ -105,14 +118,14 @@ class Locks(Topic[ImageHandle]):
             raise error_for(code, function, on, f"the lock is held {how} by {', '.join(who)}")
 
     async def list_lockers(self) -> Lockers:
-        """Return who holds the advisory lock; when it is librbd that holds its own, the cookie begins with ``auto``.
+        """Return the holders of the advisory lock. If librbd holds the managed lock, the cookie begins with ``auto``.
 
         Implements: rbd_list_lockers
         """
         return await self._handle.run("rbd_list_lockers", self._list_lockers)
 
     def _list_lockers(self) -> Lockers:
-        """On a worker thread."""
+        """Return the holders of the advisory lock. Runs on a worker thread."""
         handle = self._handle
 
         def read(size: int) -> tuple[int, Any]:
@@ -134,18 +147,20 @@ class Locks(Topic[ImageHandle]):
         return lockers
 
     async def is_exclusive_lock_owner(self) -> bool:
-        """Tell whether librbd holds the managed lock here.
+        """Tell whether librbd holds the managed lock for this open image.
 
         Implements: rbd_is_exclusive_lock_owner
         """
         return bool(await self._handle.get("rbd_is_exclusive_lock_owner", "int *"))
 
     async def lock_acquire(self, mode: LockMode | int = LockMode.EXCLUSIVE) -> None:
-        """Take the managed lock, and keep it although other clients ask for it. When cancelled, the outcome is unknown.
+        """Take the managed lock, and keep the lock when other clients request it.
+
+        If the call is cancelled, the outcome is unknown.
 
         Raises:
             InvalidArgument: The image does not have the feature ``EXCLUSIVE_LOCK``, or is open for reading only.
-            OperationNotSupported: `mode` is ``SHARED``, or one that this librbd does not know.
+            OperationNotSupported: `mode` is ``SHARED``, or a mode that this librbd does not know.
             LockBusy: Another client keeps the lock.
 
         Implements: rbd_lock_acquire
@@ -155,9 +170,10 @@ class Locks(Topic[ImageHandle]):
         await self._handle.call("rbd_lock_acquire", int(mode), on=on, first=self._handle.image_size.require_fresh)
 
     async def lock_release(self) -> None:
-        """Give up the managed lock; what was written before becomes durable. When cancelled, the outcome is unknown.
+        """Release the managed lock. Data that was written before becomes durable.
 
-        From then on this image takes the lock by `lock_acquire` only: writes and flushes raise `LockBusy` without it.
+        Afterwards, only `lock_acquire` takes the lock for this open image. Without the lock, writes and flushes raise
+        `LockBusy`. If the call is cancelled, the outcome is unknown.
 
         Raises:
             InvalidArgument: The image does not have the feature ``EXCLUSIVE_LOCK``.
@@ -171,10 +187,10 @@ class Locks(Topic[ImageHandle]):
         handle.requests.note_flushed(covered)
 
     async def lock_get_owners(self) -> tuple[LockMode, list[str]]:
-        """Return how the managed lock is held, and the addresses of who does.
+        """Return the mode of the managed lock, and the addresses of its owners.
 
         Raises:
-            LockNotFound: Nobody does.
+            LockNotFound: No client holds the lock.
 
         Implements: rbd_lock_get_owners
         """
@@ -196,16 +212,16 @@ class Locks(Topic[ImageHandle]):
         return found
 
     async def lock_break(self, mode: LockMode | int, owner: str) -> None:
-        """Take the managed lock from another client, which is blocklisted unless Ceph is told not to.
+        """Take the managed lock away from another client. Ceph blocklists that client, unless configured otherwise.
 
-        When cancelled, the outcome is unknown.
+        If the call is cancelled, the outcome is unknown.
 
         Args:
-            mode: Only ``EXCLUSIVE``.
-            owner: Its address, as `lock_get_owners` says it.
+            mode: The mode of the lock: only ``EXCLUSIVE``.
+            owner: The address of the lock's owner, as `lock_get_owners` returns it.
 
         Raises:
-            LockBusy: Somebody else holds it.
+            LockBusy: A client other than `owner` holds the lock.
 
         Implements: rbd_lock_break
         """

@@ -1,4 +1,4 @@
-"""Calls that may shrink an open image: nothing shrinks under a write."""
+"""Run the calls that may shrink an open image. The image never shrinks during a write."""
 
 import time
 from collections.abc import Callable
@@ -13,18 +13,21 @@ if TYPE_CHECKING:
     from aiorbd._image.handle import ImageHandle
     from aiorbd._native.c_functions import CFunction
 
-#: Seconds for which librbd is given time to take the size of a shrink that failed back.
+#: The seconds that librbd gets to report the old size again after a failed shrink.
 PATIENCE: Final = 1.0
 
 
 class Maintenance:
-    """The calls that may end with a smaller image."""
+    """The calls that may make an image smaller."""
 
     def __init__(self, handle: "ImageHandle") -> None:
         self._handle = handle
 
     async def wait_for_data(self, waiting: "ImageHandle") -> None:
-        """Wait until the reads, writes and flushes in flight are over, for a call of the handle `waiting`."""
+        """Wait for the reads, writes and flushes that are in flight now.
+
+        `waiting` is the handle of the call that waits. If that handle closes, the wait ends with an error.
+        """
         handle = self._handle
         pending = [operation.pending() for operation in handle.bridge.running(handle) if operation.moves_data]
         handle.awaited += 1
@@ -44,9 +47,11 @@ class Maintenance:
         first: Callable[[], object] | None = None,
         stoppable: bool = True,
     ) -> None:
-        """Call what may end with a smaller size, which counts from the start: librbd clips from then on.
+        """Call a C function that may make the image smaller.
 
-        What is in flight then is waited for, and nothing that reaches further is begun.
+        `size` is the size of the image after a successful call. A smaller size applies from the beginning of this call,
+        because librbd clips from the start of the shrink. From then on, no request that reaches past the smaller size
+        can begin. Before a shrink, the call waits for the reads, writes and flushes in flight.
         """
         self._handle.check()
         await self._handle.bridge.loop.checkpoint_if_cancelled()
@@ -58,10 +63,10 @@ class Maintenance:
 
         def ended() -> None:
             image_size.ceilings.remove(size)
-            if self._handle.native is not None:  # closed, while this waited for others
+            if self._handle.native is not None:  # the image may have been closed while this call waited
                 self._handle.lib.aiorbd_image_changed(self._handle.native)
 
-        # Not less than what is known: a shrink that was given up has lowered that already.
+        # Compare with the last answer of librbd too: an abandoned shrink has already lowered the known size.
         shrinks = size < max(self._handle.size, image_size.last_answer)
         image_size.ceilings.append(size)
         self._handle.size = min(self._handle.size, size)
@@ -85,9 +90,11 @@ class Maintenance:
             raise
 
     def _wait_for_old_size(self, size: int, _code: int) -> None:
-        """On the worker thread: librbd tells the new size of a shrink that failed until it has put it aside.
+        """Wait until librbd reports the old size again after a failed shrink. Runs on a worker thread.
 
-        It returns from the call a moment before that. If the size is the new one after all, nothing tells.
+        librbd returns from the call a moment before it discards the new size, and reports the new size until then. If
+        the new size is the right one after all, librbd gives no sign of that. The wait then ends after
+        `PATIENCE` seconds.
         """
         out = ffi.new("uint64_t *")
         end = time.monotonic() + PATIENCE

@@ -1,4 +1,4 @@
-"""Making images: clones, what a copy keeps, and why an image could not be made."""
+"""Create images: clone snapshots, keep the data pool of a copy, and explain failures."""
 
 import errno
 import os
@@ -20,12 +20,12 @@ from aiorbd.errors import (
     UsageError,
 )
 
-#: Pools that an option names.
+#: The options that name a pool, and the kind of the pool for errors.
 _POOLS: Final = {ImageOption.DATA_POOL: "data pool", ImageOption.JOURNAL_POOL: "journal pool"}
 
 
 def explain_new(ioctx: PoolHandle, options: ImageOptions, code: int, function: str, on: Target) -> None:
-    """On a worker thread: raise if it is known why an image could not be made here."""
+    """Raise if the reason why an image could not be created is known. Runs on a worker thread."""
     if code == -errno.ENOENT:
         for option, what in _POOLS.items():
             name = options.get(option)
@@ -40,9 +40,9 @@ def explain_new(ioctx: PoolHandle, options: ImageOptions, code: int, function: s
 
 
 def keep_data_pool(source: PoolHandle, data_pool_id: int, target: PoolHandle, options: ImageOptions) -> None:
-    """On a worker thread: have a copy's data in the data pool of its source, unless another one was asked for.
+    """Let a copy use the data pool of its source, unless the options name a data pool. Runs on a worker thread.
 
-    librbd forgets it. What is copied to another cluster cannot keep it.
+    librbd does not keep the data pool by itself. A copy to another cluster cannot keep the data pool.
     """
     same_cluster = str(source.cluster.target) == str(target.cluster.target)
     if data_pool_id in (source.pool_id, -1) or not same_cluster or ImageOption.DATA_POOL in options:
@@ -66,8 +66,9 @@ async def clone_snapshot(
 ) -> None:
     """Clone an image's snapshot into the same or another pool or namespace.
 
-    librbd goes by the image's name: with `image_id`, it must be that image's. With `snapshot_id`, librbd 19.2 goes by
-    the snapshot's id, and can clone those of other kinds than the users'.
+    librbd finds the image by its name. If `image_id` is given, the name must belong to the image with this id. If
+    `snapshot_id` is given, librbd 19.2 finds the snapshot by its id, and can also clone snapshots that are not users'
+    snapshots.
     """
     parent.check()
     child.check()
@@ -76,7 +77,7 @@ async def clone_snapshot(
     by_id = snapshot_id is not None and "rbd_clone4" in capabilities()
     function = "rbd_clone4" if by_id else "rbd_clone3"
     encoded = encode_name(name, "image name", function)
-    # librbd aborts when it is to find a snapshot by an empty name.
+    # librbd aborts the process when it searches for a snapshot with an empty name.
     encoded_snapshot = encode_name(snapshot, "snapshot name", function, may_be_empty=by_id)
     encoded_child = encode_new_name(child_name, "image name", function)
     on = Target("image", f"{child.image(child_name)}, clone of {name + '@' + snapshot!r}")
@@ -91,7 +92,7 @@ async def clone_snapshot(
         child.raise_for(code, function, on)
 
     def require_names() -> None:
-        """Librbd goes by names, which must be those of what is to be cloned."""
+        """Raise if a name now belongs to another image or snapshot: librbd finds both by name."""
         if image_id and parent.id_of(encoded) != image_id:
             message = f"the name {name!r} is not that of the image any more, and librbd clones by name"
             raise ImageNotFound(errno.ENOENT, message, function, str(on))
@@ -123,7 +124,10 @@ def _explain_clone(
     on_function: str,
     on: Target,
 ) -> None:
-    """On a worker thread: raise if image or snapshot are not there, or the snapshot is not protected and must be."""
+    """Raise if the reason for a failed clone is known. Runs on a worker thread.
+
+    The known reasons are a missing image, a missing snapshot, and a snapshot that must be protected and is not.
+    """
     encoded, out, protected = os.fsencode(snapshot), ffi.new("uint64_t *"), ffi.new("int *")
     with parent.opened("rbd_open_read_only", os.fsencode(name)) as (opened, image):
         parent.raise_on_thread(opened, "rbd_open_read_only", parent.image(name))
@@ -136,12 +140,15 @@ def _explain_clone(
             raise InvalidArgument(errno.EINVAL, message, on_function, str(on))
 
 
-#: Ceph's number of the release from which on clients know clones of format 2.
+#: Ceph's number of the first release in which clients support clones of format 2.
 _MIMIC: Final = 13
 
 
 def _is_format_1(ioctx: PoolHandle, options: ImageOptions) -> bool:
-    """On a worker thread: tell whether librbd makes a clone of format 1, as it decides that itself."""
+    """Tell whether librbd creates a clone of format 1. Runs on a worker thread.
+
+    This function repeats the decision that librbd makes itself.
+    """
     asked = options.get(ImageOption.CLONE_FORMAT)
     default = conf_get(ioctx.cluster.pointer, "rbd_default_clone_format")
     if asked is not None or default in ("1", "2"):

@@ -1,4 +1,4 @@
-"""Opening an image, by name or id, as it is now or at a snapshot."""
+"""Open an image by name or id, at its current data or at a snapshot."""
 
 import errno
 import logging
@@ -22,9 +22,10 @@ async def open_handle(
     *,
     read_only: bool,
 ) -> tuple[ImageHandle, str]:
-    """Open an image by name or id; return its handle and its name.
+    """Open an image by name or id. Return its handle and its name.
 
-    With `snapshot_id` it is opened at that snapshot, whose name `snapshot` may be another one's by now.
+    If `snapshot_id` is given, the image is opened at the snapshot with this id. By now, the name `snapshot` may belong
+    to another snapshot.
     """
     if (name is None) == (image_id is None):
         raise TypeError("open_image() takes either a name or an image_id")
@@ -57,10 +58,13 @@ async def open_handle(
 async def _explain(
     ioctx: PoolHandle, name: str | None, image_id: str | None, snapshot: str | None, error: RbdError
 ) -> None:
-    """Raise if it is known what is not there: the namespace, or the snapshot; or that a snapshot was not meant."""
+    """Raise if the pool, the namespace or the snapshot does not exist.
+
+    Also raise if the image name contains ``@``. The error tells how to open a snapshot.
+    """
     await ioctx.run("rbd_namespace_exists" if ioctx.namespace else "rados_pool_reverse_lookup", ioctx.require_all)
     if snapshot is not None:
-        # Image or snapshot? The image alone tells, with its own error when it is not there either.
+        # Open the image without the snapshot. If that fails, the image is missing. Otherwise, the snapshot is missing.
         image, _ = await open_handle(ioctx, name, image_id, None, read_only=True)
         image.begin_close()
         target = f"snapshot {snapshot!r} of {image.target}"
@@ -71,7 +75,7 @@ async def _explain(
 
 
 def _look(handle: ImageHandle, snapshot: bytes, snapshot_id: int | None) -> str:
-    """On a worker thread: learn what must be known before the first read; return the image's name."""
+    """Ask librbd for the facts that reads and writes need. Return the image's name. Runs on a worker thread."""
     pointer = handle.pointer
     handle.raise_for(handle.lib.aiorbd_image_watch(handle.native), "rbd_update_watch")
     if snapshot_id is not None:
@@ -103,7 +107,7 @@ def _look(handle: ImageHandle, snapshot: bytes, snapshot_id: int | None) -> str:
 
 
 def _has_format_1(handle: ImageHandle) -> bool:
-    """On a worker thread: images of format 1 have no id."""
+    """Tell whether the image has format 1, and so no id. Runs on a worker thread."""
     old = ffi.new("uint8_t *")
     handle.raise_for(rbd().rbd_get_old_format(handle.pointer, old), "rbd_get_old_format")
     return bool(old[0])

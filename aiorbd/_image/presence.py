@@ -1,4 +1,7 @@
-"""Whether an open image is still what it was opened as: one that is open for reading only does not hear of changes."""
+"""Check that an open image and its snapshot still exist.
+
+Ceph does not notify a client of changes to an image that the client has open for reading only.
+"""
 
 import errno
 
@@ -7,11 +10,11 @@ from aiorbd.errors import ImageNotFound, InvalidArgument, SnapshotNotFound, Targ
 
 
 def require_there(handle: ImageHandle, operation: str) -> None:
-    """On a worker thread: ask the cluster, and raise when the image, or the snapshot that is read, is gone.
+    """Ask the cluster, and raise if the image or the snapshot that is read was removed. Runs on a worker thread.
 
-    What was read may not be its data then.
+    In that case, the data that was read may be the wrong data.
     """
-    if not handle.image_id or not handle.image_size.may_refuse_writes:  # who may write hears of it
+    if not handle.image_id or not handle.image_size.may_refuse_writes:  # writable images are notified
         return
     ioctx, snapshot_id = handle.ioctx, handle.image_size.snapshot_id
     if snapshot_id is not None and ioctx.snapshot_now(handle.image_id, snapshot_id) is None:
@@ -23,12 +26,15 @@ def require_there(handle: ImageHandle, operation: str) -> None:
 
 
 async def confirm_there(handle: ImageHandle, operation: str) -> None:
-    """Like `require_there`, after what has read all of the image."""
+    """Call `require_there` on a worker thread, after a call has read the whole image."""
     await handle.run("rados_read_op_operate", lambda: require_there(handle, operation))
 
 
 def is_current(handle: ImageHandle, pool: bytes, name: bytes | None) -> bool:
-    """On a worker thread: whether pool, image and snapshot of these names are still those that are open."""
+    """Tell whether these names still belong to the pool, image and snapshot that are open.
+
+    Runs on a worker thread.
+    """
     ioctx = handle.ioctx
     if not ioctx.is_pool(pool):
         return False
@@ -43,7 +49,7 @@ def is_current(handle: ImageHandle, pool: bytes, name: bytes | None) -> bool:
 
 
 def require_same_image(handle: ImageHandle, other: ImageHandle, operation: str, on: Target) -> None:
-    """Raise when a snapshot, which was got from the handle `other`, is one of another image."""
+    """Raise if a snapshot from the handle `other` does not belong to the image of `handle`."""
     here, there = (
         (str(one.ioctx.cluster.target), one.ioctx.pool_id, one.ioctx.namespace, one.image_id) for one in (handle, other)
     )

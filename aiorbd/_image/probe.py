@@ -1,4 +1,4 @@
-"""Asking the cluster, for a task that only waits for updates, whether it still knows this client."""
+"""Ask the cluster whether this client is blocklisted, for a task that only waits for updates."""
 
 import errno
 import logging
@@ -14,22 +14,25 @@ logger = logging.getLogger("aiorbd")
 
 
 class Prober:
-    """Questions about one open image, one at a time: a thread that asks a dead cluster hangs. On the loop."""
+    """Sends questions about one open image, one at a time. Use a prober on the event loop only.
+
+    A question to a dead cluster blocks a worker thread, so there is never more than one question.
+    """
 
     def __init__(self, handle: "ImageHandle") -> None:
         self._handle = handle
         self._asking = False
 
     def ask(self) -> None:
-        """Begin to ask for something. The cluster answers a blocklisted client so that the connection notices.
+        """Send a question to the cluster. The answer tells the connection if this client is blocklisted.
 
-        librbd tells a watch nothing of a blocklisting before 20.2.
+        Before 20.2, librbd does not tell a watch about a blocklisting.
         """
         handle = self._handle
         if self._asking or not handle.usable or handle.bridge.dead or handle.gate is None:
             return
         leave = handle.gate.enter_now()
-        if leave is None:  # another call asks the cluster anyway
+        if leave is None:  # another call already asks the cluster
             return
 
         def asked(code: int) -> None:
@@ -41,11 +44,11 @@ class Prober:
         try:
             handle.bridge.start(Probe(handle, "rbd_metadata_get", self._ask, asked))
             self._asking = True
-        except RuntimeError:  # no thread can be started: the next time
+        except RuntimeError:  # no thread can be started; the next call tries again
             leave()
             logger.warning("no thread can ask whether the cluster knows the client of %s", handle.target)
 
     def _ask(self) -> int:
-        """On a worker thread: read a key that no image has."""
+        """Read a metadata key that no image has. Runs on a worker thread."""
         size = ffi.new("size_t *", 0)
         return int(rbd().rbd_metadata_get(self._handle.pointer, b"aiorbd_probe", ffi.NULL, size))

@@ -1,4 +1,4 @@
-"""Whether librbd keeps what an image's client has read: compare_and_write does not go through that cache."""
+"""Check whether librbd caches reads: compare_and_write bypasses that cache."""
 
 import errno
 from typing import Any
@@ -12,7 +12,7 @@ _FUNCTION = "rbd_config_image_list"
 
 
 def _options(handle: ImageHandle) -> dict[str, str]:
-    """On a worker thread: the image's configuration, its own and its pool's overrides included."""
+    """Return the image's configuration, with the overrides of image and pool. Runs on a worker thread."""
 
     def read(size: int) -> tuple[int, Any]:
         options, count = ffi.new("rbd_config_option_t[]", size), ffi.new("int *", size)
@@ -30,8 +30,8 @@ def _options(handle: ImageHandle) -> dict[str, str]:
 
 
 async def require_no_read_cache(handle: ImageHandle, operation: str) -> None:
-    """Raise when librbd would go on to answer reads with what was there before; asks once for each image."""
-    async with handle.asking_policy:  # however many want to know: each would hold a thread
+    """Raise if librbd's cache would still return the old data after `operation`. Ask only once for each image."""
+    async with handle.asking_policy:  # only one task asks: each question occupies a thread
         if handle.caches_reads is None:
             options = await handle.run(_FUNCTION, lambda: _options(handle))
             policy = options.get("rbd_cache_policy", "")

@@ -1,4 +1,4 @@
-"""Reading much of an image: a window of reads that is kept full, and the chunks that come out of it."""
+"""Read many extents of an image: keep a window of reads full, and hand out the chunks."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
@@ -17,17 +17,18 @@ from aiorbd.models import Extent
 
 _FUNCTION: Final = FUNCTIONS[READ]
 
-#: Reads that are prepared, and chunks that are handed out, before other tasks have their turn.
+#: The most reads to prepare, and the most chunks to hand out, before other tasks may run.
 _PASS: Final = 64
 
 
 class Chunk(NamedTuple):
-    """A part of an image that was read.
+    """One part of an image, as `Image.read_extents` reads it.
 
     Attributes:
-        offset: Where it begins, in bytes.
-        length: How many bytes.
-        data: What is there; None where an `Extent` said that there is nothing, and zeroes would be read.
+        offset: The offset of the chunk in the image, in bytes.
+        length: The length of the chunk in bytes.
+        data: The data of the chunk. None if the chunk comes from an `Extent` with a false `exists`. Such a range would
+            read as zeroes.
     """
 
     offset: int
@@ -35,16 +36,15 @@ class Chunk(NamedTuple):
     data: bytes | None
 
 
-#: What is read: pairs of offset and length, or what `Image.diff` gives.
+#: The extents to read: pairs of offset and length, or the extents that `Image.diff` yields.
 Extents = Iterable[tuple[int, int] | Extent] | AsyncIterable[tuple[int, int] | Extent]
 
 
 class ReadStream(Stream[Chunk]):
-    """Chunks of an image: iterate over it with ``async for``. Made by `Image.read_extents`.
+    """The chunks of an image, made by `Image.read_extents`. Iterate over the stream with ``async for``."""
 
-    A signal handler may raise after any call in here. What a step takes from one place, and puts into another, is in
-    one of both at each call: the next step goes on from there.
-    """
+    # A signal handler may raise after any call in this class. An item that moves from one place to another is, during
+    # each call, in at least one of the two places. So the next step can continue from there.
 
     def __init__(
         self, handle: ImageHandle, extents: Extents, chunk_size: int, depth: int, op_flags: int, *, ordered: bool
@@ -66,18 +66,18 @@ class ReadStream(Stream[Chunk]):
         if isinstance(extents, AsyncIterable):
             self._awaited = aiter(extents)
         else:
-            self._iterator = zip(extents)  # asks the user's object for an iterator once, and `islice` asks `zip`
+            self._iterator = zip(extents)  # `zip` asks the user's object for an iterator once; `islice` asks `zip`
         self._generated = isinstance(extents, Generator | AsyncGenerator)
-        self._fetched: deque[tuple[Any]] = deque()  # the extent that is cut next, if there is one
+        self._fetched: deque[tuple[Any]] = deque()  # the extent to cut next, if there is one
         self._exhausted = False
-        self._cut = self._end = 0  # what is left of the extent that is being cut
-        #: What was cut, and has no place in `_row` or in the queue yet.
+        self._cut = self._end = 0  # the rest of the extent that is being cut
+        #: A new request or chunk that may be missing in `_row` or in the queue.
         self._new: Request | Chunk | None = None
-        #: What is handed out next: with `ordered` all reads; holes; at the end an error.
+        #: The items to hand out next: holes, all reads if `ordered` is true, and at the end an error.
         self._row: deque[Request | Chunk | Exception] = deque()
-        self._quick = 0  # chunks that may be handed out before other tasks have their turn
+        self._quick = 0  # the chunks to hand out before other tasks may run
 
-    # -- what comes out ------------------------------------------------------------------------
+    # -- handing out chunks --------------------------------------------------------------------
 
     async def __anext__(self) -> Chunk:
         if self._quick > 0 and self._new is None and not self._closed:
@@ -105,20 +105,20 @@ class ReadStream(Stream[Chunk]):
         """Keep the window full, and wait for the next chunk."""
         source, waited = self._source, False
         while not self._closed:
-            ended = source.ended  # looked at first: what came before the end is not left behind
+            ended = source.ended  # read first, so that no item from before the end is lost
             if not ended:
                 await self._go_on()
-                if self._closed:  # by another task meanwhile
+                if self._closed:  # by another task during the wait
                     break
             first = self._first()
             if first is not None:
                 error = self._error_of(first)
                 if error is None:
-                    if not waited:  # others have their turn, and a cancellation is seen
+                    if not waited:  # let other tasks run, and notice a cancellation
                         await checkpoint()
                     self._quick = self._pass
                     return self._remove(first)
-                self._queue.abandon()  # nobody wants what else is in flight
+                self._queue.abandon()  # drop the other reads in flight
                 self._row.clear()
                 source.end(error)
             if ended:
@@ -134,7 +134,7 @@ class ReadStream(Stream[Chunk]):
         raise StopAsyncIteration
 
     def _first(self) -> Request | Chunk | Exception | None:
-        """Return what is next, if it is ready."""
+        """Return the next item. Return None if the next item is not ready."""
         row = self._row
         if row:
             first = row[0]
@@ -143,7 +143,7 @@ class ReadStream(Stream[Chunk]):
         return next(iter(self._queue.over), None)
 
     def _remove(self, first: Any) -> Chunk:
-        """Hand out what `_first` returned."""
+        """Remove the item that `_first` returned, and return its chunk."""
         chunk = first
         if isinstance(first, Request):
             data: Any = first.keep
@@ -156,7 +156,7 @@ class ReadStream(Stream[Chunk]):
         return result
 
     def _error_of(self, first: Request | Chunk | Exception) -> BaseException | None:
-        """Return why the stream ends with what is next, if it does."""
+        """Return the error that ends the stream at this item. Return None if the item is a chunk."""
         if isinstance(first, Exception):
             return first
         if isinstance(first, Request) and first.value != first.length:
@@ -168,17 +168,17 @@ class ReadStream(Stream[Chunk]):
                 return error
         return None
 
-    # -- what goes in --------------------------------------------------------------------------
+    # -- submitting reads ----------------------------------------------------------------------
 
     async def _go_on(self) -> None:
-        """Keep the window full. Whatever a cancelled wait leaves undone is done by the next one."""
+        """Keep the window full. If a wait is cancelled, the next call continues."""
         source, queue = self._source, self._queue
         try:
             self._handle.check()
             await self._fill()
             while queue.stale:
                 await queue.submit_stale()
-        except Exception as error:  # noqa: BLE001 - raised when what comes before it was handed out
+        except Exception as error:  # noqa: BLE001 - raised after the earlier items were handed out
             self._exhausted = True
             self._fetched.clear()
             self._cut = self._end = 0
@@ -188,10 +188,10 @@ class ReadStream(Stream[Chunk]):
             if self._exhausted:
                 source.end()
             else:
-                source.notify()  # all that was asked for was nothing
+                source.notify()  # all extents so far were empty: continue with the next one
 
     async def _fill(self) -> None:
-        """Prepare reads while there is room; wait for the next extent while nothing is ready."""
+        """Prepare reads while there is room. Wait for the next extent only if no chunk is ready."""
         if self._new is not None:
             self._place(self._new)
         handle, queue, row = self._handle, self._queue, self._row
@@ -199,7 +199,7 @@ class ReadStream(Stream[Chunk]):
         room = min(_PASS, self._window - len(row) - (0 if ordered else len(queue) + len(queue.over)))
         while room > 0:
             if self._cut < self._end:
-                if self._end > handle.size:  # a shrink that has begun meanwhile
+                if self._end > handle.size:  # a shrink has begun since the check of the extent
                     await handle.requests.unusual_range(_FUNCTION, self._cut, self._end - self._cut, largest=None)
                     self._check_wanted()
                 offset = self._cut
@@ -233,7 +233,7 @@ class ReadStream(Stream[Chunk]):
                 await self._await_extent(self._awaited)
 
     def _place(self, new: Request | Chunk) -> None:
-        """Give what was cut its place, also when an interrupt came within an earlier call."""
+        """Put a new item where the item is missing. An interrupted call may have put it into one place already."""
         row, queue = self._row, self._queue
         if (self._ordered or isinstance(new, Chunk)) and not (row and row[-1] is new):
             row.append(new)
@@ -242,7 +242,7 @@ class ReadStream(Stream[Chunk]):
         self._new = None
 
     def _fetch(self) -> None:
-        """Ask the iterator for the next extent. An interrupt after the call finds the extent in its place."""
+        """Store the next extent of the iterator. An interrupt after the call of the iterator loses no extent."""
         try:
             self._fetched.extend(islice(self._iterator, 1))
         except BaseException as error:
@@ -263,7 +263,7 @@ class ReadStream(Stream[Chunk]):
         self._check_wanted()
 
     async def _begin_to_cut(self, extent: Any) -> None:
-        """Look at an extent; of what is a hole make a chunk at once."""
+        """Check an extent, and begin to cut it into reads. A hole becomes a chunk at once."""
         handle = self._handle
         if extent is None:
             raise TypeError("an extent is a pair of offset and length, or an Extent, not None")
@@ -275,7 +275,7 @@ class ReadStream(Stream[Chunk]):
                 return
             extent = extent.offset, extent.length
         offset, length = extent
-        offset, length = index(offset), index(length)  # numpy's would not carry
+        offset, length = index(offset), index(length)  # sums of numpy's integers may wrap around
         end = offset + length
         if not 0 <= offset < end <= handle.size:
             if not await handle.requests.unusual_range(_FUNCTION, offset, length, largest=None):
@@ -285,13 +285,16 @@ class ReadStream(Stream[Chunk]):
         del self._fetched[0]
 
     def _check_wanted(self) -> None:
-        """After others had their turn: raise when nothing may be submitted any more."""
+        """Raise if no more reads may be submitted. Call this after other tasks may have run."""
         self._handle.check()
         if self._source.ended:
             raise ClosedError(f"the stream of {self._handle.target} was closed")
 
     def _require_rest(self, error: BaseException) -> None:
-        """A generator through which a cancellation went is at its end: what it had left would be missing."""
+        """Close the stream if a cancellation went through the user's generator.
+
+        Such a generator has ended. Its remaining extents would be missing without an error.
+        """
         if self._generated and not isinstance(error, Exception):
             self._source.close(UsageError("cancelled while the next extent was waited for"))
 

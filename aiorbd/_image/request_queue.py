@@ -1,4 +1,7 @@
-"""The reads and writes of one stream or writer: a bounded number is with librbd, the others wait in C (``lane.c``)."""
+"""Submit the reads and writes of one stream or writer.
+
+librbd has a bounded number of the requests. The other requests wait in C (``lane.c``).
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,24 +16,24 @@ from aiorbd._native.loader import bridge_ffi
 from aiorbd._native.requests import FUNCTIONS, READ, STALE, STALE_BY_NOW, WRITE
 from aiorbd.errors import RbdError
 
-#: The loop wakes up when this part of the depth is over, and not for each request.
+#: The event loop wakes up when this fraction of the depth has completed, and not for each request.
 _BULK: Final = 0.5
 
-#: Seconds that a request that is over may wait for others.
+#: The seconds for which a completed request may wait for more requests to complete.
 _PATIENCE: Final = 0.005
 
 
 def _nothing() -> None:
-    """Tell nobody."""
+    """Notify no owner, because the queue was abandoned."""
 
 
 class Request(Operation):
-    """One read or write. The operation table has a request while librbd has it.
+    """One read or write. The operation table holds a request while librbd has the request.
 
     Attributes:
-        number: The request's place in the table; 0 before librbd had the request.
-        error: Why the request failed, when librbd did not say so by `value`.
-        job: The worker thread's job, for a large write.
+        number: The request's place in the table; 0 before librbd received the request.
+        error: The error of the request, if librbd did not report the error through `value`.
+        job: The worker thread's job for a large write.
         lent: The user's buffer of a write.
     """
 
@@ -51,7 +54,7 @@ class Request(Operation):
 
     @property
     def is_over(self) -> bool:
-        """Whether librbd is done with the request, or never gets it."""
+        """Whether the request has completed, or will never reach librbd."""
         return self.value is not None or self.error is not None
 
     @property
@@ -60,20 +63,20 @@ class Request(Operation):
         return bool(self.number) or self.job is not None
 
     def settle(self) -> None:
-        """Go on with the queue."""
+        """Tell the queue that C is done with the request."""
         self.queue.ended(self)
 
     def settle_again(self) -> None:
-        """Repeat `settle`: each of its steps can be."""
+        """Repeat `settle` after an interrupt. Each of its steps can be repeated."""
         self.queue.ended(self)
 
     def pending(self) -> Callable[[], int]:
-        """Return a function that tells whether this submit is not over yet."""
+        """Return a function that tells whether the current submit is still pending."""
         number = self.number
         return lambda: self.value is None and self.number == number
 
     def abandon(self) -> None:
-        """On the loop: nobody wants the result."""
+        """Note that no task wants the result. Runs on the event loop."""
         super().abandon()
         if self.job is not None:
             self.job.abandon()
@@ -82,18 +85,20 @@ class Request(Operation):
 
 
 class RequestQueue:
-    """The requests of one stream or writer: C gives `depth` of them to librbd at a time. On the loop, but for `cancel`.
+    """The requests of one stream or writer. C gives librbd at most `depth` of them at a time.
 
-    A signal handler may raise anywhere in here. Each step can be repeated, so no request is lost or submitted twice.
+    Use the queue on the event loop only, except `cancel`. A signal handler may raise anywhere in this class. Each step
+    can be repeated, so no request is lost or submitted twice.
 
     Attributes:
-        running: Requests that C or a worker thread has.
-        stale: Requests that were refused because the image changed: see `submit_stale`.
-        over: Requests that are over, in the order of their ends, for the owner to remove; only with `collects`.
+        running: The requests that C or a worker thread has.
+        stale: The requests that were refused because the image changed: see `submit_stale`.
+        over: The completed and failed requests, in the order of their ends, for the owner to remove. Empty if
+            `collects` is false.
     """
 
     def __init__(self, handle: ImageHandle, depth: int, notify: Callable[[], object], *, collects: bool = True) -> None:
-        """`notify` is called on the loop when a request is over or stale."""
+        """Create a queue. `notify` is called on the event loop when a request completes, fails or becomes stale."""
         self.handle: Final = handle
         self.running: set[Request] = set()
         self.stale: deque[Request] = deque()
@@ -112,15 +117,15 @@ class RequestQueue:
         self._address = int(bridge_ffi.cast("uintptr_t", lane))
 
     def __len__(self) -> int:
-        """Return how many requests are not over."""
+        """Return the number of unfinished requests."""
         return len(self.running) + len(self.stale)
 
     def unfinished(self) -> set[Request]:
-        """Return the requests that are not over."""
+        """Return the unfinished requests."""
         return {*self.running, *self.stale}
 
     def add(self, request: Request) -> None:
-        """Submit a request. A refusal is kept for `submit_stale`, or becomes the request's error."""
+        """Submit a request. If the request is refused, keep it for `submit_stale`, or set its error."""
         code = self.submit(request)
         if code > 0:
             self.stale.append(request)
@@ -130,7 +135,7 @@ class RequestQueue:
             )
 
     def submit(self, request: Request) -> int:
-        """Submit a request. Return 0, `STALE` when the image's size is not known, or librbd's error."""
+        """Submit a request. Return 0, `STALE` if the image size is not known, or librbd's error code."""
         if request.kind == WRITE and request.length > LARGEST_COPY:
             self._submit_on_thread(request)
             return 0
@@ -155,7 +160,7 @@ class RequestQueue:
                 self.running.discard(request)
 
     def _submit_on_thread(self, request: Request) -> None:
-        """Let a worker thread submit a large write: librbd copies the data in the submit."""
+        """Let a worker thread submit a large write, because librbd copies the data during the submit."""
         self.running.add(request)
         try:
             request.job = job = self.handle.requests.large_write(
@@ -176,7 +181,7 @@ class RequestQueue:
             raise
 
     def _copied(self, request: Request, job: LargeWrite) -> None:
-        """On the loop: a large write is over, or was refused."""
+        """Note that a large write has completed or was refused. Runs on the event loop."""
         request.job = None
         if job.error is not None:
             request.error = job.error if isinstance(job.error, Exception) else RuntimeError(str(job.error))
@@ -187,7 +192,10 @@ class RequestQueue:
         self.ended(request)
 
     def ended(self, request: Request) -> None:
-        """On the loop: C is done with a request, or did not submit it because the image changed."""
+        """Note that C is done with a request. Runs on the event loop.
+
+        C has completed the request, or has not submitted it because the image changed.
+        """
         self.running.discard(request)
         value = request.value
         if request.note is not None:
@@ -210,20 +218,20 @@ class RequestQueue:
             self.handle.bridge.loop.later(_PATIENCE, self._hurry)
 
     def _hurry(self) -> None:
-        """What is over waits no longer for others, to be told in bulk."""
+        """Report the completed requests now, without waiting for more requests to complete."""
         self._alarmed = False
         if not self.handle.bridge.forked and self.handle.native is not None:
             self._lib.aiorbd_lane_hurry(self._lane)
 
     def _fail(self, request: Request, error: Exception) -> None:
-        """A request ends without librbd."""
+        """End a request with an error that does not come from librbd."""
         request.error = error
         if self._collects:
             self.over[request] = None
         self._notify()
 
     async def submit_stale(self) -> None:
-        """Submit again the requests that were refused because the image changed, once its size is known."""
+        """Submit the stale requests again, as soon as the image size is known."""
         handle, stale = self.handle, self.stale
         while stale:
             request, function = stale[0], FUNCTIONS[stale[0].kind]
@@ -239,21 +247,22 @@ class RequestQueue:
                 del stale[0]
 
     def fail_stale(self, error: Exception) -> None:
-        """The requests that were refused because the image changed cannot be submitted."""
+        """End the stale requests with an error, because they cannot be submitted."""
         while self.stale:
             self._fail(self.stale[0], error)
             del self.stale[0]
 
     def cancel(self) -> None:
-        """Any thread: give up what librbd has not begun."""
-        # A running request keeps this reachable. Without one, the garbage collector may have freed the lane before.
+        """Drop the requests that librbd has not received. Any thread may call this."""
+        # A running request keeps this queue reachable. Without a running request, the garbage collector may already
+        # have freed the lane.
         if self.running:
             self._lib.aiorbd_lane_cancel(self._lane)
 
     def abandon(self) -> None:
-        """Nobody wants what comes: give up what librbd has not begun."""
+        """Drop all results, and the requests that librbd has not received."""
         self._abandoned = True
-        self._notify = _nothing  # and with it the owner, which has this queue: no cycle is left for the collector
+        self._notify = _nothing  # drops the reference to the owner too, and so breaks the reference cycle
         self.over.clear()
         self.stale.clear()
         for request in tuple(self.running):

@@ -1,4 +1,4 @@
-"""Reads, writes and flushes of an open image: ranges are checked, requests submitted, results looked at."""
+"""Check the ranges of reads and writes, submit reads, writes and flushes, and check their results."""
 
 import errno
 import logging
@@ -29,40 +29,43 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("aiorbd")
 
-#: What succeeds without a pool.
+#: The kinds of requests that report success even if the pool is gone.
 _NEEDS_NO_POOL: Final = {DISCARD, WRITE_ZEROES}
 
 _READ_FUNCTIONS: Final = {FUNCTIONS[kind] for kind in READS}
 
-#: Bytes that are copied on the event loop's thread: librbd copies a mebibyte in a millisecond.
+#: The most bytes to copy on the event loop's thread. librbd copies 1 MiB in 1 ms.
 LARGEST_COPY: Final = 1 << 20
 
-#: Bytes that one read or write may move: librbd counts some of them in 32 bits.
+#: The most bytes in one read or write, because librbd counts the bytes of some requests in 32 bits.
 LARGEST_IO: Final = (1 << 31) - 1
 
 
 class Requests:
-    """The way of an image's requests to librbd."""
+    """The reads, writes and flushes of one open image."""
 
     def __init__(self, handle: "ImageHandle") -> None:
         self._handle = handle
         self._strays = Strays()
-        self._flushed = 0  # of the writes that the bridge has counted
+        self._flushed = 0  # the number of counted writes that are durable
 
     # -- ranges --------------------------------------------------------------------------------
 
     def range_of(self, offset: int, length: int) -> tuple[int, int]:
-        """Return offset and length as Python's integers: sums of numpy's would wrap around."""
+        """Return offset and length as Python's integers, because sums of numpy's integers may wrap around."""
         return as_integer(offset, "offset"), as_integer(length, "length")
 
     async def check_range(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
-        """Tell whether there is anything to do; raise when the range is no range of the image."""
+        """Return False if the range is empty, True otherwise.
+
+        Raise if the range does not lie within the image, or is longer than `largest`.
+        """
         if 0 <= offset <= offset + length <= self._handle.size and 0 < length <= (largest or length):
             return True
         return await self.unusual_range(operation, offset, length, largest=largest)
 
     async def check_change(self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO) -> bool:
-        """Like `check_range`, for a write: it follows the cancelled writes that it overlaps."""
+        """Like `check_range`, for a write. First wait for the cancelled writes that overlap the range."""
         while True:
             if self._handle.strays:
                 await self._follow_strays(offset, length)
@@ -79,14 +82,17 @@ class Requests:
         self._handle.strays = bool(self._strays)
 
     def add_stray(self, offset: int, length: int, is_over: Callable[[], bool]) -> None:
-        """Note a cancelled write that librbd may still have."""
+        """Record a cancelled write that may still be in flight."""
         self._strays.add(offset, length, is_over)
         self._handle.strays = True
 
     async def unusual_range(
         self, operation: str, offset: int, length: int, *, largest: int | None = LARGEST_IO
     ) -> bool:
-        """Look closer at what does not fit the known size, and raise when it really does not."""
+        """Check a range that is empty, too long, or outside the known size. Return False if the range is empty.
+
+        If the range reaches past the known size, ask librbd for the size. Raise if the range is still invalid.
+        """
         if offset < 0 or length < 0:
             raise invalid("offset and length must not be negative", operation, self.describe(offset, length))
         if offset + length > self._handle.size:
@@ -106,11 +112,11 @@ class Requests:
             raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
 
     def describe(self, offset: int, length: int) -> str:
-        """Name a range in errors."""
+        """Describe a range for errors."""
         return f"{self._handle.target}, {length} bytes at {offset}"
 
     def incomplete(self, operation: str, offset: int, length: int, got: int) -> NoReturn:
-        """Raise for a read that librbd clipped, or that failed."""
+        """Raise for a read that failed, or that librbd clipped."""
         if got < 0:
             self.fail(got, operation, offset, length)
         message = f"only {got} bytes: the image shrank meanwhile"
@@ -119,7 +125,7 @@ class Requests:
     # -- data ----------------------------------------------------------------------------------
 
     def _entry(self, keep: object, function: str, *extent: int) -> Operation:
-        """Make the table's entry of a request, which observers are told of."""
+        """Create the operation table's entry for a request. Observers are notified of the request."""
         if not self._handle.bridge.observers:
             return Operation(self._handle, keep)
         about = self.describe(*extent) if extent else str(self._handle.target)
@@ -128,15 +134,15 @@ class Requests:
     async def io(
         self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
     ) -> Operation:
-        """Submit one request whose range was checked, and wait for it; return the table's entry, with librbd's value.
+        """Submit one request with a checked range, and wait for it. Return the table's entry, with librbd's value.
 
         Args:
-            kind: One of those in `aiorbd._native.requests`.
-            offset: Bytes.
-            length: Bytes.
-            keep: What librbd reads or fills, beside `buffer`.
-            buffer: bytes, or a pointer of C's; None for a request without data, and for a read into new bytes, which
-                the entry keeps.
+            kind: A kind of request from `aiorbd._native.requests`.
+            offset: The offset of the range in bytes.
+            length: The length of the range in bytes.
+            keep: The objects that librbd reads or fills, besides `buffer`.
+            buffer: A `bytes` object or a C pointer. None for a request without data, and for a read into new bytes,
+                which the entry keeps.
             op_flags: Hints for the OSDs.
             extra: See `aiorbd_request` in ``bridge.h``.
         """
@@ -150,15 +156,15 @@ class Requests:
             entry = self._entry(keep, function, offset, length)
             try:
                 code = bridge.submit(entry, kind, offset, length, buffer, op_flags, extra, 0)
-            except OverflowError as error:  # of flags: offset and length are known to fit
+            except OverflowError as error:  # from the flags: offset and length are known to fit
                 raise invalid(str(error), function, self.describe(offset, length)) from None
             if not code:
-                try:  # what Bridge.wait does, without a coroutine of its own
+                try:  # as in Bridge.wait, without another coroutine
                     await bridge.loop.park(entry)
                 except BaseException:
                     self.abandon(entry, kind, offset, length)
                     raise
-                value: int = entry.value  # type: ignore[assignment]  # it is done
+                value: int = entry.value  # type: ignore[assignment]  # the request has completed
                 if value >= 0:
                     return entry
                 if value != STALE_BY_NOW:
@@ -170,12 +176,15 @@ class Requests:
     async def _write_large(
         self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int, extra: int
     ) -> Operation:
-        """Like `io`, for a write whose data a worker thread copies. A write that is cancelled before is not begun."""
+        """Like `io`, for a large write. A worker thread copies the data.
+
+        If the task is cancelled before the thread begins, the write never happens.
+        """
         function = FUNCTIONS[kind]
         while True:
             try:
                 job = self.large_write(kind, offset, length, keep, buffer, op_flags, extra)
-            except OverflowError as error:  # of flags: offset and length are known to fit
+            except OverflowError as error:  # from the flags: offset and length are known to fit
                 raise invalid(str(error), function, self.describe(offset, length)) from None
             value = await self._handle.bridge.call(job)
             if not job.refused:
@@ -199,7 +208,10 @@ class Requests:
         lane: Any = None,
         then: "Callable[[LargeWrite], object] | None" = None,
     ) -> LargeWrite:
-        """Make the job that submits a large write on a worker thread; `then` is called on the loop at its end."""
+        """Create the job that submits a large write on a worker thread.
+
+        `then` is called on the event loop when the job ends.
+        """
         lib, native, generation = self._handle.lib, self._handle.native, self._handle.generation
         if type(buffer) is bytes:
             buffer = bridge_ffi.from_buffer(buffer)
@@ -217,7 +229,7 @@ class Requests:
         return LargeWrite(self._handle, kind, (offset, length), submit, (keep, buffer), then)
 
     async def flush(self) -> None:
-        """Make durable every write that was completed before."""
+        """Make all writes durable that completed before this call."""
         function = FUNCTIONS[FLUSH]
         self._handle.check()
         await self._handle.bridge.loop.checkpoint_if_cancelled()
@@ -238,40 +250,46 @@ class Requests:
         self.note_flushed(covered)
 
     def covered_by_a_flush(self) -> int:
-        """Return how many writes a flush that begins now makes durable: none of those in flight."""
+        """Return the number of writes that are durable after a flush that begins now. Writes in flight do not count."""
         handle = self._handle
         if handle.in_flight or handle.native is None:
             return self._flushed
         return int(handle.lib.aiorbd_image_writes(handle.native))
 
     def note_flushed(self, covered: int) -> None:
-        """Note that so many writes are durable."""
+        """Record that `covered` writes are durable."""
         self._flushed = max(self._flushed, covered)
 
     async def make_durable(self) -> None:
-        """Flush, if anything was written since the last flush: a flush asks for the exclusive lock."""
+        """Flush if anything was written since the last flush.
+
+        A needless flush is avoided, because every flush asks for the exclusive lock.
+        """
         handle = self._handle
         if handle.native is not None and handle.lib.aiorbd_image_writes(handle.native) != self._flushed:
             await self.flush()
 
     def abandon(self, entry: Operation, kind: int, offset: int, length: int) -> None:
-        """Note that the task that waited is gone."""
+        """Record that the waiting task was cancelled."""
         entry.abandon()
         if kind not in READS and length:
             self.add_stray(offset, length, lambda: entry.value is not None)
         logger.debug("abandoned: %s on %s, %d bytes at %d", FUNCTIONS[kind], self._handle.target, length, offset)
 
     async def refused(self, code: int, function: str, offset: int, length: int) -> None:
-        """A submit was refused with `code`: raise, or ask for the size, so that it can be tried anew."""
+        """Handle a submit that was refused with `code`.
+
+        Raise, or ask for the size, so that the caller can submit the request again.
+        """
         if code < 0:
             self.fail(code, function, offset, length)
-        # STALE: somebody changed the image, perhaps its size.
+        # STALE: a client changed the image, perhaps its size.
         await self._handle.image_size.refresh(if_stale=True)
         self._handle.check()
         self._require_range(function, offset, length)
 
     def fail(self, code: int, function: str, offset: int, length: int) -> NoReturn:
-        """Raise for what librbd returned for a range, which lay within the image when it was submitted."""
+        """Raise the error for librbd's `code`. The range lay within the image when the request was submitted."""
         if code == -errno.EINVAL and function in _READ_FUNCTIONS:
             self.incomplete(function, offset, length, 0)
         self._handle.raise_for(code, function, Target("image", self.describe(offset, length)))
@@ -287,7 +305,10 @@ class Requests:
     async def change(
         self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
     ) -> None:
-        """Like `io`, for what changes the image: not begun when the task is cancelled already."""
+        """Like `io`, for a request that changes the image.
+
+        If the task is already cancelled, the request does not begin.
+        """
         await self._handle.bridge.loop.checkpoint_if_cancelled()
         function, generation = FUNCTIONS[kind], self._handle.generation
         try:
@@ -301,16 +322,18 @@ class Requests:
             await self._handle.ioctx.confirm_place(self._handle, function)
 
     async def require_still(self, operation: str, offset: int, length: int) -> None:
-        """Raise when the image is smaller by now: librbd may have clipped, and said nothing, or refused.
+        """Raise if the image has become too small for the range of a request that has ended.
 
-        librbd is asked: what a shrink of our own will end with does not count, since it waits for this.
+        In this case, librbd may have clipped the request without an error, or refused the request. The check uses
+        librbd's own answer. The target size of a shrink through this handle does not count, because that shrink
+        waits for this request.
         """
-        if not self._handle.image_address:  # closed, which waited for it
+        if not self._handle.image_address:  # the image is closed, and the close waited for the request
             return
         try:
             if self._handle.lib.aiorbd_image_is_stale(self._handle.native):
                 await self._handle.image_size.refresh(if_stale=True)
-        except ClosedError:  # it is done, and closing waited for it
+        except ClosedError:  # the request has completed, because the close waited for it
             return
         except RbdError as error:
             error.add_note("The operation itself was done; whether the image shrank under it is not known.")

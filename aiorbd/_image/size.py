@@ -1,4 +1,4 @@
-"""How large an open image is, at the snapshot that is read: what is known, and asking for it."""
+"""Keep the known size of an open image, or of the snapshot that is read, and ask librbd for the size."""
 
 import errno
 import os
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class ImageSize:
-    """The size that reads and writes are checked against, and the snapshot whose size it is.
+    """The size that limits reads and writes, and the snapshot that the image is read at.
 
     Attributes:
-        snapshot: The snapshot that is read; None for the image as it is now.
-        snapshot_id: The snapshot's id.
-        may_refuse_writes: The image was opened for reading only, or may have been at a snapshot when librbd answered.
-        ceilings: The sizes with which the shrinks that run may end.
+        snapshot: The name of the snapshot that is read; None for the current data.
+        snapshot_id: The id of the snapshot that is read; None for the current data.
+        may_refuse_writes: Whether the image was opened for reading only, or may have been at a snapshot when librbd
+            answered.
+        ceilings: The target sizes of the running shrinks.
     """
 
     def __init__(self, handle: "ImageHandle") -> None:
@@ -38,18 +39,18 @@ class ImageSize:
 
     @property
     def last_answer(self) -> int:
-        """The size that librbd told last."""
+        """The size in librbd's last answer."""
         return self._asked[1]
 
     def learn_view(self, snapshot: bytes) -> None:
-        """On a worker thread: the image was opened at a snapshot."""
+        """Record the snapshot that the image was opened at. Runs on a worker thread."""
         out = ffi.new("uint64_t *")
         self.snapshot = os.fsdecode(snapshot)
         self._handle.raise_for(rbd().rbd_snap_get_id(self._handle.pointer, snapshot, out), "rbd_snap_get_id", self.view)
         self.snapshot_id = out[0]
 
     def view_by_id(self, snapshot_id: int) -> None:
-        """On a worker thread, before anybody reads: read a snapshot, of whatever kind it is."""
+        """Switch to a snapshot of any kind. Runs on a worker thread, before the first read."""
         on = self._handle.about("snapshot", f"snapshot id {snapshot_id}")
         buffer, size = ffi.new("char[]", 4096), ffi.new("size_t *", 4096)
         code = rbd().rbd_snap_get_name(self._handle.pointer, snapshot_id, buffer, size)
@@ -58,36 +59,42 @@ class ImageSize:
         self.snapshot, self.snapshot_id = decode(buffer), snapshot_id
 
     def learn_first_size(self) -> None:
-        """On a worker thread, before anybody reads or writes."""
+        """Ask for the size after the open. Runs on a worker thread, before the first read or write."""
         self._handle.raise_for(self._ask_size(), "rbd_get_size")
         self._learn_size()
 
     def require_view(self) -> None:
-        """On a worker thread: raise when the snapshot that is read is gone. librbd would say that its size is 0."""
+        """Raise if the snapshot that is read was removed. Runs on a worker thread.
+
+        librbd would report the size 0 for such a snapshot.
+        """
         if self.snapshot_id is not None:
             buffer, size = ffi.new("char[]", 4096), ffi.new("size_t *", 4096)
             code = rbd().rbd_snap_get_name(self._handle.pointer, self.snapshot_id, buffer, size)
             self._handle.raise_for(code, "rbd_snap_get_name", self.view)
 
     def require_fresh(self) -> None:
-        """On a worker thread: have librbd read a changed header, and raise when the snapshot that is read is gone.
+        """Have librbd read a changed header. Raise if the snapshot that is read was removed. Runs on a worker thread.
 
-        In 16.2 copies and calls for the managed lock do not look at the header. A copy then may never end, nor the
-        release of a lock whose feature was switched off. A snapshot that is gone is copied as nothing.
+        In 16.2, copies and calls for the managed lock do not read a changed header. After a change, a copy may never
+        end. The release of the lock may never end if its feature was switched off. A copy of a removed snapshot
+        contains no data.
         """
         self.require_view()
         self._handle.raise_for(rbd().rbd_get_size(self._handle.pointer, ffi.new("uint64_t *")), "rbd_get_size")
 
     @property
     def view(self) -> Target:
-        """Name the snapshot that is read in errors."""
+        """The snapshot that is read, described for errors."""
         return self._handle.about("snapshot", f"snapshot {self.snapshot!r}")
 
     def _ask_size(self) -> int:
-        """On a worker thread. The answer is kept here, not by a task that waits: that one may be gone.
+        """Ask librbd for the size, store the answer, and return librbd's code. Runs on a worker thread.
 
-        It counts once the loop's thread says so: between the check of a range and its submit no other
-        size may come to be known, or C would take what was checked against the old one.
+        This object stores the answer, because the waiting task may be cancelled.
+
+        The answer takes effect later, in `_learn_size` on the event loop. The known size must not change between the
+        check of a range and its submit. Otherwise, C would accept a range that was checked against the old size.
         """
         generation = self._handle.lib.aiorbd_image_generation(self._handle.native)
         out = ffi.new("uint64_t *")
@@ -98,22 +105,22 @@ class ImageSize:
         code: int = rbd().rbd_get_size(self._handle.pointer, out)
         if code >= 0:
             self._asked = (generation, out[0])
-            with suppress(PoolNotFound):  # it is remembered, and raised on the loop
+            with suppress(PoolNotFound):  # the handle remembers the error, and the event loop raises it
                 self._handle.require_place("rbd_get_size")
         return code
 
     def _learn_size(self) -> None:
-        """On the loop, or before anybody reads or writes."""
+        """Use librbd's last answer from now on. Runs on the event loop, or before the first read or write."""
         generation, size = self._asked
         self._handle.size = min([size, *self.ceilings])
         self._handle.lib.aiorbd_image_set_known(self._handle.native, generation)
 
     async def refresh(self, *, if_stale: bool = False) -> None:
-        """Ask librbd for the size: free unless somebody changed the image, then a round trip.
+        """Ask librbd for the size. If a client changed the image, this needs a round trip.
 
-        One question at a time, however many tasks want to know and give up: in a dead cluster each
-        would hold a thread. A question that was there before is waited for, and then asked again: its
-        answer may be older than what the caller knows.
+        There is one question at a time, even if many tasks ask and are cancelled. Otherwise, each question to a dead
+        cluster would occupy a thread. If a question is already running, this call waits for its answer and then asks
+        again. The first answer may be older than the caller's knowledge of the image.
         """
         self._handle.check()
         async with self._refreshing:
@@ -129,14 +136,14 @@ class ImageSize:
             self._handle.require_place("rbd_get_size")
 
     async def known_size(self) -> int:
-        """Return the size; ask only when somebody changed the image since."""
+        """Return the size. Ask librbd only if a client changed the image since the last answer."""
         self._handle.check()
         if self._handle.lib.aiorbd_image_is_stale(self._handle.native):
             await self.refresh(if_stale=True)
         return self._handle.size
 
     async def _ask(self, function: Callable[[], int], leave: Callable[[], None] | None) -> int:
-        """Run a function that asks for the size, or that switches to another one; `leave` the gate then."""
+        """Run a function that asks for the size, perhaps after a switch of the snapshot. Then `leave` the gate."""
         answer: list[int] = []
 
         def answered(code: int) -> None:
@@ -162,7 +169,10 @@ class ImageSize:
     async def switch(
         self, function: str, argument: Any, snapshot: str | None, snapshot_id: int | None, on: Target | None = None
     ) -> None:
-        """Read another snapshot, or none: no size is known until that is done, whoever still waits."""
+        """Switch reads to another snapshot, or to the current data.
+
+        No size is known until librbd has switched, even if the calling task is cancelled.
+        """
         self._handle.check()
         await self._handle.bridge.loop.checkpoint_if_cancelled()
         c_function = getattr(rbd(), function)
@@ -176,7 +186,7 @@ class ImageSize:
             self._handle.lib.aiorbd_image_changed(self._handle.native)
             return failed or self._ask_size()
 
-        leave = await self._handle.enter(function)  # beside which nobody asks for the size
+        leave = await self._handle.enter(function)  # from here on, no other task asks for the size
         self.may_refuse_writes = True
         self._handle.lib.aiorbd_image_changed(self._handle.native)
         code = await self._ask(call, leave)

@@ -1,4 +1,4 @@
-"""Helpers for snapshots: their ids, kinds and names, and which one is read."""
+"""Helpers for snapshots: their ids, kinds and names, and the choice of the snapshot to read."""
 
 import errno
 from collections.abc import Container
@@ -10,7 +10,7 @@ from aiorbd._native.marshal import encode_name, grow, grow_string, number
 from aiorbd.enums import SnapshotNamespaceType
 from aiorbd.errors import OperationNotSupported, SnapshotNotFound, Target
 
-#: Whose snapshots they are, for errors.
+#: The kinds of snapshots, described for errors.
 KINDS: Final = {
     SnapshotNamespaceType.USER: "a user's",
     SnapshotNamespaceType.GROUP: "a group's",
@@ -20,21 +20,21 @@ KINDS: Final = {
 
 
 class Facts(NamedTuple):
-    """What a snapshot is, beside its name and size."""
+    """The kind of a snapshot, and whether the snapshot is protected."""
 
     namespace_type: SnapshotNamespaceType
     protected: bool
 
 
 def facts(handle: ImageHandle, snapshot_id: int, name: Any) -> Facts | None:
-    """On a worker thread: what librbd knows of a snapshot; None when it is gone."""
+    """Return the facts about a snapshot. Return None if the snapshot was removed. Runs on a worker thread."""
     kind, protected = ffi.new("rbd_snap_namespace_type_t *"), ffi.new("int *")
     function = "rbd_snap_get_namespace_type"
     on = snapshot_target(handle, None, snapshot_id)
     code = rbd().rbd_snap_get_namespace_type(handle.pointer, snapshot_id, kind)
     if code != -errno.ENOENT:
         handle.raise_for(code, function, on)
-        if kind[0] != SnapshotNamespaceType.USER:  # only a user's can be protected
+        if kind[0] != SnapshotNamespaceType.USER:  # only a user's snapshot can be protected
             return Facts(SnapshotNamespaceType(kind[0]), False)
         function = "rbd_snap_is_protected"
         code = rbd().rbd_snap_is_protected(handle.pointer, name, protected)
@@ -47,25 +47,31 @@ def facts(handle: ImageHandle, snapshot_id: int, name: Any) -> Facts | None:
 def list_facts(
     handle: ImageHandle, items: Any, count: int, wanted: Container[SnapshotNamespaceType]
 ) -> list[Facts | None]:
-    """On a worker thread: the facts of listed snapshots; None for those that are not wanted, or gone."""
+    """Return the facts about each listed snapshot. Runs on a worker thread.
+
+    The result contains None for a snapshot of an unwanted kind, and for a snapshot that was removed.
+    """
     found = (facts(handle, items[index].id, items[index].name) for index in range(count))
     return [one if one is not None and one.namespace_type in wanted else None for one in found]
 
 
 def require_users(kind: SnapshotNamespaceType, operation: str, target: Target) -> None:
-    """Raise for a snapshot that librbd does not find by its name."""
+    """Raise if a snapshot is not a user's snapshot. librbd finds only users' snapshots by name."""
     if kind is not SnapshotNamespaceType.USER:
         message = f"librbd does this for users' snapshots only, and this one is {KINDS[kind]}"
         raise OperationNotSupported(errno.EOPNOTSUPP, message, operation, str(target))
 
 
 def snapshot_target(handle: ImageHandle, name: str | None, snapshot_id: int | None = None) -> Target:
-    """Name a snapshot in errors."""
+    """Describe a snapshot for errors."""
     return handle.about("snapshot", f"snapshot {name!r}" if name is not None else f"snapshot id {snapshot_id}")
 
 
 def require_id(handle: ImageHandle, name: bytes | None, snapshot_id: int, target: Target) -> None:
-    """On a worker thread: raise when a snapshot's name has come to belong to another one. librbd goes by the name."""
+    """Raise if a snapshot's name now belongs to another snapshot. Runs on a worker thread.
+
+    librbd would use the other snapshot, because librbd finds snapshots by name.
+    """
     out = ffi.new("uint64_t *")
     handle.raise_for(rbd().rbd_snap_get_id(handle.pointer, name, out), "rbd_snap_get_id", target)
     if out[0] != snapshot_id:
@@ -74,7 +80,7 @@ def require_id(handle: ImageHandle, name: bytes | None, snapshot_id: int, target
 
 
 def name_by_id(handle: ImageHandle, snapshot_id: int) -> str:
-    """On a worker thread."""
+    """Return the name of a snapshot. Runs on a worker thread."""
     on = snapshot_target(handle, None, snapshot_id)
     return grow_string(
         lambda buffer, size: rbd().rbd_snap_get_name(handle.pointer, snapshot_id, buffer, ffi.new("size_t *", size)),
@@ -83,7 +89,10 @@ def name_by_id(handle: ImageHandle, snapshot_id: int) -> str:
 
 
 def size_by_id(handle: ImageHandle, snapshot_id: int, on: Target) -> int:
-    """On a worker thread: the list is the only place that has it."""
+    """Return the size of the image at a snapshot. Runs on a worker thread.
+
+    Only librbd's list of snapshots contains this size.
+    """
 
     def read(size: int) -> tuple[int, Any]:
         items, count = ffi.new("rbd_snap_info_t[]", size), ffi.new("int *", size)
@@ -104,7 +113,7 @@ def size_by_id(handle: ImageHandle, snapshot_id: int, on: Target) -> int:
 
 
 def which(handle: ImageHandle, name: str | None, snapshot_id: int | None) -> tuple[bytes | None, int]:
-    """Return the encoded name, or None and the id: whichever was given."""
+    """Return the encoded name and 0 if a name was given. Return None and the id if an id was given."""
     if (name is None) == (snapshot_id is None):
         raise TypeError("takes either a name or a snapshot_id")
     if snapshot_id is not None:
@@ -114,7 +123,7 @@ def which(handle: ImageHandle, name: str | None, snapshot_id: int | None) -> tup
 
 
 async def set_snapshot(handle: ImageHandle, name: str | None = None, snapshot_id: int | None = None) -> None:
-    """Read a snapshot, or with neither name nor id the image as it is now."""
+    """Make later reads return the data of a snapshot, or the current data without a name and an id."""
     if name is None and snapshot_id is None:
         await handle.image_size.switch("rbd_snap_set", ffi.NULL, None, None)
         return

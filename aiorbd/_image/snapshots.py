@@ -21,23 +21,26 @@ from aiorbd._native.marshal import encode_name, encode_new_name, number, utc
 from aiorbd.enums import SnapshotNamespaceType, SnapshotRemoveFlag
 from aiorbd.errors import OperationNotSupported, SnapshotNotFound, Target, error_for
 
-#: The first librbd of which no release aborts when it is asked for the time of a snapshot that is gone.
+#: Before this librbd version, asking for the time of a removed snapshot may abort the process.
 _NO_ABORT: Final = (1, 20, 0)
 
 
 class Snapshot:
     """A snapshot of an open image, from `Image.create_snapshot`, `Image.snapshots` or `Image.get_snapshot`.
 
-    It lives as long as the image is open. What librbd does by name is refused when the name has come to belong to
-    another snapshot, and for snapshots that are not a user's, which librbd does not find by name.
+    The object is usable while the image is open. Some librbd functions find a snapshot by name. The methods that use
+    such a function raise `SnapshotNotFound` if the name now belongs to another snapshot. They raise
+    `OperationNotSupported` if the snapshot is not a user's snapshot. librbd does not find such a snapshot by name.
+
+    The attributes describe the snapshot at the time when this object was made.
 
     Attributes:
-        id: Its id, which stays.
-        name: Its name when it was asked for.
-        size: The image's size then, in bytes.
-        namespace_type: Whose it was when it was asked for: a user's, a group's, mirroring's, or in the trash of
-            snapshots.
-        protected: Whether it was protected when it was asked for.
+        id: The id of the snapshot. The id never changes.
+        name: The name of the snapshot. `rename` updates the name.
+        size: The size of the image when the snapshot was taken, in bytes.
+        namespace_type: The kind of the snapshot: a user's snapshot, a snapshot of a group or of mirroring, or a
+            snapshot in the trash of snapshots.
+        protected: Whether the snapshot was protected.
     """
 
     __slots__ = ("_handle", "id", "name", "namespace_type", "protected", "size")
@@ -66,7 +69,7 @@ class Snapshot:
         return encode_name(self.name, "snapshot name", "rbd_snap_get_id", may_be_empty=True)
 
     def _require(self) -> None:
-        """On a worker thread: raise when another client gave the name to another snapshot."""
+        """Raise if the name now belongs to another snapshot. Runs on a worker thread."""
         require_id(self._handle, self._encoded, self.id, self._target)
 
     @property
@@ -74,11 +77,11 @@ class Snapshot:
         return snapshot_target(self._handle, self.name)
 
     async def protect(self) -> None:
-        """Protect it from being removed. When cancelled, the outcome is unknown.
+        """Protect the snapshot from removal. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            SnapshotBusy: It is protected already.
-            OperationNotSupported: It is not a user's snapshot.
+            SnapshotBusy: The snapshot is already protected.
+            OperationNotSupported: The snapshot is not a user's snapshot.
 
         Implements: rbd_snap_protect
         """
@@ -86,12 +89,12 @@ class Snapshot:
         await self._handle.call("rbd_snap_protect", self._encoded, on=self._target, first=self._require)
 
     async def unprotect(self) -> None:
-        """Let it be removed again. When cancelled, the outcome is unknown.
+        """End the protection, so that the snapshot can be removed. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            SnapshotBusy: It has clones.
-            InvalidArgument: It is not protected.
-            OperationNotSupported: It is not a user's snapshot.
+            SnapshotBusy: The snapshot has clones.
+            InvalidArgument: The snapshot is not protected.
+            OperationNotSupported: The snapshot is not a user's snapshot.
 
         Implements: rbd_snap_unprotect
         """
@@ -105,10 +108,10 @@ class Snapshot:
         await self._handle.call(function, self._encoded, on=self._target, first=self._require, why=why)
 
     async def is_protected(self) -> bool:
-        """Tell whether it is protected. Only a user's snapshot can be.
+        """Tell whether the snapshot is protected. Only a user's snapshot can be protected.
 
         Raises:
-            SnapshotNotFound: It is gone.
+            SnapshotNotFound: The snapshot was removed.
 
         Implements: rbd_snap_is_protected
         """
@@ -119,7 +122,7 @@ class Snapshot:
         return bool(await self._handle.get(function, "int *", self._encoded, on=self._target, first=self._require))
 
     def _is_protected(self) -> bool | None:
-        """On a worker thread: None where that cannot be found out."""
+        """Tell whether the snapshot is protected. Return None if librbd reports an error. Runs on a worker thread."""
         out = ffi.new("int *")
         code = rbd().rbd_snap_is_protected(self._handle.pointer, self._encoded, out)
         return None if code < 0 else bool(out[0])
@@ -127,18 +130,20 @@ class Snapshot:
     async def remove(
         self, flags: SnapshotRemoveFlag | int = 0, *, any_namespace: bool = False, progress: Progress | None = None
     ) -> None:
-        """Remove it. When cancelled, the outcome is unknown.
+        """Remove the snapshot. If the call is cancelled, the outcome is unknown.
 
         Args:
-            flags: What to do first when it is protected or has clones: a user's snapshot only.
-            any_namespace: Remove it even if it belongs to a consistency group or to mirroring, which then lacks it.
-            progress: Called on the event loop while clones are flattened; only for a user's snapshot.
+            flags: The steps that come first if the snapshot is protected or has clones: see `SnapshotRemoveFlag`. Only
+                for a user's snapshot.
+            any_namespace: Whether to remove even a snapshot of a consistency group or of mirroring. The group or
+                mirroring then lacks the snapshot.
+            progress: Called on the event loop while clones are flattened. Only for a user's snapshot.
 
         Raises:
-            SnapshotNotFound: It is gone already.
-            SnapshotBusy: It is protected, or has clones.
-            OperationNotSupported: It is a group's or mirroring's, and `any_namespace` is false; or there are flags, and
-                it is not a user's.
+            SnapshotNotFound: The snapshot was already removed.
+            SnapshotBusy: The snapshot is protected or has clones.
+            OperationNotSupported: The snapshot belongs to a group or to mirroring, and `any_namespace` is false. Or
+                `flags` is not 0, and the snapshot is not a user's snapshot.
 
         Implements: rbd_snap_remove2, rbd_snap_remove_by_id
         """
@@ -159,17 +164,18 @@ class Snapshot:
             await self.remove_by_id(any_namespace=any_namespace)
 
     async def remove_by_id(self, *, any_namespace: bool = False) -> None:
-        """Remove it by its id, which works for what is in the trash of snapshots too.
+        """Remove the snapshot by its id. This also works for a snapshot in the trash of snapshots.
 
-        When cancelled, the outcome is unknown.
+        If the call is cancelled, the outcome is unknown.
 
         Args:
-            any_namespace: Remove it even if it belongs to a consistency group or to mirroring, which then lacks it.
+            any_namespace: Whether to remove even a snapshot of a consistency group or of mirroring. The group or
+                mirroring then lacks the snapshot.
 
         Raises:
-            SnapshotNotFound: It is gone already.
-            SnapshotBusy: It is protected, or has clones.
-            OperationNotSupported: It is a group's or mirroring's, and `any_namespace` is false.
+            SnapshotNotFound: The snapshot was already removed.
+            SnapshotBusy: The snapshot is protected or has clones.
+            OperationNotSupported: The snapshot belongs to a group or to mirroring, and `any_namespace` is false.
 
         Implements: rbd_snap_remove_by_id
         """
@@ -183,7 +189,7 @@ class Snapshot:
         )
 
     def _explain_busy(self, code: int, function: str, flags: int) -> None:
-        """On a worker thread: raise if it is known why it cannot be removed."""
+        """Raise if the reason why the snapshot cannot be removed is known. Runs on a worker thread."""
         if code != -errno.EBUSY:
             return
         if self.namespace_type is SnapshotNamespaceType.TRASH or flags & SnapshotRemoveFlag.UNPROTECT:
@@ -192,12 +198,12 @@ class Snapshot:
             raise error_for(code, function, self._target, "the snapshot is protected")
 
     async def rename(self, new_name: str) -> None:
-        """Give it another name. When cancelled, the outcome is unknown.
+        """Rename the snapshot. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            SnapshotExists: The image has another of that name.
-            InvalidArgument: The name is empty or holds ``@`` or ``/``.
-            OperationNotSupported: It is not a user's snapshot.
+            SnapshotExists: The image already has a snapshot with this name.
+            InvalidArgument: The name is empty or contains ``@`` or ``/``.
+            OperationNotSupported: The snapshot is not a user's snapshot.
 
         Implements: rbd_snap_rename
         """
@@ -208,19 +214,20 @@ class Snapshot:
         self.name = new_name
 
     async def rollback(self, *, progress: Progress | None = None) -> None:
-        """Make the image what it was then, its size included.
+        """Restore the data and the size of the image from the snapshot.
 
-        When cancelled, it goes on: librbd could be stopped, but its map of the objects that exist may be wrong
-        then, and with it every snapshot that is taken later. The image is a mixture until it is done. A write
-        at the same time may be lost.
+        Until the rollback finishes, the image holds a mix of old and new data. A write at the same time may be lost.
+
+        If the call is cancelled, the rollback continues. librbd is not asked to stop: after a stop, its object map may
+        be wrong, and then every snapshot that is taken later may be wrong too.
 
         Args:
-            progress: Called on the event loop with what is done and what there is to do.
+            progress: Called on the event loop as ``progress(done, total)``.
 
         Raises:
-            SnapshotNotFound: It is gone.
+            SnapshotNotFound: The snapshot was removed.
             ReadOnlyImage: The image is open for reading only.
-            OperationNotSupported: It is not a user's snapshot.
+            OperationNotSupported: The snapshot is not a user's snapshot.
 
         Implements: rbd_snap_rollback_with_progress
         """
@@ -236,20 +243,20 @@ class Snapshot:
         )
 
     async def set(self) -> None:
-        """Read the image as it was then, until `Image.set_snapshot` says otherwise.
+        """Make later reads of the image return the data of this snapshot, until a call of `Image.set_snapshot`.
 
         Raises:
-            SnapshotNotFound: It is gone.
+            SnapshotNotFound: The snapshot was removed.
 
         Implements: rbd_snap_set_by_id
         """
         await set_snapshot(self._handle, snapshot_id=self.id)
 
     async def get_timestamp(self) -> datetime:
-        """Return when it was made.
+        """Return the time when the snapshot was taken.
 
         Raises:
-            SnapshotNotFound: It is gone.
+            SnapshotNotFound: The snapshot was removed.
 
         Implements: rbd_snap_get_timestamp
         """
@@ -258,7 +265,7 @@ class Snapshot:
         def call() -> datetime:
             name_by_id(handle, self.id)
             if version() < _NO_ABORT and handle.image_id:
-                # Of an id that is not there any more, librbd 16.2 aborts the process.
+                # librbd 16.2 aborts the process for the id of a removed snapshot.
                 now = handle.ioctx.snapshot_now(handle.image_id, self.id)
                 if now is None:
                     raise SnapshotNotFound(errno.ENOENT, "no such snapshot", "rbd_snap_get_timestamp", str(target))
@@ -272,10 +279,10 @@ class Snapshot:
         return await handle.run("rbd_snap_get_timestamp", call, on=target)
 
     async def get_namespace_type(self) -> SnapshotNamespaceType:
-        """Return whose it is.
+        """Return the kind of the snapshot: see `SnapshotNamespaceType`.
 
         Raises:
-            SnapshotNotFound: It is gone.
+            SnapshotNotFound: The snapshot was removed.
 
         Implements: rbd_snap_get_namespace_type
         """
@@ -284,11 +291,11 @@ class Snapshot:
         return SnapshotNamespaceType(kind)
 
     async def get_trash_namespace(self) -> str:
-        """Return the name it had before it went to the trash of snapshots.
+        """Return the name that the snapshot had before it was moved to the trash of snapshots.
 
         Raises:
-            InvalidArgument: It is not there.
-            SnapshotNotFound: It is gone.
+            InvalidArgument: The snapshot is not in the trash of snapshots.
+            SnapshotNotFound: The snapshot was removed.
 
         Implements: rbd_snap_get_trash_namespace
         """
@@ -296,15 +303,15 @@ class Snapshot:
 
 
 async def require_name(snapshot: Snapshot) -> None:
-    """Raise when the name of a snapshot has come to belong to another one."""
+    """Raise if the name of a snapshot now belongs to another snapshot."""
     await snapshot._handle.run("rbd_snap_get_id", snapshot._require, on=snapshot._target)
 
 
 def id_of(snapshot: str | Snapshot) -> int | None:
-    """Return a snapshot's id, if it was given as a `Snapshot`."""
+    """Return the id of a `Snapshot`. Return None for a name."""
     return snapshot.id if isinstance(snapshot, Snapshot) else None
 
 
 def name_of(snapshot: str | Snapshot) -> str:
-    """Return a snapshot's name, however it was given."""
+    """Return the name of a snapshot that was given as a name or as a `Snapshot`."""
     return snapshot.name if isinstance(snapshot, Snapshot) else snapshot

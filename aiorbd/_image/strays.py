@@ -1,9 +1,11 @@
-"""Cancelled writes that librbd still has: none of them may land on top of a later write.
+"""Keep cancelled writes that are still in flight from overwriting later writes.
 
-librbd keeps no order among writes in flight. Of two writes to one place that are submitted one after the other, the
-first lands last in up to a tenth of the cases, with Ceph's own bindings as well. Writes that a program has in flight
-together are unordered, and so the program's affair. A cancelled write is not: its task believes that it is gone, and
-may write anew at once. That later write waits until librbd is done with the cancelled one, if both overlap.
+librbd does not order writes in flight. Of two writes to one place that are submitted one after the other, the first
+lands last in up to a tenth of the cases. Ceph's own bindings behave the same way. A program must therefore order its
+own overlapping writes.
+
+A cancelled write is different. Its task assumes that the write has ended, and may write again at once. If both writes
+overlap, the later write waits until librbd has completed the cancelled write.
 """
 
 from collections.abc import Callable
@@ -17,18 +19,18 @@ class _Stray(NamedTuple):
 
 
 class Strays:
-    """The cancelled writes of one open image."""
+    """The cancelled writes of one open image that may still be in flight."""
 
     def __init__(self) -> None:
         self._strays: list[_Stray] = []
 
     def add(self, offset: int, length: int, is_over: Callable[[], bool]) -> None:
-        """Note a write that was cancelled; `is_over` tells whether librbd is done with it."""
-        self._prune()  # what is over holds its buffer no longer
+        """Record a cancelled write. `is_over` tells whether librbd has completed the write."""
+        self._prune()  # release the buffers of completed writes
         self._strays.append(_Stray(offset, offset + length, is_over))
 
     def __bool__(self) -> bool:
-        """Whether librbd still has any."""
+        """Tell whether a cancelled write is still in flight."""
         self._prune()
         return bool(self._strays)
 
@@ -36,7 +38,7 @@ class Strays:
         self._strays = [stray for stray in self._strays if not stray.is_over()]
 
     def overlap(self, offset: int, length: int) -> bool:
-        """Tell whether librbd still has one that overlaps a range."""
+        """Tell whether a cancelled write that is still in flight overlaps a range."""
         return any(
             stray.begin < offset + length and offset < stray.end and not stray.is_over() for stray in self._strays
         )

@@ -1,4 +1,4 @@
-"""Reading and writing much of an image: with how much at once, and from where."""
+"""Read and write much data of an image, with many requests in flight."""
 
 from collections.abc import Callable
 from operator import index
@@ -21,7 +21,7 @@ MIB: Final = 1 << 20
 
 
 class ImageStreams(Resource[ImageHandle]):
-    """Reading and writing much of an image: part of `Image`."""
+    """Reads and writes of much data of an open image. Part of `Image`."""
 
     def read_extents(
         self,
@@ -34,30 +34,34 @@ class ImageStreams(Resource[ImageHandle]):
         ordered: bool = True,
         op_flags: OpFlag | int = 0,
     ) -> ReadStream:
-        """Iterate over what is in many places of the image, or in one long range, with many reads on their way.
+        """Iterate over the chunks of many extents, or of one long range, with many reads in flight.
 
-        At most `depth` reads are with librbd, and at most twice as many chunks in memory: who takes his time
-        slows librbd down. Chunks that are read may wait up to 5 ms for others, to be handed out in one go. Leaving the
-        loop early, `aclose`, or the end of an ``async with`` block around it gives up what librbd has not begun; the
-        rest is counted by `in_flight` until it is done. A wait that is cancelled loses nothing: iterate on.
+        librbd has at most `depth` reads at once, and memory holds at most twice as many chunks. This is back-pressure:
+        a slow consumer throttles reading. A chunk may wait up to 5 ms for more chunks, so that they are handed out
+        together.
+
+        To stop early, leave the loop, call `aclose`, or leave an ``async with`` block around the stream. Then the reads
+        that librbd has not received are dropped. `in_flight` counts the other reads until they complete. If a wait is
+        cancelled, no chunk is lost: iterate again.
 
         Args:
-            extents: Pairs of offset and length, in bytes, as an iterable or an async iterable; or `Extent` objects,
-                so that a diff can be read: ``image.read_extents(image.diff())``. Those that do not exist come as
-                chunks without data. None for one range. The next extent of an async iterable is only waited for when
-                no chunk is there to hand out, but then what gets ready meanwhile waits for it.
-            offset: Where the range begins.
-            length: How many bytes it has; None for all to the end of the image.
-            chunk_size: The most that one read is for. Extents are cut where the image is a multiple of it.
-            depth: How many reads librbd has at once.
-            ordered: Whether chunks come in the order of the extents, or as soon as they are read.
+            extents: The extents to read, as an iterable or an async iterable. None reads one range instead. Each extent
+                is a pair of offset and length in bytes, or an `Extent`. So a diff can be read:
+                ``image.read_extents(image.diff())``. An `Extent` with a false `exists` becomes a chunk without data.
+                The stream waits for the next extent of an async iterable only if no chunk is ready. Chunks that get
+                ready during this wait are handed out after the wait.
+            offset: The offset of the range in bytes.
+            length: The length of the range in bytes; None reads to the end of the image.
+            chunk_size: The largest size of one read, in bytes. Extents are cut at multiples of this size in the image.
+            depth: The largest number of reads that librbd has at once.
+            ordered: Whether chunks come in the order of the extents. If false, chunks come as soon as they are read.
             op_flags: Hints for the OSDs.
 
         Raises:
-            PastEndOfImage: An extent does not lie within the image; raised in the place of its chunk, like all
-                that follow.
-            InvalidArgument: `chunk_size` or `depth` is no positive number that librbd can handle.
-            ClosedError: The image was closed before the end.
+            PastEndOfImage: An extent does not lie within the image. The iteration raises the error in the place of the
+                chunk.
+            InvalidArgument: `chunk_size` or `depth` is not a positive number that librbd can handle.
+            ClosedError: The image was closed before the end of the iteration.
 
         Implements: rbd_aio_read2
         """
@@ -77,19 +81,20 @@ class ImageStreams(Resource[ImageHandle]):
         max_bytes: int = 64 * MIB,
         release: "Callable[[ReadableBuffer], object] | None" = None,
     ) -> Writer:
-        """Write much, with a bounded number of writes on their way: use what this returns with ``async with``.
+        """Return a writer that keeps a bounded number of writes in flight. Use the writer with ``async with``.
 
         Args:
-            depth: How many writes librbd has at once; as many more may wait.
-            max_bytes: How many bytes all of them may have; one write that has more goes alone.
-            release: Called on the event loop with what was given to `Writer.write`, once librbd is done with it,
-                written or not: it may be filled anew, which costs less than new memory. Not called for what is on its
-                way when the block is left by an exception, nor for what `write` raised for. What it raises is raised by
-                the writer's next call.
+            depth: The largest number of writes that librbd has at once. As many more writes may wait.
+            max_bytes: The largest number of bytes in all these writes together. A larger write goes alone.
+            release: Called on the event loop as ``release(data)`` when librbd is done with the `data` of a call of
+                `Writer.write`, even if the write failed. The program may then fill the buffer again, which costs less
+                than new memory. If an exception leaves the block, `release` is not called for the writes in flight. If
+                `Writer.write` raises, `release` is not called for that data. If `release` raises, the next call on the
+                writer raises the error.
 
         Raises:
-            InvalidArgument: `depth` or `max_bytes` is not positive.
-            RbdError: A write failed; raised by the next call on the writer, or at the end of the block.
+            InvalidArgument: `depth` or `max_bytes` is out of range.
+            RbdError: A write failed. The next call on the writer, or the end of the block, raises the error.
 
         Implements: rbd_aio_write2, rbd_aio_flush
         """
@@ -106,7 +111,10 @@ def _require_positive(handle: ImageHandle, *numbers: tuple[str, int, int]) -> No
 
 
 class _Range:
-    """One range; where the image ends is asked for when it matters. A cancelled wait can be repeated."""
+    """An async iterator that yields one range. A cancelled wait can be repeated.
+
+    Without a length, the range ends at the end of the image. The iteration asks for the image size when it begins.
+    """
 
     def __init__(self, handle: ImageHandle, offset: int, length: int | None) -> None:
         offset = number(offset, "offset", _FUNCTION, handle.target)

@@ -1,4 +1,4 @@
-"""Hearing of changes of an open image."""
+"""Wait for changes of an open image."""
 
 import errno
 from typing import Final, Self
@@ -10,16 +10,18 @@ from aiorbd._core.resource import Resource
 from aiorbd._image.handle import ImageHandle
 from aiorbd.errors import ClosedError, OperationNotSupported
 
-#: Seconds after which a task that waits for changes asks the cluster whether it still knows this client.
+#: The seconds after which a task that waits for changes asks the cluster whether this client is blocklisted.
 _PROBE: Final = 2.0
 
 
 class Updates:
-    """Changes of an image's header: its size, its snapshots, its features, by anybody. Made by `Image.watch`.
+    """Changes of an image's header by any client: of its size, snapshots and features. Made by `Image.watch`.
 
-    It listens from when it is made, until the end of an ``async with`` block around it, `aclose`, or the
-    image's close. Several changes may be told at once, but what was changed before the last thing told can be
-    seen by then. Use it in one task; others make their own.
+    Listening begins when this object is made. Listening ends when an ``async with`` block around the object ends, when
+    `aclose` is called, or when the image closes.
+
+    One notification may stand for several changes. After a notification, all changes before it are visible. Use the
+    object in one task only, and call `Image.watch` again for other tasks.
     """
 
     def __init__(self, handle: ImageHandle) -> None:
@@ -30,11 +32,11 @@ class Updates:
         handle.watchers.add(self._source)
 
     async def wait(self) -> None:
-        """Wait until something changed since the last time.
+        """Wait until the header has changed since the last notification.
 
         Raises:
-            ClosedError: The image or this was closed.
-            ConnectionShutdown: The cluster has blocklisted this client, which is told of no change any more.
+            ClosedError: The image or this object was closed.
+            ConnectionShutdown: The cluster has blocklisted this client. A blocklisted client gets no notifications.
         """
         try:
             await anext(self)
@@ -61,7 +63,7 @@ class Updates:
             raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Listen no longer."""
+        """Stop listening for changes."""
         self._source.close()
         await checkpoint()
 
@@ -73,17 +75,17 @@ class Updates:
 
 
 class ImageWatch(Resource[ImageHandle]):
-    """Hearing of changes of an image: part of `Image`."""
+    """Changes of an open image. Part of `Image`."""
 
     _read_only: bool
 
     def watch(self) -> Updates:
-        """Listen to changes of the image's header: iterate over the result, or await its `Updates.wait`.
+        """Listen for changes of the image's header. Iterate over the result, or await `Updates.wait`.
 
-        librbd's own callback only leaves a note; nobody waits on its threads, and listening ends with the image.
+        Listening ends when the image closes. librbd's callback only records the change, so no thread of librbd waits.
 
         Raises:
-            OperationNotSupported: The image is open for reading only: Ceph tells such a client nothing.
+            OperationNotSupported: The image is open for reading only. Ceph does not notify such a client.
 
         Implements: rbd_update_watch, rbd_update_unwatch
         """

@@ -1,4 +1,4 @@
-"""Writing much of an image: a bounded number of writes on their way, whose end somebody waits for."""
+"""Write much data to an image, with a bounded number of writes in flight."""
 
 from collections import deque
 from collections.abc import Callable
@@ -23,15 +23,18 @@ _WRITE: Final = FUNCTIONS[WRITE]
 
 
 class Writer:
-    """Writes of which a bounded number is on its way. Made by `Image.writer`; use it as an async context manager.
+    """A writer with a bounded number of writes in flight, made by `Image.writer`. Use it with ``async with``.
 
-    `write` returns when there was room for the write, not when it is done. The first error of any write is raised by
-    the next call, or at the end of the block. The end waits for what was written, takes no more writes, waits for
-    what other tasks wrote meanwhile, and flushes. Each write that returned is durable then. Overlapping writes are in
+    `write` returns as soon as there is room for the write, and does not wait for its completion. If a write fails, the
+    next call raises the error, or the end of the block does. Only the first error is raised. Overlapping writes have
     no order.
 
-    When the block is left with an exception, or is cancelled, what librbd has begun goes on, as `Image.in_flight`,
-    and the rest is given up: which writes happened is unknown.
+    At the end of the block, the writer waits for the accepted writes, and then refuses new writes. The writer then
+    waits for the writes that other tasks started in the meantime, and flushes. Afterwards, every write that returned is
+    durable.
+
+    If the block is left with an exception or cancelled, the writes that librbd has received continue, and
+    `Image.in_flight` counts them. The other writes are dropped. It is unknown which writes happened.
     """
 
     def __init__(
@@ -45,26 +48,27 @@ class Writer:
         self._max_bytes = max_bytes
         self._release = release or _keep
         self._handing_over = anyio.Lock()
-        self._turns: deque[object] = deque()  # calls of `write` that wait for room, in their order
+        self._turns: deque[object] = deque()  # the calls of `write` that wait for room, in order
         self._bytes = 0
-        self._end = 0  # of what was written
+        self._end = 0  # the end of the furthest write since the last flush
         self._blocked = 0
         self._error: BaseException | None = None
-        self._ending = False  # no more writes are taken
+        self._ending = False  # refuses new writes
         self._closed = False
 
     @property
     def pending_bytes(self) -> int:
-        """How many bytes were taken and are not written yet."""
+        """The number of bytes that were accepted and are not written yet."""
         return sum(request.length for request in self._queue.unfinished() if request.kind == WRITE)
 
     async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> None:
-        """Write all of `data` at `offset`, as soon as there is room. It must not change until `flush` or the end.
+        """Write all of `data` at `offset`, as soon as there is room.
 
-        Or until it is given back: see `release` of `Image.writer`. What `write` raises for was not taken.
+        Do not change `data` until `flush` returns, until the block ends, or until `release` is called with `data`: see
+        `Image.writer`. If this call raises, the writer has not accepted `data`.
 
         Raises:
-            PastEndOfImage: It does not fit. It was not written.
+            PastEndOfImage: The data reaches past the end of the image. Nothing was written.
             RbdError: An earlier write failed.
             ReadOnlyImage: The image is open for reading only.
 
@@ -74,10 +78,10 @@ class Writer:
         await self._submit(WRITE, offset, len(view), view, op_flags, data)
 
     async def write_zeroes(self, offset: int, length: int) -> None:
-        """Make a range read as zeroes, as soon as there is room: see `Image.write_zeroes`.
+        """Make a range read as zeroes, as soon as there is room. See `Image.write_zeroes`.
 
         Raises:
-            PastEndOfImage: The range does not lie within the image. It was not written.
+            PastEndOfImage: The range does not lie within the image. Nothing was written.
             RbdError: An earlier write failed.
             ReadOnlyImage: The image is open for reading only.
 
@@ -86,10 +90,12 @@ class Writer:
         await self._submit(WRITE_ZEROES, offset, length, None, 0)
 
     async def flush(self) -> None:
-        """Wait for all that was written, and make it durable. When cancelled, what is durable is unknown.
+        """Wait for the accepted writes, and make them durable.
+
+        If the call is cancelled, it is unknown which writes are durable.
 
         Raises:
-            RbdError: A write failed, or the flush.
+            RbdError: A write or the flush failed.
 
         Implements: rbd_aio_flush
         """
@@ -120,7 +126,11 @@ class Writer:
             self._queue.abandon()
 
     async def _finish(self) -> None:
-        """Wait for what was written, take no more writes, wait for what other tasks wrote meanwhile, and flush."""
+        """Do the work at the end of the block.
+
+        Wait for the accepted writes, and then refuse new writes. Wait for the writes that other tasks started in the
+        meantime, and flush.
+        """
         self._check()
         await self._wait_for_writes()
         self._ending = True
@@ -129,7 +139,7 @@ class Writer:
         await self.flush()
 
     async def _wait_for_writes(self) -> None:
-        """Wait for the writes that were taken before, not for those that other tasks hand over meanwhile."""
+        """Wait for the writes that were accepted before this call, not for later writes of other tasks."""
         now = self._queue.unfinished()
         await self._wait(lambda: all(request.is_over for request in now))
 
@@ -142,13 +152,13 @@ class Writer:
         if self._closed:
             raise ClosedError(f"the writer of {self._handle.target} is closed")
         self._handle.check()
-        if self._queue.over:  # an interrupt came before it was looked at
+        if self._queue.over:  # an interrupt prevented the call of `_ended`
             self._ended()
         if self._error is not None:
             raise self._error
 
     async def _wait(self, reached: Callable[[], bool]) -> None:
-        """Wait for what the end of some write brings."""
+        """Wait until `reached` returns true or a write fails. Submit stale requests again during the wait."""
         stale = self._queue.stale
         self._blocked += 1
         try:
@@ -163,7 +173,7 @@ class Writer:
         self._check()
 
     async def _wait_for_room(self, length: int) -> None:
-        """Wait until there is room, after the writes of other tasks that wait already."""
+        """Wait until there is room for a write. Tasks that already wait for room come first."""
         turns, place = self._turns, object()
         turns.append(place)
         try:
@@ -174,7 +184,7 @@ class Writer:
                 self._handle.wake_waiters()
 
     def _has_room(self, length: int) -> bool:
-        """Whether one more is within the bounds; what is larger than all of them goes alone."""
+        """Tell whether there is room for one more write. A write larger than `max_bytes` goes alone."""
         taken = len(self._queue)
         return taken < self._window and (self._bytes + length <= self._max_bytes or not taken)
 
@@ -193,7 +203,7 @@ class Writer:
             if data:  # nothing to write
                 self._give_back(lent)
             return
-        self._check_open()  # the block may have been left while this waited
+        self._check_open()  # the block may have been left while this call waited
         request = Request(queue, kind, offset, length, flags)
         if data:
             request.keep = buffer
@@ -204,12 +214,12 @@ class Writer:
                 await handle.requests.refused(code, function, offset, length)
                 self._check_open()
         finally:
-            if request.is_taken:  # also when an interrupt came after that
+            if request.is_taken:  # true even if an interrupt followed the submit
                 self._bytes += size
                 self._end = max(self._end, offset + length)
 
     def _ended(self) -> None:
-        """On the loop: some requests are over, or wait to be submitted anew."""
+        """Handle completed and stale requests, and wake the waiting calls. Runs on the event loop."""
         over = self._queue.over
         for request in tuple(over):
             value = request.value or 0
@@ -231,9 +241,9 @@ class Writer:
     def _give_back(self, data: "ReadableBuffer") -> None:
         try:
             self._release(data)
-        except Exception as error:  # noqa: BLE001 - the user's; raised by the next call, like what fails
+        except Exception as error:  # noqa: BLE001 - the user's error; the next call raises it
             self._error = self._error or error
 
 
 def _keep(_: "ReadableBuffer") -> None:
-    """Whoever does not want buffers back."""
+    """Do nothing with the buffer, because the user gave no `release`."""
