@@ -1,7 +1,7 @@
-"""Asynchronous calls that are submitted on a worker thread. Their completions go the way of all others.
+"""Asynchronous calls that a worker thread submits. Their completions reach the event loop like all others.
 
-librbd's opening and closing take milliseconds to be submitted. librados bounds how many requests of a client are
-on their way, and whoever submits one more waits; these calls can be cancelled.
+librbd needs milliseconds to submit an open or a close. librados limits a client's requests in flight, and a submit
+beyond the limit blocks. Requests to librados can be cancelled.
 """
 
 import errno
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class RbdAioCall(Job[int]):
-    """One call of librbd's whose submit takes long; `result` is what it returned.
+    """An asynchronous librbd call that takes long to submit. `result` is librbd's return value.
 
     Args:
         owner: The handle of the image.
         name: The C function.
-        submit: Gets the token, on the worker thread; returns 0 when a record will come.
+        submit: Takes the token and returns 0 if a record will come. Runs on the worker thread.
         keep: Out-parameters.
-        then: Called on the loop when it is over or was refused, whoever still waits.
+        then: Called on the event loop after the completion or the refusal, even if no task waits any more.
     """
 
     __slots__ = ("_submit", "_then", "refused")
@@ -50,11 +50,15 @@ class RbdAioCall(Job[int]):
         self._then = then
 
     def run(self) -> bool:
-        """On the worker thread: submit. It is over when the record comes, except if not begun or refused."""
+        """Submit the call, and return whether the job has ended. Runs on the worker thread.
+
+        A job has ended if it was abandoned before it began, or if the submit was refused. Otherwise the completion's
+        record ends the job.
+        """
         if self.abandoned:
             return True
         self.begun = True
-        self.refused = False  # before the submit: the record may be faster than its return
+        self.refused = False  # set before the submit: the record may arrive before the submit returns
         code = 0
         try:
             code = self._submit(self.token)
@@ -66,16 +70,16 @@ class RbdAioCall(Job[int]):
         return True
 
     def refusal(self) -> BaseException | None:
-        """What it returned, as an error."""
+        """Return librbd's negative result as an error, or None."""
         return error_for(self.result, self.name, self.on) if self.result < 0 else None
 
     def keep_result(self) -> None:
-        """On the loop: keep what it returned."""
+        """Store librbd's return value, unless the submit was refused. Runs on the event loop."""
         if not self.refused:
             self.result = self.value or 0
 
     def finish(self) -> None:
-        """Keep what it returned, and go on."""
+        """Store librbd's return value, and call `then`."""
         super().finish()
         self.keep_result()
         if self._then is not None:
@@ -83,16 +87,16 @@ class RbdAioCall(Job[int]):
 
 
 class RadosAioCall(Job[int]):
-    """One call of a ``rados_aio_...`` function; `result` is what its completion says.
+    """A call of a ``rados_aio_...`` function. `result` is the completion's return value.
 
     Args:
         owner: The handle of the I/O context or cluster.
         name: The C function.
-        submit: Gets a ``rados_completion_t``, on the worker thread; returns librados's return value.
+        submit: Takes a ``rados_completion_t`` and returns librados's return value. Runs on the worker thread.
         keep: Buffers and out-parameters.
-        on: What it is about.
-        cancel: Takes back what was submitted, by its completion; None when that is not possible.
-        ended: Called on the loop with the completion's value, whoever still waits.
+        on: The target that errors name.
+        cancel: Takes the completion and cancels the submitted request. None if the request cannot be cancelled.
+        ended: Called on the event loop with the completion's return value, even if no task waits any more.
     """
 
     __slots__ = ("_cancel", "_completion", "_late", "_on_value", "_pointer", "_queue", "_submit")
@@ -119,7 +123,11 @@ class RadosAioCall(Job[int]):
         self._queue = owner.bridge.queue
 
     def run(self) -> bool:
-        """On the worker thread: submit. It is over when the completion's record comes, except if not begun."""
+        """Submit the request, and return whether the job has ended. Runs on the worker thread.
+
+        A job has ended if it was abandoned before it began, or if there is no memory for a completion. Otherwise the
+        completion's record ends the job.
+        """
         if self.abandoned:
             return True
         self.begun = True
@@ -128,7 +136,7 @@ class RadosAioCall(Job[int]):
             completion = lib.aiorbd_completion_new(self.owner.bridge.queue, self.token)
             if not completion:
                 raise MemoryError
-            # The completion, and with it the bridge's C side, lives as long as this does.
+            # The completion lives as long as this job, and keeps the bridge's C side alive.
             self._completion = bridge_ffi.gc(completion, lib.aiorbd_completion_release)
             pointer = lib.aiorbd_completion_begin(completion)
         except BaseException as error:  # noqa: BLE001 - raised again by the task that waits
@@ -143,30 +151,33 @@ class RadosAioCall(Job[int]):
             lib.aiorbd_completion_refused(completion, code)
             return False
         self._pointer = pointer
-        # Abandoned meanwhile: `abandon` did not see the pointer, or cancels too. It is for the loop to cancel,
-        # since the I/O context may be gone by now.
+        # The job was abandoned meanwhile. `abandon` did not see the pointer, or cancels the request as well. Only the
+        # event loop may cancel, because the I/O context may be gone by now.
         if self._late is not None:
             lib.aiorbd_bridge_post(self._queue, self._late, 0)
         return False
 
     def _take_back(self) -> None:
-        """On the loop: cancel it, if it is still running, which keeps its I/O context open."""
+        """Cancel the request if it is still in flight. Runs on the event loop.
+
+        A request in flight keeps its I/O context open.
+        """
         if self.value is None and self._pointer is not None and self._cancel is not None:
             self._cancel(self._pointer)
 
     def abandon(self) -> None:
-        """Cancel it, where librados can."""
+        """Cancel the request, if librados can."""
         if self.value is None and self._late is None:
             self._late = self.owner.bridge.listen(self._take_back)
         super().abandon()
         self._take_back()
 
     def refusal(self) -> BaseException | None:
-        """What the completion says, as an error."""
+        """Return the completion's negative return value as an error, or None."""
         return error_for(self.result, self.name, self.on) if self.result < 0 else None
 
     def finish(self) -> None:
-        """Keep what the completion says."""
+        """Store the completion's return value, and call `ended`."""
         super().finish()
         if self._late is not None:
             self.owner.bridge.unlisten(self._late)

@@ -1,6 +1,6 @@
-"""The operation table of one cluster, and the path of its completions back to tasks.
+"""The operation table of one cluster, and the path from a completion to the waiting task.
 
-All methods run on the event loop's thread unless they say otherwise.
+All methods run on the event loop's thread, unless their docstrings say otherwise.
 """
 
 import atexit
@@ -32,21 +32,21 @@ T = TypeVar("T")
 
 logger = logging.getLogger("aiorbd")
 
-#: Every bridge whose C side exists: keeps tables alive while librbd may still write to buffers.
+#: All bridges that have a C side. This set keeps their tables alive while librbd may still write to buffers.
 _live: "set[Bridge]" = set()
 
 
 class Bridge(Table):
-    """One completion queue with its table, attached to one event loop.
+    """One completion queue with its operation table, attached to one event loop.
 
     Attributes:
-        operations: What is in flight, by numbers.
-        listeners: Whom C tells of what happens more than once, by negative numbers.
-        numbers: Where each gets its own.
-        observers: Who is told of each call that is over.
-        dead: No call may reach C any more: see `forked` and `lost`.
-        forked: This is a child process, and the connection its parent's.
-        ended: The next drain is the last: see `release`.
+        operations: The operations in flight, by positive token.
+        listeners: The functions that C's recurring events call, by negative token.
+        numbers: The source of all tokens.
+        observers: The functions to call after each completed call.
+        dead: Whether calls must not reach C any more: see `forked` and `lost`.
+        forked: Whether this process is a forked child. The connection belongs to the parent process.
+        ended: Whether the next drain is the last: see `release`.
     """
 
     dead: bool
@@ -55,11 +55,12 @@ class Bridge(Table):
     queue_address: int
 
     def __new__(cls, loop: Loop) -> Self:
-        """Make the table, which is C's."""
+        """Create the table, which is a C object."""
         return super().__new__(cls, Operation, loop, loop.running, loop.native, itertools.count(1))
 
     def __init__(self, _loop: Loop) -> None:
-        #: The cluster cut this client off; it is said by whichever call hears of it, on any thread.
+        #: Whether the cluster has blocklisted this client. The first call that gets this answer sets the flag, on any
+        #: thread.
         self.lost: bool = False
         #: The thread of the event loop.
         self.loop_thread: int = get_ident()
@@ -71,35 +72,38 @@ class Bridge(Table):
             raise OSError(number, f"cannot make the completion queue's eventfd: {os.strerror(number)}")
         self.queue_address = int(loader.bridge_ffi.cast("uintptr_t", self._queue))
         self._workers = Workers(self._job_done)
-        #: What is posted under it only makes the loop drain.
+        #: A record with this token only makes the event loop drain.
         self._nudge: int = -next(self.numbers)
         self._lost_token = self.listen(self._tell_lost)
-        #: The cluster's handle, from which all others were opened.
+        #: The cluster's handle, from which all other handles were opened.
         self.root: Lifecycle | None = None
         _live.add(self)
         self.loop.attach(self._lib.aiorbd_bridge_fd(self._queue), self.drain, self.submit_pass)
 
     @property
     def queue(self) -> Any:
-        """The C side, for calls that take it."""
+        """The bridge's C side, as an argument for C functions."""
         return self._queue
 
     def listen(self, listener: Callable[[], None]) -> int:
-        """Return a token for a source of many records; `listener` is called on the loop at each."""
+        """Return a token for a source of many records. Each record calls `listener` on the event loop."""
         token = -next(self.numbers)
         self.listeners[token] = listener
         return token
 
     def unlisten(self, token: int) -> None:
-        """Forget a listener. Records that are still queued go nowhere."""
+        """Forget a listener. Queued records for this token are dropped."""
         del self.listeners[token]
 
     def _forget(self, token: int) -> None:
-        """Undo the registration of a job that no thread took."""
+        """Remove a job from the table, because no worker thread took the job."""
         self.operations.pop(token).owner.in_flight -= 1
 
     def lose(self) -> None:
-        """Any thread that has a call in flight, or the loop's: the cluster said that it has blocklisted this client."""
+        """Note that the cluster has blocklisted this client.
+
+        The event loop's thread may call this, and any thread that has a call in flight.
+        """
         if not self.lost:
             self.lost = self.dead = True
             logger.error("the cluster has blocklisted this client: connect anew")
@@ -107,27 +111,27 @@ class Bridge(Table):
                 self._lib.aiorbd_bridge_post(self._queue, self._lost_token, 0)
 
     def _tell_lost(self) -> None:
-        """End every stream, watch and log: nothing more will come."""
+        """End every stream, watch and log with an error, because no more data will come."""
         if self.root is not None:
             self.root.end_sources(lambda handle: error_for(-errno.ESHUTDOWN, "", handle.target))
 
     async def wait(self, operation: Operation) -> None:
-        """Wait for an operation that is in flight. Cancellation leaves it running, abandoned."""
+        """Wait for an operation in flight. Cancellation abandons a running operation and withdraws a queued job."""
         try:
             await self.loop.park(operation)
         except BaseException:
             operation.abandon()
             if isinstance(operation, Job) and self._workers.withdraw(operation):
-                self._job_done(operation)  # it is over, and holds nothing up any more
+                self._job_done(operation)  # the withdrawn job is completed, and delays nothing any more
             logger.debug("abandoned: a call on %s goes on without its task", operation.owner.target)
             raise
 
     def submissions(self, owner: "Lifecycle") -> list[RadosAioCall]:
-        """Return what one handle has asked librados for, and is not done."""
+        """Return the librados requests of one handle that are not completed."""
         return [operation for operation in self.running(owner) if isinstance(operation, RadosAioCall)]
 
     def running(self, owner: "Lifecycle") -> list[Operation]:
-        """Return what is in flight for one handle."""
+        """Return the operations in flight that belong to one handle or use the handle."""
         return [op for op in self.operations.values() if op.owner is owner or op.uses(owner)]
 
     def start(self, job: Job[Any]) -> None:
@@ -139,7 +143,7 @@ class Bridge(Table):
             job.note = Note(job.name, str(job.on), job.length)
         try:
             self._workers.submit(job)
-        except RuntimeError:  # no thread can be started
+        except RuntimeError:  # no thread can start
             self._forget(token)
             job.let_go()
             raise
@@ -153,32 +157,32 @@ class Bridge(Table):
                 raise job.error
             return job.result
         finally:
-            del job  # its error's traceback would hold this frame, and the frame the error
+            del job  # breaks a cycle: the error's traceback holds this frame, which holds the job and its error
 
     def start_background(
         self, owner: "Lifecycle", name: str, function: Callable[[], int], then: Callable[[int], None]
     ) -> None:
-        """Run a function on a worker thread, before all other jobs, and go on with `then` on the loop."""
+        """Run a function on a worker thread before all other jobs, and then call `then` on the event loop."""
         self.start(BackgroundJob(owner, name, function, then))
 
     def _job_done(self, job: Job[Any]) -> None:
-        """On a worker thread: send the news the way librbd's completions go."""
+        """Post the record of a completed job to the queue of librbd's completions. Any thread may call this."""
         while self._lib.aiorbd_bridge_post(self._queue, job.token, 0) < 0:
-            time.sleep(0.1)  # out of memory: whoever waits for this job must hear of it
+            time.sleep(0.1)  # out of memory: try again, because the waiting task needs the record
 
     def _complain(self, number: int, error: Exception) -> None:
-        """From `drain`: a defect of ours. The rest of the batch does not pay for it."""
+        """Log a defect of aiorbd in the handling of one completion. `drain` calls this and continues the batch."""
         logger.error("handling completion %d failed", number, exc_info=error)
 
     def count(self, job: Any) -> None:
-        """Count a call that a worker thread made, and tell the observers of it."""
+        """Count a call that a worker thread made, and notify the observers."""
         error = self._tally.add(job)
         if job.note is not None:
             job.note.tell(self.observers, error, abandoned=job.abandoned)
             job.note = None
 
     def stats(self) -> ClusterStats:
-        """Return the figures of this connection."""
+        """Return the statistics of this connection."""
         operations = self._tally.read(self._queue)
         drained = loader.bridge_ffi.new("uint64_t[2]")
         self._lib.aiorbd_bridge_drained(self._queue, drained)
@@ -197,18 +201,21 @@ class Bridge(Table):
         )
 
     def release(self) -> None:
-        """Give up the C side once the current batch is done: nothing is in flight any more."""
+        """Release the C side after the current batch. No operation is in flight any more."""
         self.ended = True
-        # The drain that is running, if one is, finishes first; otherwise an empty record starts one.
+        # A running drain finishes first. If no drain runs, this empty record starts one.
         self._lib.aiorbd_bridge_post(self._queue, self._nudge, 0)
 
     def _release(self) -> None:
-        """From `drain`, the last one. After an interrupt there is another, unless the C side is gone."""
+        """Release the C side. The last `drain` calls this.
+
+        After an interrupt, another `drain` calls this again, unless the C side is already released.
+        """
         self._workers.stop()
         try:
             self.loop.detach()
         except BaseException:
-            self.loop.detach()  # the loop must not keep a descriptor that is closed
+            self.loop.detach()  # the event loop must not keep a closed descriptor
             raise
         finally:
             self.queue_address = 0
@@ -217,18 +224,18 @@ class Bridge(Table):
             _live.discard(self)
 
     def leak(self) -> None:
-        """Keep the table's buffers for ever: the interpreter ends while librbd still has them."""
+        """Never free the table's buffers, because librbd still uses them when the interpreter exits."""
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.operations))
 
     @property
     def busy(self) -> bool:
-        """Whether anything is in flight."""
+        """Whether any operation is in flight."""
         return bool(self.operations)
 
 
 @atexit.register
 def _at_exit() -> None:
-    for bridge in list(_live):  # loops in other threads may still come and go
+    for bridge in list(_live):  # a copy: event loops in other threads may still add and remove bridges
         if bridge.busy:
             bridge.leak()
 

@@ -1,4 +1,4 @@
-"""Which event loop is running."""
+"""The choice of an adapter for the running event loop."""
 
 import asyncio
 import sys
@@ -9,12 +9,12 @@ from aiorbd.errors import WrongLoopError
 
 
 def current_loop() -> Loop:
-    """Return an adapter for the loop the caller runs in.
+    """Return an adapter for the event loop that runs the caller.
 
     Raises:
         WrongLoopError: No supported event loop is running in this thread.
     """
-    # A task of trio's may run on top of asyncio (guest mode): ask trio first, if anybody imported it.
+    # A trio task may run on top of asyncio (guest mode). So ask trio first, if trio is imported.
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         from aiorbd._core.loop_trio import TrioLoop  # noqa: PLC0415 - trio may not be installed

@@ -1,8 +1,8 @@
-"""How every call of C is made: on the loop, on a worker thread, with progress, with a result.
+"""The helpers that make every call of C: on the event loop, on a worker thread, with progress, with a result.
 
-A handle stands for one native object. Each helper takes the name of the C function, its arguments after
-the handle's own, and what the call is about; it keeps alive what C uses, turns negative results into
-exceptions, and treats cancellation alike.
+A handle stands for one native object. Each helper takes the name of the C function, the arguments after the handle, and
+the target that errors name. Each helper keeps C's memory alive, raises for negative results, and treats cancellation
+the same way.
 """
 
 import errno
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Called on a worker thread with what a C function returned: raises when it knows the reason, or returns.
+#: A function that gets a C function's error code on a worker thread, and raises if it knows the reason.
 Why: TypeAlias = Callable[[int], object]
 
-#: Items of a list that are converted in one pass of the loop.
+#: The number of list items to convert in one pass of the event loop.
 PAGE: Final = 256
 
 
 class Handle(Lifecycle):
-    """A native object and the calls that take it."""
+    """A native object and the calls that take the object."""
 
-    #: When a thread last looked whether its place is there, after calls that succeed without it.
+    #: The last time when a thread checked that the place exists, for calls that succeed even without the place.
     looked: float = 0.0
 
     def about(self, kind: Subject, label: str) -> Target:
-        """Name something that belongs to this, for errors: "lock 'a' of image 'rbd/vm-1'"."""
+        """Return the target of a part of this object, for errors: "lock 'a' of image 'rbd/vm-1'"."""
         return Target(kind, f"{label} of {self.target}")
 
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
-        """Return what a C function returned, or raise when it is an error. Any thread."""
+        """Return a C function's result, or raise if the result is an error. Any thread may call this."""
         if code < 0:
             if code == -errno.ESHUTDOWN:
                 self.bridge.lose()
@@ -52,43 +52,55 @@ class Handle(Lifecycle):
         return code
 
     def raise_only(self, code: int, operation: str, on: Target | None = None) -> int:
-        """Like `raise_for`, but draw no conclusions for the connection. Any thread."""
+        """Like `raise_for`, but do not mark the connection as blocklisted. Any thread may call this."""
         if code < 0:
             self.require_place(operation)
             raise error_for(code, operation, on or self.target)
         return code
 
     def explain(self, code: int, operation: str, why: Why | None) -> None:
-        """On a worker thread: raise if a C function failed, and `why` knows the reason."""
+        """Raise if a C function failed and `why` knows the reason. Runs on a worker thread."""
         if code < 0 and code != -errno.ESHUTDOWN and why is not None:
             self.require_place(operation)
             why(code)
 
     def raise_on_thread(self, code: int, operation: str, on: Target | None = None, why: Why | None = None) -> int:
-        """On a worker thread: like `raise_for`, but ask Ceph for the reason."""
+        """Like `raise_for`, but first ask Ceph for the reason. Runs on a worker thread."""
         self.explain(code, operation, why)
         return self.raise_for(code, operation, on)
 
     def require_place(self, operation: str) -> None:
-        """Any thread: raise when that is gone in which the object was, as a pool. The loop's thread only remembers."""
+        """Raise if the place that contains the object is gone, for example its pool. Any thread may call this.
+
+        On the event loop's thread, only remembered findings of other threads count.
+        """
 
     async def find_place(self, code: int = -errno.ENOENT) -> None:
-        """After a call of the loop's that failed so: let a thread look whether the place is there, and remember it."""
+        """Have a worker thread check that the place exists, and remember the result.
+
+        Called after a call on the event loop failed with `code`.
+        """
 
     def require_all(self) -> None:
-        """On a worker thread: like `require_place`, and ask Ceph where librados does not know."""
+        """Like `require_place`, but ask Ceph if librados does not know. Runs on a worker thread."""
         self.require_place("rados_pool_reverse_lookup")
 
     def thread_group(self, function: str, also: Iterable[Lifecycle], *, long: bool) -> Hashable:
-        """Return the group of calls that share a bound on threads with this one; None for the pool's own."""
+        """Return the group of calls that share a limit on worker threads with this call.
+
+        None stands for the group of the pool.
+        """
         return ("long", frozenset(handle.group for handle in (self, *also))) if long else None
 
     async def enter(self, function: str) -> Callable[[], None] | None:
-        """Wait until a C function may run beside what runs; return the function to be called when it is over."""
+        """Wait until a C function may run beside the running calls.
+
+        Return a function to call when the C function has ended.
+        """
         return None
 
     async def start_with(self, function: str, make: Callable[[Callable[[], None] | None], Job[T]]) -> Job[T]:
-        """Wait until a C function may run, and make its job."""
+        """Wait until a C function may run, and create its job."""
         self.check()
         await self.bridge.loop.checkpoint_if_cancelled()
         leave = await self.enter(function)
@@ -108,16 +120,17 @@ class Handle(Lifecycle):
         also: Iterable[Lifecycle] = (),
         group: Hashable = None,
     ) -> T:
-        """Run a blocking function on a worker thread. Cancellation leaves it running there.
+        """Run a blocking function on a worker thread. After a cancellation, the function continues there.
 
-        It is not begun when the task is in a cancelled scope already. `operation` is the C function, for the counts
-        and the observers. Handles that it uses beside this one go into `also`. `group` shares a bound on threads.
+        The function does not begin if the task is already in a cancelled scope. `operation` is the C function, for the
+        counts and the observers. `also` names further handles that the function uses. Calls with the same `group` share
+        a limit on worker threads.
         """
         group = group or self.thread_group(operation, also, long=False)
 
         def call() -> T:
             result = function()
-            self.require_place(operation)  # without a pool, much looks like success
+            self.require_place(operation)  # without the pool, many calls look successful
             return result
 
         return await self.bridge.call(
@@ -135,10 +148,10 @@ class Handle(Lifecycle):
         first: Callable[[], object] | None = None,
         why: Why | None = None,
     ) -> int:
-        """Call one C function, which blocks and takes this handle first, on a worker thread.
+        """Call one blocking C function on a worker thread. This handle is the first argument.
 
-        `first` is called there just before it, and may raise. `why` is called there when the C function failed, with
-        what it returned; it raises when it knows the reason.
+        `first` is called on that thread just before the C function, and may raise. If the C function fails, `why` is
+        called there with the return value. `why` raises if it knows the reason.
         """
         c_function = getattr(loader.library_of(function), function)
 
@@ -164,17 +177,18 @@ class Handle(Lifecycle):
         why: Why | None = None,
         stoppable: bool = True,
     ) -> int:
-        """Call one C function like `call`; a progress callback and its argument go last, but for `after`.
+        """Call one C function like `call`, with a progress callback.
 
-        `progress` is called on the loop. When the awaiting task is cancelled, librbd is asked to stop,
-        if that is `stoppable`.
-        `begin` and `ended` are called on the loop: before the call, and when it is over, whoever still waits;
-        `first` and `why` on the thread, like those of `call`.
+        The callback and its argument follow `arguments`, and `after` comes last. `progress` is called on the event
+        loop. When the waiting task is cancelled, librbd is asked to stop, if the call is `stoppable`.
+
+        `begin` is called on the event loop before the call. `ended` is called there after the call, even if no task
+        waits any more. `first` and `why` are called on the worker thread, like those of `call`.
         """
         require_callable(progress, "progress")
         c_function = getattr(loader.library_of(function), function)
         also = tuple(also)
-        # Of a copy to another cluster nobody knows which of the two cut its client off.
+        # For a copy to another cluster, the error does not tell which cluster has blocklisted this client.
         elsewhere = any(handle.bridge is not self.bridge for handle in also)
         check = self.raise_only if elsewhere else self.raise_for
 
@@ -214,7 +228,7 @@ class Handle(Lifecycle):
         on: Target | None = None,
         first: Callable[[], object] | None = None,
     ) -> Any:
-        """Call one C function like `call`, and return what it put into its last argument."""
+        """Call one C function like `call`, and return the value of its last argument, an out-parameter."""
         out = ffi.new(out_type)
         await self.call(function, *arguments, out, on=on, first=first)
         return out[0]
@@ -222,9 +236,10 @@ class Handle(Lifecycle):
     async def get_string(
         self, function: "CFunction", *arguments: Any, size_type: str | None = None, on: Target | None = None
     ) -> str:
-        """Call one C function that fills a buffer with a string; buffer and size go last.
+        """Call one C function that fills a buffer with a string, and return the string.
 
-        The size goes as a number, or as a pointer when `size_type` is one.
+        The buffer and its size are the last arguments. The size is passed as a number, or, if `size_type` is given, as
+        a pointer of that type.
         """
         c_function = getattr(loader.library_of(function), function)
 
@@ -248,14 +263,18 @@ class Handle(Lifecycle):
         when_empty: Callable[[], object] | None = None,
         examine: Callable[[Any, int], Sequence[Any]] | None = None,
     ) -> Listing[T]:
-        """Iterate over what one C function puts into an array; the array and its count go last.
+        """Iterate over the array that one C function fills. The array and its count are the last arguments.
 
-        The count comes back in its place, or, with `returns_count`, is what the function returns. `cleanup`
-        is the C function that frees what is in the array; it takes the count, too, except with
-        `returns_count`. C gives it all at once, on a worker thread. It is converted here page by page, since
-        a thread that runs Python holds up the loop, and freed with the iterator. `when_empty` is called
-        on the worker thread when there is nothing. `examine` is called there with the array and the count, and returns
-        one thing for each item, which `convert` gets as well; None leaves the item out.
+        The C function returns the count in the same argument, or, with `returns_count`, as its return value. `cleanup`
+        is the C function that frees the contents of the array. `cleanup` also takes the count, except with
+        `returns_count`.
+
+        C fills the whole array at once, on a worker thread. The event loop converts the array page by page, because a
+        worker thread that runs Python delays the loop. The array is freed with the iterator.
+
+        `when_empty` is called on the worker thread if the array is empty. `examine` is called there with the array and
+        the count, and returns one note for each item. `convert` takes the item and its note. An item with the note None
+        is left out.
         """
         items: Any = None
         owner: Any = None
@@ -273,7 +292,7 @@ class Handle(Lifecycle):
             if when_empty is not None and not number:
                 when_empty()
             free, rest = getattr(library, cleanup), () if returns_count else (number,)
-            # The pointer frees what C put into the items, when it goes: however the iteration ends.
+            # The garbage collection of this pointer frees the contents of the items, however the iteration ends.
             kept = ffi.gc(array + 0, lambda _: free(array, *rest)) if number else None
             return code, (array, number, kept, None if examine is None else examine(array, number))
 
@@ -284,7 +303,7 @@ class Handle(Lifecycle):
             else:
                 await checkpoint()
             page: list[T] = []
-            while not page and at < count:  # an empty page is the end
+            while not page and at < count:  # an empty page would end the iteration
                 first, at = at, min(at + PAGE, count)
                 if notes is None:
                     page = [convert(items[index]) for index in range(first, at)]
@@ -304,7 +323,7 @@ class Handle(Lifecycle):
         cancel: Callable[[Any], object] | None = None,
         ended: Callable[[int], None] | None = None,
     ) -> int:
-        """Submit one operation of librados's, wait for it, and return what its completion says."""
+        """Submit one librados request, wait for the completion, and return the completion's value."""
         self.check()
         await self.bridge.loop.checkpoint_if_cancelled()
         code = await self.bridge.call(RadosAioCall(self, function, submit, keep, on=on, cancel=cancel, ended=ended))

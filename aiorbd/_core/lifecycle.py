@@ -1,8 +1,7 @@
-"""Open, closing, closed: the state that clusters, I/O contexts, images and watches share.
+"""The states open, closing and closed, which clusters, I/O contexts, images and watches share.
 
-Closing is a state, not a task: it begins at once and synchronously, goes on by itself as the last
-operation and the last child end, and whoever awaits it only waits. So it needs nobody, and a cancelled or
-overdue close still happens.
+Closing is a state, not a task. A close begins at once and synchronously. The close continues by itself as the last
+operation and the last child end. Tasks that await the close only wait. So a cancelled or overdue close still happens.
 """
 
 import enum
@@ -28,7 +27,7 @@ logger = logging.getLogger("aiorbd")
 
 
 class State(enum.Enum):
-    """Where a handle is in its life."""
+    """The state of a handle."""
 
     OPEN = "open"
     CLOSING = "closing"
@@ -36,19 +35,19 @@ class State(enum.Enum):
 
 
 class _Waiter:
-    """A task that waits for a handle's state."""
+    """A task that waits for a state of a handle."""
 
     waiter: Any = None
 
 
 class Lifecycle(Owner):
-    """A native object, who uses it, and how it ends.
+    """The life of a native object: its operations, its children and its close.
 
     Attributes:
-        in_flight: How many of its calls are.
-        awaited: How many tasks wait for some of what is in flight: they are told of each that ends.
-        waiting: How many tasks wait for its state.
-        usable: It is open.
+        in_flight: The number of calls in flight on this handle.
+        awaited: The number of tasks that wait for some of the operations in flight. Each completion wakes these tasks.
+        waiting: The number of tasks that wait for a state of this handle.
+        usable: Whether the handle is open.
     """
 
     in_flight: int
@@ -63,16 +62,16 @@ class Lifecycle(Owner):
         else:
             bridge.root = self
         self.bridge: Bridge = bridge
-        #: What it is, for errors.
+        #: The target that errors name.
         self.target: Target = target
-        #: The C handle; None before it is open.
+        #: The C handle; None before the open.
         self.pointer: Any = None
         self.state: State = State.OPEN
         self.usable = True
         self._is_current = bridge.loop.is_current
-        #: The bound that it shares with all that was opened from one connection.
+        #: The time limit for closing, which all handles of one connection share.
         self.endings: Endings = Endings() if parent is None else parent.endings
-        #: What shares the bound on worker threads with it: a pool, or the cluster's monitors.
+        #: The group of calls that share a limit on worker threads: those of a pool, or of the cluster's monitors.
         self.group: Hashable = "monitors" if parent is None else parent.group
         self._parent = parent
         self._children: set[Lifecycle] = set()
@@ -85,11 +84,11 @@ class Lifecycle(Owner):
         self._close_error: RbdError | None = None
 
     def take(self, pointer: Any) -> None:
-        """Keep the native object, which is open now: to be closed by `shut`. Any thread."""
+        """Keep the native object, which is open now. `shut` closes the object. Any thread may call this."""
         self.pointer = pointer
 
     def check(self) -> None:
-        """Refuse a call that must not reach C."""
+        """Raise if a call must not reach C."""
         if not self.usable or self.bridge.dead or not self._is_current():
             self.check_loop()
             if not self.usable:
@@ -97,7 +96,7 @@ class Lifecycle(Owner):
             raise error_for(-errno.ESHUTDOWN, "", self.target)
 
     def check_loop(self) -> None:
-        """Refuse a caller from another loop, another thread or a forked child."""
+        """Raise if the caller runs in another event loop, another thread or a forked child."""
         bridge = self.bridge
         if bridge.forked:
             raise ForkedError(f"{self.target} was opened before fork(); connect again in the child process")
@@ -105,23 +104,23 @@ class Lifecycle(Owner):
             raise WrongLoopError(f"{self.target} belongs to the event loop that connected it, which is not this one")
 
     def check_thread(self) -> None:
-        """Like `check_loop`, but a callback of the loop's, such as an observer, may call as well."""
+        """Like `check_loop`, but also admit callbacks of the event loop, such as observers."""
         if self.bridge.forked or get_ident() != self.bridge.loop_thread:
             self.check_loop()
 
     @property
     def children(self) -> "frozenset[Lifecycle]":
-        """What was opened from here and is not closed yet."""
+        """The handles that were opened from this handle and are not closed yet."""
         return frozenset(self._children)
 
     def new_source(self, *, endless: bool) -> Source:
-        """Make a source of news that ends, at the latest, when this begins to close."""
+        """Create a source of data. The source ends, at the latest, when this handle begins to close."""
         source = Source(self.bridge.loop, endless=endless)
         self._sources.add(source)
         return source
 
     def end_sources(self, error: "Callable[[Lifecycle], BaseException]") -> None:
-        """End all sources, here and below, with an error."""
+        """End all sources of this handle and of its descendants with an error."""
         for source in tuple(self._sources):
             source.close(error(self))
         for child in tuple(self._children):
@@ -130,7 +129,7 @@ class Lifecycle(Owner):
     # -- waiting -------------------------------------------------------------------------------
 
     async def wait_until(self, reached: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait until something is so, at most `timeout` seconds; tell whether it is."""
+        """Wait until a condition holds, at most `timeout` seconds. Return whether the condition holds."""
         with anyio.move_on_after(timeout):
             while not reached():
                 waiter = _Waiter()
@@ -145,28 +144,34 @@ class Lifecycle(Owner):
         return reached()
 
     async def wait_while_usable(self, reached: Callable[[], bool]) -> None:
-        """Wait until something is so.
+        """Wait until a condition holds.
 
         Raises:
-            ClosedError: This was closed meanwhile.
+            ClosedError: The handle was closed meanwhile.
         """
         await self.wait_until(lambda: not self.usable or reached(), None)
         self.check()
 
     def wake_waiters(self) -> None:
-        """On the loop: what somebody waits for may be so now."""
+        """Wake all waiting tasks, because their conditions may hold now. Runs on the event loop."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             self.bridge.loop.wake(waiter)
 
     def on_idle(self) -> None:
-        """On the loop: the last operation ended, or one while somebody waits for some of them."""
+        """Wake the waiting tasks, and continue a close. Runs on the event loop.
+
+        Called after the last operation. While tasks wait for some of the operations, called after each operation.
+        """
         if self._waiters:
             self.wake_waiters()
         self._advance()
 
     async def wait_for(self, counts: "Callable[[Operation], bool]", timeout: float | None) -> int:
-        """Wait for some of what is in flight now, not for what comes after it; return how many still are."""
+        """Wait for some of the operations in flight now, and return how many are still in flight.
+
+        `counts` selects the operations. Later operations do not count.
+        """
         pending = [operation.pending() for operation in self.bridge.running(self) if counts(operation)]
         self.awaited += 1
         try:
@@ -176,7 +181,7 @@ class Lifecycle(Owner):
         return sum(left() for left in pending)
 
     async def drain(self, timeout: float | None) -> None:
-        """Wait until what is in flight now is done."""
+        """Wait for the operations that are in flight now."""
         self.check_loop()
         if left := await self.wait_for(lambda _: True, timeout):
             message = f"{left} operations still in flight after {timeout} s"
@@ -185,7 +190,7 @@ class Lifecycle(Owner):
     # -- closing -------------------------------------------------------------------------------
 
     def begin_close(self) -> None:
-        """Refuse new operations and close as soon as nothing is in flight."""
+        """Refuse new operations, and close as soon as no operation is in flight."""
         if self.state is State.OPEN:
             self.state = State.CLOSING
             self.usable = False
@@ -206,11 +211,14 @@ class Lifecycle(Owner):
                 logger.exception("closing %s failed", self.target)
 
     def shut_failed(self) -> None:
-        """No thread or no memory: the next call of `close` tries again, and nothing before."""
+        """Note that `shut` failed for lack of a thread or of memory.
+
+        Only the next call of `close` tries again.
+        """
         self._shut_failed = True
 
     def _try_again(self) -> None:
-        """Take up what `shut` could not do the last time, here and below."""
+        """Repeat a failed `shut` of this handle and of its descendants."""
         for child in tuple(self._children):
             child._try_again()
         if self._shut_failed:
@@ -218,17 +226,17 @@ class Lifecycle(Owner):
         self._advance()
 
     def shut(self) -> None:
-        """Start to close the native object; `closed` must follow, now or later."""
+        """Begin to close the native object. `closed` must follow, now or later."""
         raise NotImplementedError
 
     def closed(self, code: int = 0, operation: str = "") -> None:
-        """On the loop: the native object is gone, whatever C thought of it."""
+        """Note that the native object is gone, even if C reported an error. Runs on the event loop."""
         self.state = State.CLOSED
         self.pointer = None
         logger.debug("closed: %s", self.target)
         if code < 0:
             self._close_error = error_for(code, operation, self.target)
-            if not self._closers:  # who else would hear of it
+            if not self._closers:  # no task gets the error
                 logger.warning("closing in the background: %s", self._close_error)
         self.wake_waiters()
         if self._parent is not None:
@@ -237,14 +245,14 @@ class Lifecycle(Owner):
 
     @property
     def is_open_or_closing(self) -> bool:
-        """Whether the native object may still be there."""
+        """Whether the native object may still exist."""
         return self.state is not State.CLOSED
 
     def _is_stuck(self) -> bool:
         return any(child._overdue or child._is_stuck() for child in self._children)
 
     async def close(self, timeout: float | None) -> None:
-        """Close and wait for the end, at most `timeout` seconds."""
+        """Close, and wait at most `timeout` seconds for the end of the close."""
         if self.state is State.CLOSED:
             return
         self.check_loop()
@@ -271,13 +279,13 @@ class Lifecycle(Owner):
         return f"{operations} operations in flight, {len(self._children)} handles still open"
 
     async def make_durable(self) -> None:
-        """Make durable what was written through this handle."""
+        """Make the data that was written through this handle durable."""
 
     async def leave(self, error: BaseException | None, timeout: float) -> None:
-        """Close at the end of ``async with``: within its bound, even when the task is cancelled.
+        """Close at the end of ``async with``, within the time limit, even if the task is cancelled.
 
-        Without an error, what was written is made durable before. `Endings` has the bound. An error that leaves
-        the block is not replaced by one of closing, which becomes a note.
+        Without an error, the written data is made durable first. `Endings` gives the time limit. If an error leaves the
+        block, that error stays the raised error, and an error of the close becomes a note on that error.
         """
         endings = self.endings
         bound = 0.0 if self._is_stuck() else endings.allowance(timeout)
@@ -303,7 +311,7 @@ class Lifecycle(Owner):
             with anyio.move_on_after(bound) as scope:
                 try:
                     await self.make_durable()
-                except ClosedError:  # by another task, whose close flushes
+                except ClosedError:  # another task closed the handle, and that close flushes
                     pass
                 except RbdError as error:
                     failed = error

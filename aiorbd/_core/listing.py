@@ -1,4 +1,4 @@
-"""Lists: what C gives as a whole or page by page, iterated over."""
+"""Async iterators over lists that C returns as a whole or page by page."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,10 @@ T = TypeVar("T")
 
 
 class Listing(Generic[T]):
-    """An async iterator over a list. Nothing is asked for before the first step; one can stop at any."""
+    """An async iterator over a list.
+
+    The first request begins at the first step. The iteration may stop at any step.
+    """
 
     def __init__(self, next_page: Callable[[], Awaitable[list[T]]]) -> None:
         """Private. `next_page` returns an empty list at the end."""
@@ -28,6 +31,6 @@ class Listing(Generic[T]):
         return self._page.popleft()
 
     async def aclose(self) -> None:
-        """Forget the rest. Leaving a loop does as well."""
+        """Drop the remaining items. Leaving a loop early has the same effect."""
         self._page.clear()
         self._ended = True

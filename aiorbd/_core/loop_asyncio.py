@@ -1,4 +1,4 @@
-"""asyncio, with any event loop that has ``add_reader``: the default one, uvloop."""
+"""The asyncio adapter, for any event loop that has ``add_reader``: the default loop, uvloop."""
 
 import asyncio
 from asyncio import current_task
@@ -12,7 +12,7 @@ from aiorbd._core.loops import Parked
 
 
 class AsyncioLoop:
-    """The running asyncio loop. A future a wait costs least there."""
+    """The running asyncio loop. One future for each wait costs least in asyncio."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -26,25 +26,25 @@ class AsyncioLoop:
 
     def is_current(self) -> bool:
         """Tell whether the calling code runs in this loop."""
-        # get_running_loop() is a system call (getpid) in Python 3.11: a fifth of a small read's time.
+        # In Python 3.11, get_running_loop() makes a system call (getpid), a fifth of the time of a small read.
         return get_ident() == self._thread and current_task(self._loop) is not None
 
     def attach(self, fd: int, on_readable: Callable[[], bool], after: Callable[[], None]) -> None:
-        """Watch the descriptor. Tasks run within `on_readable`, which has nothing to be done after."""
+        """Watch the descriptor. The woken tasks run within `on_readable`, so `after` is not needed."""
         self._fd = fd
         self._loop.add_reader(fd, on_readable)
 
     def detach(self) -> None:
-        """Stop watching."""
+        """Stop watching the descriptor."""
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
 
     def later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> None:
-        """Set a timer."""
+        """Call `callback` after `seconds`."""
         self._loop.call_later(seconds, callback, *arguments)
 
     def park(self, parked: Parked) -> "asyncio.Future[None]":
-        """Return a future; cancelling the task cancels it."""
+        """Return a future. Cancelling the task cancels the future."""
         parked.waiter = future = self._loop.create_future()
         return future
 

@@ -1,4 +1,4 @@
-"""trio."""
+"""The trio adapter."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,16 +27,16 @@ class TrioLoop:
             return False
 
     def attach(self, fd: int, on_readable: Callable[[], bool], after: Callable[[], None]) -> None:
-        """Start the system task. It ends with `detach`, or with the loop."""
+        """Start the system task. The task ends with `detach`, or with the loop."""
 
         async def watch() -> None:
             with self._scope:
-                # `detach` is called by `on_readable`, and the descriptor is closed after it.
+                # `on_readable` may call `detach`, and then the descriptor is closed.
                 while not self._scope.cancel_called:
                     await trio.lowlevel.wait_readable(fd)
                     if on_readable():
                         try:
-                            # trio runs the woken tasks in its next tick, in any order with this one.
+                            # In the next tick, trio runs the woken tasks and this task in any order.
                             await trio.lowlevel.checkpoint()
                             await trio.lowlevel.checkpoint()
                         finally:
@@ -49,7 +49,7 @@ class TrioLoop:
         self._scope.cancel()
 
     def later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> None:
-        """Start a system task that sleeps."""
+        """Start a system task that sleeps for `seconds` and then calls `callback`."""
 
         async def wait() -> None:
             await trio.sleep(seconds)
@@ -58,7 +58,7 @@ class TrioLoop:
         trio.lowlevel.spawn_system_task(wait, name="aiorbd alarm")
 
     async def park(self, parked: Parked) -> None:
-        """Sleep until woken. A cancellation is always granted at once."""
+        """Sleep until woken. A cancellation ends the sleep at once."""
 
         def abort(_raise_cancel: RaiseCancelT) -> Abort:
             parked.waiter = None
@@ -68,7 +68,7 @@ class TrioLoop:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def wake(self, parked: Parked) -> None:
-        """Reschedule the task, unless it was cancelled."""
+        """Reschedule the task, unless the task was cancelled."""
         waiter: Any = parked.waiter
         if waiter is not None:
             parked.waiter = None

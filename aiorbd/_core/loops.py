@@ -1,27 +1,27 @@
-"""What the bridge needs of an event loop. The adapters know nothing of librbd."""
+"""The interface of event loops for the bridge. The adapters do not depend on librbd."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 
 class Parked(Protocol):
-    """What a task waits for: the bridge's operation, seen from the loop's side."""
+    """An object that a task waits for, such as an operation of the bridge."""
 
-    #: The loop's own handle on the waiting task; None when nobody waits (any more).
+    #: The event loop's reference to the waiting task; None if no task waits (any more).
     waiter: Any
 
 
 class Loop(Protocol):
     """One running event loop."""
 
-    #: Returns something true in this loop's own tasks, where the thread is known to be its own.
+    #: Returns a true value inside a task of this event loop. Only the loop's thread may call this function.
     running: Callable[[], object]
 
-    #: anyio's function of that name, of this kind of loop. The one that all kinds share asks each time which it is:
-    #: that takes a tenth of the CPU of a small write.
+    #: anyio's function of that name, for this kind of event loop. anyio's function for all kinds finds the kind at each
+    #: call, which takes a tenth of the CPU of a small write.
     checkpoint_if_cancelled: Callable[[], Awaitable[None]]
 
-    #: asyncio's loop, whose tasks can await an entry of the table itself; None: they park.
+    #: The asyncio loop, if its tasks can await an entry of the table directly. None if the tasks must `park`.
     native: object | None
 
     def is_current(self) -> bool:
@@ -29,24 +29,24 @@ class Loop(Protocol):
         ...
 
     def attach(self, fd: int, on_readable: Callable[[], bool], after: Callable[[], None]) -> None:
-        """Call `on_readable` in the loop whenever the descriptor has something to read.
+        """Call `on_readable` in the event loop whenever the descriptor is readable.
 
-        When it returns true, call `after` once the tasks that it woke have run.
+        If `on_readable` returns true, call `after` once the woken tasks have run.
         """
         ...
 
     def detach(self) -> None:
-        """Undo `attach`. Safe to call when the loop is gone."""
+        """Undo `attach`. This is safe even after the event loop has ended."""
         ...
 
     def later(self, seconds: float, callback: Callable[..., object], *arguments: object) -> None:
-        """Call it in the loop after a while, unless the loop ends before."""
+        """Call `callback` in the event loop after `seconds`, unless the loop ends before."""
         ...
 
     def park(self, parked: Parked) -> Awaitable[None]:
-        """Return an awaitable that ends when `wake` is called; cancellation ends it at once."""
+        """Return an awaitable that ends when `wake` is called. Cancellation ends the awaitable at once."""
         ...
 
     def wake(self, parked: Parked) -> None:
-        """End the wait of a parked task; nothing if it was cancelled meanwhile."""
+        """End the wait of a parked task. Do nothing if the task was cancelled meanwhile."""
         ...

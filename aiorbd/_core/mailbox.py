@@ -1,4 +1,4 @@
-"""Messages that librados sends by itself: the one shape of object watches and the cluster log."""
+"""Messages that librados sends unasked: the common code of object watches and of the cluster log."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -11,12 +11,15 @@ from aiorbd.errors import error_for
 
 T = TypeVar("T")
 
-#: Messages taken at once.
+#: The number of messages to take at once.
 BATCH: Final = 256
 
 
 class Mailbox:
-    """The bridge's mailbox: C keeps it as long as librados may call back, which is until `release`."""
+    """A mailbox of the bridge.
+
+    C keeps the mailbox until `release`, because librados may call back until then.
+    """
 
     def __init__(self, handle: Lifecycle, source: Source, room: int) -> None:
         self._lib = loader.bridge()
@@ -31,7 +34,7 @@ class Mailbox:
 
     @property
     def argument(self) -> Any:
-        """What the callbacks get, for C."""
+        """The argument of the callbacks, for C."""
         return ffi.cast("void *", self._box)
 
     def function(self, kind: str, c_type: str) -> Any:
@@ -39,7 +42,7 @@ class Mailbox:
         return loader.function_of_bridge(f"aiorbd_on_{kind}", c_type)
 
     def take(self, convert: Callable[[list[int], bytes], T]) -> list[T]:
-        """Take what has arrived, at most `BATCH` of it."""
+        """Take the messages that have arrived, at most `BATCH`."""
         found: list[T] = []
         while self._box is not None and len(found) < BATCH:
             length = self._lib.aiorbd_mailbox_take(self._box, self._numbers, self._data)
@@ -50,16 +53,16 @@ class Mailbox:
 
     @property
     def lost(self) -> int:
-        """How many did not fit."""
+        """The number of messages that did not fit into the mailbox."""
         return int(self._lib.aiorbd_mailbox_lost(self._box)) if self._box is not None else 0
 
     @property
     def error(self) -> int:
-        """The errno of a watch that broke; 0 when it did not."""
+        """The errno of a broken watch; 0 if the watch is intact."""
         return int(self._lib.aiorbd_mailbox_error(self._box)) if self._box is not None else 0
 
     def release(self) -> None:
-        """Give it back: librados will call back no more."""
+        """Release the mailbox. librados does not call back any more."""
         if self._box is not None:
             self._bridge.unlisten(self._token)
             self._lib.aiorbd_mailbox_release(self._box)
@@ -84,7 +87,10 @@ class Messages(Stream[T]):
         return taken
 
     def _stop(self) -> None:
-        """Leaving a loop leaves the rest to the next one: what ends this is closing what it belongs to."""
+        """Do nothing: the next loop gets the remaining messages.
+
+        Only closing the owner of the mailbox ends this stream.
+        """
 
     def __del__(self) -> None:
-        """The source belongs to the handle."""
+        """Do nothing: the source belongs to the handle."""

@@ -1,4 +1,4 @@
-"""Keys and values that are kept with an image, or with a pool."""
+"""Keys and values that are stored with an image or with a pool."""
 
 import errno
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -14,12 +14,12 @@ from aiorbd.errors import Target
 if TYPE_CHECKING:
     from aiorbd._native.c_functions import CFunction
 
-#: Keys that are asked for at once.
+#: The number of keys in one request.
 PAGE: Final = 64
 
 
 class Metadata(Topic[Handle]):
-    """Keys and values, both text: `Image.metadata`, and `IoCtx.metadata` for a pool's.
+    """Keys and values, both text: `Image.metadata` for an image, `IoCtx.metadata` for a pool.
 
     Keys that begin with ``conf_`` override Ceph's options for that image or pool.
     """
@@ -37,10 +37,10 @@ class Metadata(Topic[Handle]):
         return self._handle.about("key", f"metadata key {key!r}")
 
     async def get(self, key: str) -> str:
-        """Return the value of a key, of any size.
+        """Return the value of a key. The value may have any size.
 
         Raises:
-            MetadataNotFound: There is no such key; it is a `KeyError`.
+            MetadataNotFound: The key does not exist. The error is also a `KeyError`.
 
         Implements: rbd_metadata_get, rbd_pool_metadata_get
         """
@@ -49,10 +49,10 @@ class Metadata(Topic[Handle]):
         return await self._handle.get_string(function, encoded, size_type="size_t *", on=self._key(key))
 
     async def set(self, key: str, value: str) -> None:
-        """Set a key. When cancelled, the outcome is unknown.
+        """Set the value of a key. A cancelled call has an unknown outcome.
 
         Raises:
-            InvalidArgument: The key is empty, or one of them contains NUL.
+            InvalidArgument: The key is empty, or the key or the value contains NUL.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_metadata_set, rbd_pool_metadata_set
@@ -67,10 +67,10 @@ class Metadata(Topic[Handle]):
         )
 
     async def remove(self, key: str) -> None:
-        """Remove a key. When cancelled, the outcome is unknown.
+        """Remove a key. A cancelled call has an unknown outcome.
 
         Raises:
-            MetadataNotFound: There is no such key; it is a `KeyError`.
+            MetadataNotFound: The key does not exist. The error is also a `KeyError`.
             ReadOnlyImage: The image is open for reading only.
 
         Implements: rbd_metadata_remove, rbd_pool_metadata_remove
@@ -82,7 +82,7 @@ class Metadata(Topic[Handle]):
         handle = self._handle
 
         def call() -> None:
-            # Ceph removes a key that is not there without a word.
+            # Ceph reports success for the removal of a missing key, so ask for the key first.
             size = ffi.new("size_t *", 0)
             code = getattr(loader.rbd(), self._function("get"))(handle.pointer, encoded, ffi.NULL, size)
             if code not in (0, -errno.ERANGE):
@@ -92,7 +92,9 @@ class Metadata(Topic[Handle]):
         await handle.run(function, call, on=on)
 
     def items(self) -> Listing[tuple[str, str]]:
-        """Iterate over all keys and their values, in the order of the keys; a page of them at a time is in memory.
+        """Iterate over all keys and their values, in the order of the keys.
+
+        One page of keys is in memory at a time.
 
         Implements: rbd_metadata_list, rbd_pool_metadata_list
         """

@@ -1,4 +1,4 @@
-"""Counting calls, and telling observers of them. On the loop."""
+"""Counting of calls and notification of observers. All of this runs on the event loop."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ logger = logging.getLogger("aiorbd")
 
 
 class Note:
-    """What will be told of one call when it is over."""
+    """The data about one call that the observers get when the call is completed."""
 
     __slots__ = ("_began", "_context", "_length", "_name", "_started", "_target")
 
@@ -31,12 +31,12 @@ class Note:
         self._context: Context = copy_context()
 
     def tell_result(self, observers: list[Observer], value: int, *, abandoned: bool) -> None:
-        """It is over, with this result of librbd's."""
+        """Notify the observers of a completed call with librbd's result `value`."""
         error = error_for(value, self._name, Target("image", self._target)) if value < 0 else None
         self.tell(observers, error, abandoned=abandoned)
 
     def tell(self, observers: list[Observer], error: BaseException | None, *, abandoned: bool) -> None:
-        """It is over. What an observer raises is its own affair."""
+        """Notify the observers of a completed call. Exceptions of an observer are logged."""
         seconds = (time.perf_counter_ns() - self._began) / 1e9
         completed = CompletedOperation(
             self._name, self._target, self._length, self._started, seconds, error, abandoned
@@ -49,7 +49,7 @@ class Note:
 
 
 class NotedOperation(Operation):
-    """A call of librbd's aio functions that observers are told of."""
+    """A call of librbd's aio functions that the observers are notified of."""
 
     __slots__ = ("_note",)
 
@@ -58,19 +58,22 @@ class NotedOperation(Operation):
         self._note = Note(name, target, length)
 
     def settle(self) -> None:
-        """Tell of it, unless librbd did not get it and it is submitted again."""
+        """Notify the observers, unless librbd did not get the request, which is then submitted again."""
         if self.value != STALE_BY_NOW:
             self._note.tell_result(self.owner.bridge.observers, self.value or 0, abandoned=self.abandoned)
 
 
 class Tally:
-    """How often the calls that need a thread were made; the bridge counts the others itself."""
+    """The counts of calls that need a worker thread.
+
+    The bridge's C side counts all other calls.
+    """
 
     def __init__(self) -> None:
         self._counts: dict[str, list[Any]] = {}
 
     def add(self, job: Job[Any]) -> BaseException | None:
-        """Count a job that is over; return its error."""
+        """Count a completed job, and return the job's error."""
         error = job.outcome()
         elapsed = time.perf_counter_ns() - job.began
         entry = self._counts.setdefault(job.name, [0, 0, 0, [0] * len(LATENCY_BOUNDS)])
@@ -81,7 +84,7 @@ class Tally:
         return error
 
     def read(self, queue: Any) -> dict[str, OperationStats]:
-        """Return the figures of all calls."""
+        """Return the statistics of all calls."""
         lib, ffi = loader.bridge(), loader.bridge_ffi
         counts = ffi.new("aiorbd_counts *")
         found = {

@@ -1,4 +1,4 @@
-"""What the operation table holds: one entry for each call that librbd, librados or a worker thread has."""
+"""The entries of the operation table: one for each call that librbd, librados or a worker thread has."""
 
 import errno
 import logging
@@ -18,15 +18,17 @@ logger = logging.getLogger("aiorbd")
 
 
 class Operation(Entry):
-    """A call in flight. It owns what C reads or writes until C is done, whoever still waits.
+    """A call in flight.
+
+    The entry owns the memory that C reads or writes until C is done, even if no task waits any more.
 
     Attributes:
-        owner: The handle that counts it as in flight.
-        keep: Buffers and out-parameters; only held, never looked at.
-        waiter: The loop's handle on the waiting task, None when nobody waits.
-        value: What C returned; None while it runs.
-        abandoned: The task that waited was cancelled.
-        number: The entry's place in the table; 0 when C has not had the request.
+        owner: The handle that counts the call as in flight.
+        keep: Buffers and out-parameters. They are only kept alive.
+        waiter: The event loop's reference to the waiting task; None if no task waits.
+        value: C's return value; None while the call is in flight.
+        abandoned: Whether the waiting task was cancelled.
+        number: The entry's place in the table; 0 if C has not had the request.
     """
 
     __slots__ = ()
@@ -38,9 +40,9 @@ class Operation(Entry):
     abandoned: bool
     number: int
 
-    #: Whether it comes to its end by itself.
+    #: Whether the call ends by itself. Waits for calls in flight skip other calls.
     ends: bool = True
-    #: Whether it reads, writes or flushes, so that a shrink or an excluding call waits for it.
+    #: Whether the call reads, writes or flushes. A shrink or a call that excludes I/O waits for such calls.
     moves_data: bool = True
 
     def __init__(self, owner: "Lifecycle", keep: object = None) -> None:
@@ -48,41 +50,47 @@ class Operation(Entry):
         self.keep = keep
 
     def abandon(self) -> None:
-        """On the loop: the task that waited was cancelled, perhaps just after completion."""
+        """Note that the waiting task was cancelled, perhaps just after the completion. Runs on the event loop."""
         self.waiter = None
         self.abandoned = True
 
     def settle(self) -> None:
-        """On the loop, at completion, before the waiting task is woken. C calls this, except for plain operations."""
+        """Act on the completion, before the waiting task is woken. Runs on the event loop.
+
+        C calls this method, except for plain operations.
+        """
 
     def settle_again(self) -> None:
-        """On the loop: an interrupt came within `settle`."""
+        """Act on the completion again, after an interrupt within `settle`. Runs on the event loop."""
 
     def uses(self, handle: "Lifecycle") -> bool:
-        """Tell whether it counts for that handle as well."""
+        """Return whether the call also counts as in flight for `handle`."""
         return False
 
     def pending(self) -> Callable[[], int]:
-        """Return what tells how many of the calls that it stands for now are not over, and will be."""
+        """Return a function that counts the calls of this entry that are still in flight.
+
+        Only calls that the entry stands for now count, and only calls that end by themselves.
+        """
         return lambda: self.value is None and self.ends
 
     @property
     def count(self) -> int:
-        """How many calls it stands for."""
+        """The number of calls that this entry stands for."""
         return 1
 
 
 class Job(Operation, Generic[T]):
-    """A function that blocks, for a worker thread.
+    """A blocking function for a worker thread.
 
-    `also` are handles that C uses as well: they count it as in flight, and so stay open until it is over.
-    `ended` is called on the loop when it is over, whether a task still waits or not.
+    `also` lists further handles that C uses. They count the job as in flight, and so stay open until the job has ended.
+    `ended` is called on the event loop when the job has ended, even if no task waits any more.
     """
 
     __slots__ = (
         "_also", "_ended", "_function", "began", "begun", "error", "group", "name", "note", "on", "result", "token",
     )  # fmt: skip
-    #: Whether Python counts the call. The bridge's C side counts what it submits.
+    #: Whether Python counts the call. The bridge's C side counts the calls that the bridge submits.
     counted_here: bool = True
     moves_data: bool = False
 
@@ -98,10 +106,10 @@ class Job(Operation, Generic[T]):
         group: Hashable = None,
     ) -> None:
         super().__init__(owner)
-        #: The C function, and what it is about.
+        #: The C function, and the target that errors name.
         self.name: str = name
         self.on: Target = on or owner.target
-        #: For who counts and observes: when it was made, in nanoseconds, and what is to be told.
+        #: For the counts and the observers: the creation time in nanoseconds, and the `Note` of the call.
         self.began: int = time.perf_counter_ns()
         self.note: Any = None
         self.begun: bool = False
@@ -112,18 +120,21 @@ class Job(Operation, Generic[T]):
         for handle in self._also:
             handle.in_flight += 1
         self._ended = ended
-        #: What shares the bound on threads with it: see `Workers`.
+        #: The group of jobs that share a limit on worker threads: see `Workers`.
         self.group: Hashable = group or frozenset(handle.group for handle in (owner, *self._also))
         self.token: int = 0
         self.result: T
         self.error: BaseException | None = None
 
     def uses(self, handle: "Lifecycle") -> bool:
-        """Tell whether it counts for that handle as well."""
+        """Return whether the job also counts as in flight for `handle`."""
         return handle in self._also
 
     def run(self) -> bool:
-        """On the worker thread; return whether it is over. What was abandoned while it queued is not begun."""
+        """Run the function, and return whether the job has ended. Runs on the worker thread.
+
+        A job that was abandoned in the queue does not run.
+        """
         if not self.abandoned:
             self.begun = True
             try:
@@ -133,32 +144,35 @@ class Job(Operation, Generic[T]):
         return True
 
     def outcome(self) -> BaseException | None:
-        """On the loop: what it failed with."""
+        """Return the job's error, or None. Runs on the event loop."""
         if not self.begun:
             return error_for(-errno.ECANCELED, self.name, self.on, "given up before it was begun")
         return self.error or self.refusal()
 
     @property
     def length(self) -> int:
-        """How many bytes it reads or writes."""
+        """The number of bytes that the job reads or writes."""
         return 0
 
     def refusal(self) -> BaseException | None:
-        """On the loop: what C answered, where that is not raised on the thread."""
+        """Return C's error if the worker thread did not raise that error, or None. Runs on the event loop."""
         return None
 
     def settle(self) -> None:
-        """Finish the call, and count it."""
+        """Finish the job, and count the call."""
         self.finish()
         if self.counted_here:
             self.owner.bridge.count(self)
 
     def finish(self) -> None:
-        """On the loop, at completion: let the other handles go."""
+        """Release the other handles after the completion. Runs on the event loop."""
         self.let_go()
 
     def let_go(self) -> None:
-        """On the loop: it is over, or was refused, and C uses nothing of it."""
+        """Release the other handles and call `ended`. Runs on the event loop.
+
+        The job has ended or was refused, and C uses none of the job's memory.
+        """
         for handle in self._also:
             handle.in_flight -= 1
             if not handle.in_flight or handle.awaited:
@@ -167,12 +181,12 @@ class Job(Operation, Generic[T]):
             self._ended()
 
 
-#: The group of what the library itself needs to go on: it runs first, and no bound holds it up.
+#: The group of jobs that the library itself needs to continue. These jobs run first and without a limit.
 URGENT: Final = "urgent"
 
 
 class BackgroundJob(Job[int]):
-    """A function that blocks and that nobody awaits: what it leads to is a function."""
+    """A blocking function that no task awaits. `then` is called with the result, on the event loop."""
 
     __slots__ = ("_then",)
 
@@ -181,19 +195,19 @@ class BackgroundJob(Job[int]):
         self._then = then
 
     def refusal(self) -> BaseException | None:
-        """What C returned, as an error."""
+        """Return C's return value as an error, or None."""
         return error_for(self.result, self.name, self.on) if self.result < 0 else None
 
     def finish(self) -> None:
-        """Go on with what C returned."""
+        """Call `then` with C's return value."""
         self.let_go()
-        if self.error is not None:  # a defect of ours; what waits for this must go on all the same
+        if self.error is not None:  # a defect of aiorbd; `then` must run all the same
             logger.error("a background call failed", exc_info=self.error)
         self._then(self.result if self.error is None else -errno.EIO)
 
 
 class Probe(BackgroundJob):
-    """A question whose answer only matters when it is an error: nothing waits for it."""
+    """A question to the cluster. Only an error in the answer matters, and nothing waits for the answer."""
 
     __slots__ = ()
     ends: bool = False

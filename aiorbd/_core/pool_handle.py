@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from aiorbd._core.lifecycle import Lifecycle
 
 
-#: Errors that may come from a pool that is not there.
+#: Errors that a missing pool may cause.
 _DOUBTFUL: Final = {-errno.ENOENT, -errno.EPERM}
 
-#: Seconds between two looks whether the pool is there, after calls that succeed without one.
+#: Seconds between two checks that the pool exists, after calls that succeed even without the pool.
 _OFTEN: Final = 1.0
 
 
 class SnapshotNow(NamedTuple):
-    """A snapshot, as the cluster has it."""
+    """A snapshot, as the cluster stores the snapshot."""
 
     name: str
     size: int
@@ -40,40 +40,44 @@ def _out() -> tuple[Any, Any, Any]:
 
 
 class PoolHandle(Handle):
-    """A ``rados_ioctx_t``."""
+    """The handle of a ``rados_ioctx_t``."""
 
     #: ``pool`` or ``pool/namespace``, for the names of images in errors.
     name: str = ""
     #: The number of the pool.
     pool_id: int = -1
-    #: A second ``rados_ioctx_t``, through which nothing is written: see ``handover.c``.
+    #: A second ``rados_ioctx_t``, which no write uses: see ``handover.c``.
     idle: Any = ffi.NULL
 
     def __init__(self, cluster: Handle, target: Target, namespace: str) -> None:
         super().__init__(cluster.bridge, cluster, target)
         self.namespace: str = namespace
         self.cluster: Lifecycle = cluster
-        #: For what removes images: one without `full_try`, with which librbd 16.2 fails when an object that its
-        #: map has is not there, as after a write that found the pool full.
+        #: The handle without `full_try`, for calls that remove images. With `full_try`, librbd 16.2 fails if an object
+        #: of the object map is missing, for example after a write to a full pool.
         self.plain: PoolHandle = self
-        #: Pools that are known to be deleted: their numbers do not come back.
+        #: The numbers of deleted pools. Ceph does not use these numbers again.
         self._gone: set[int] = set()
 
     def image(self, name: str) -> Target:
-        """Name an image in errors."""
+        """Return the target of an image, for errors."""
         return Target("image", f"image {self.name + '/' + name!r}")
 
-    # -- what may be missing -------------------------------------------------------------------
+    # -- missing pools and namespaces ----------------------------------------------------------
 
     def require_place(self, operation: str) -> None:
-        """Any thread: raise when the pool was deleted. To librbd it would just have no images."""
+        """Raise if the pool was deleted. Any thread may call this.
+
+        librbd shows a deleted pool as a pool without images.
+        """
         if self.pool_id >= 0:
             self.require_pool(self.pool_id, operation)
 
     def require_pool(self, pool_id: int, operation: str) -> None:
-        """Any thread: raise when there is no such pool. The loop's thread only remembers what others have found.
+        """Raise if no pool has the number `pool_id`. Any thread may call this.
 
-        librados looks at its map of the pools. When the pool is not there, it asks the monitors for a newer map.
+        librados looks at its map of the pools. If the map lacks the pool, librados asks the monitors for a newer map.
+        On the event loop's thread, only the remembered findings of other threads count.
         """
         if pool_id not in self._gone and get_ident() != self.bridge.loop_thread:
             buffer = ffi.new("char[]", 4096)
@@ -84,28 +88,37 @@ class PoolHandle(Handle):
             raise PoolNotFound(errno.ENOENT, "the pool was deleted", operation, which)
 
     def is_pool(self, name: bytes) -> bool:
-        """On a worker thread: whether the pool of that name is this one, and not one that was made in its place."""
+        """Return whether a pool name still belongs to this pool. Runs on a worker thread.
+
+        A new pool may have taken the name of a deleted pool.
+        """
         return bool(rados().rados_pool_lookup(self.cluster.pointer, name) == self.pool_id)
 
     async def find_place(self, code: int = -errno.ENOENT) -> None:
-        """After a call of the loop's that failed so: let a thread look whether the pool is there."""
+        """Have a worker thread check that the pool exists, after a call on the event loop failed with `code`."""
         await self.let_look(self, code)
 
     async def let_look(self, handle: Handle, code: int) -> None:
-        """Let a thread look whether a handle's place is there, if an error may come from that."""
+        """Have a worker thread check that a handle's place exists, if a missing place may cause the error `code`."""
         if code in _DOUBTFUL:
-            with suppress(Error):  # the handle remembers what was found
+            with suppress(Error):  # the handle remembers the finding
                 await self.run("rados_pool_reverse_lookup", lambda: handle.require_place(""), group=URGENT)
 
     async def confirm_place(self, handle: Handle, operation: str) -> None:
-        """After a success that a missing pool would be one as well: look again once in a second."""
+        """Raise if the pool is gone, after a call that succeeds even without the pool.
+
+        At most once a second, a worker thread checks that the pool exists.
+        """
         if time.monotonic() - handle.looked >= _OFTEN:
             handle.looked = time.monotonic()
             await self.let_look(handle, -errno.ENOENT)
         handle.require_place(operation)
 
     def require_namespace(self, operation: str = "rbd_namespace_exists") -> None:
-        """On a worker thread: raise when there is no such namespace, as far as this client may know."""
+        """Raise if the namespace does not exist. Runs on a worker thread.
+
+        A client that may not ask for namespaces gets no error.
+        """
         exists = ffi.new("bool *")
         name = os.fsencode(self.namespace)
         if self.namespace and rbd().rbd_namespace_exists(self.pointer, name, exists) >= 0 and not exists[0]:
@@ -114,47 +127,53 @@ class PoolHandle(Handle):
             raise NamespaceNotFound(errno.ENOENT, "no such namespace", operation, target)
 
     def require_all(self) -> None:
-        """On a worker thread: raise when pool or namespace are not there, and so nothing in them."""
+        """Raise if the pool or the namespace does not exist, and so no object in them. Runs on a worker thread."""
         self.require_place("rados_pool_reverse_lookup")
         self.require_namespace()
 
     def explain(self, code: int, operation: str, why: Why | None) -> None:
-        """Like any handle's; but what is not found may be missing with its namespace."""
+        """Like `Handle.explain`, but ENOENT may also come from a missing namespace."""
         if code == -errno.ENOENT:
             self.require_place(operation)
             self.require_namespace(operation)
         super().explain(code, operation, why)
 
-    # -- what has a name now -------------------------------------------------------------------
+    # -- images and snapshots in the cluster now -----------------------------------------------
 
     def id_of(self, name: bytes) -> str | None:
-        """On a worker thread: the id of the image that has a name now; None for none, or one of format 1."""
+        """Return the id of the image that has a name now. Runs on a worker thread.
+
+        The result is None if no image has the name, or if the image has format 1.
+        """
         found = self._ask(b"rbd_id." + name, b"get_id", b"")
-        return None if found is None else found[4:].decode()  # after its length, in 32 bits
+        return None if found is None else found[4:].decode()  # after the length, in 32 bits
 
     def require_image(self, name: bytes, image_id: str | None, operation: str) -> None:
-        """On a worker thread: raise when a name has come to belong to another image than that of this id."""
+        """Raise if a name now belongs to another image than the image with this id. Runs on a worker thread."""
         if image_id is not None and self.id_of(name) != image_id:
             message = f"the name is not that of the image of id {image_id!r} any more"
             raise ImageNotFound(errno.ENOENT, message, operation, str(self.image(os.fsdecode(name))))
 
     def image_exists(self, image_id: str) -> bool:
-        """On a worker thread: whether an image of format 2 is there, whatever its name is."""
+        """Return whether an image of format 2 exists, under any name. Runs on a worker thread."""
         return self._ask(b"rbd_header." + image_id.encode(), b"get_object_prefix", b"") is not None
 
     def snapshot_now(self, image_id: str, snapshot_id: int) -> "SnapshotNow | None":
-        """On a worker thread: what a snapshot is now, as the cluster has it; None when it is gone."""
+        """Return the stored state of a snapshot; None if the snapshot is gone. Runs on a worker thread."""
         found = self._ask(b"rbd_header." + image_id.encode(), b"snapshot_get", struct.pack("<Q", snapshot_id))
         if found is None:
             return None
-        # An encoded structure: version and length, the id, an encoded kind, the name, the size, the time.
+        # An encoded structure: version and length, id, encoded kind, name, size, time.
         at = 14 + 6 + struct.unpack_from("<I", found, 16)[0]
         length = struct.unpack_from("<I", found, at)[0]
         name = os.fsdecode(found[at + 4 : at + 4 + length])
         return SnapshotNow(name, *struct.unpack_from("<QII", found, at + 4 + length))
 
     def _ask(self, key: bytes, method: bytes, data: bytes) -> bytes | None:
-        """Call a method of the OSDs' class ``rbd``; None when there is no such object, or it knows nothing of that."""
+        """Call a method of the OSDs' class ``rbd``, and return the answer.
+
+        The answer is None if the object does not exist, or if the object has no such entry.
+        """
         function, out, length, result = "rados_read_op_operate", *_out()
         operation = rados().rados_create_read_op()
         try:
@@ -171,7 +190,10 @@ class PoolHandle(Handle):
 
     @contextmanager
     def opened(self, function: str, name: bytes) -> Iterator[tuple[int, Any]]:
-        """On a worker thread: open an image for reading only, to ask it something; gives C's answer and the image."""
+        """Open an image for reading only, for a question. Runs on a worker thread.
+
+        Yields C's return value and the image.
+        """
         image = ffi.new("rbd_image_t *")
         code = getattr(rbd(), function)(self.pointer, name, image, ffi.NULL)
         try:
@@ -183,7 +205,7 @@ class PoolHandle(Handle):
     # -- closing -------------------------------------------------------------------------------
 
     def shut(self) -> None:
-        """Destroy it: librados only drops a reference."""
+        """Destroy the I/O contexts. librados only drops references."""
         for pointer in (self.pointer, self.idle):
             if pointer:
                 rados().rados_ioctx_destroy(pointer)

@@ -1,4 +1,4 @@
-"""Long blocking calls that say how far they are, and that may be asked to stop."""
+"""Long blocking calls that report progress and that can be asked to stop."""
 
 import logging
 from collections.abc import Callable, Hashable, Iterable
@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 logger = logging.getLogger("aiorbd")
 
-#: Called on the event loop with what is done and what there is to do.
+#: Called on the event loop with the amount of completed work and the amount of all work.
 Progress: TypeAlias = Callable[[int, int], object]
 
 
 class ProgressJob(Job[T]):
-    """A function for a worker thread that hands a progress callback and its argument to C.
+    """A function for a worker thread that passes a progress callback and its argument to C.
 
-    librbd's reports go to a slot of the bridge's, and from there to `progress` on the loop, until the function has
-    returned. A cancellation, or an error in `progress`, makes the C callback return -ECANCELED from then on. If the
-    work was done all the same, the error is logged: a call that is done is not reported as failed.
+    librbd's reports go to a slot of the bridge, and from there to `progress` on the event loop, until the function has
+    returned. After a cancellation, or an error in `progress`, the C callback returns -ECANCELED. If librbd completes
+    the work all the same, the error is logged, because completed work is not reported as failed.
     """
 
     __slots__ = (
@@ -56,20 +56,20 @@ class ProgressJob(Job[T]):
         self._progress = progress
         self._seen = (-1, 1)
         self._numbers = loader.bridge_ffi.new("uint64_t[2]")
-        #: What the user's function raised: the call is stopped, and this is raised if it was not done.
+        #: The error that `progress` raised. The error stops the call, and is raised if the work was not done.
         self.failure: BaseException | None = None
         self._token = bridge.listen(self._report)
         self._slot = lib.aiorbd_progress_new(bridge.queue, self._token)
         if not self._slot:
             bridge.unlisten(self._token)
-            self._ended = None  # it has not begun
+            self._ended = None  # the call has not begun
             super().let_go()
             raise MemoryError
         self._callback = loader.function_of_bridge("aiorbd_on_progress", "librbd_progress_fn_t")
         self._argument = ffi.cast("void *", self._slot)
 
     def _report(self) -> None:
-        """On the loop: librbd said something since the last time."""
+        """Pass librbd's latest report on. Runs on the event loop."""
         loader.bridge().aiorbd_progress_read(self._slot, self._numbers)
         done, total = self._numbers
         if done > self._seen[0]:
@@ -90,13 +90,13 @@ class ProgressJob(Job[T]):
             loader.bridge().aiorbd_progress_stop(self._slot)
 
     def abandon(self) -> None:
-        """Ask librbd to stop, where it can."""
+        """Ask librbd to stop, if the call is stoppable."""
         super().abandon()
         if self.value is None:
             self._stop()
 
     def finish(self) -> None:
-        """Tell how it ended, and give the slot back."""
+        """Combine the errors of `progress` and librbd, and release the slot."""
         if self.failure is not None:
             if self.error is None and isinstance(self.failure, Exception):
                 logger.error("%s on %s: progress failed, the work is done", self.name, self.on, exc_info=self.failure)
@@ -107,7 +107,7 @@ class ProgressJob(Job[T]):
         self.let_go()
 
     def let_go(self) -> None:
-        """Give the slot back: C never had it, or is done with it."""
+        """Release the slot. C never had the slot, or no longer uses the slot."""
         self._bridge.unlisten(self._token)
         loader.bridge().aiorbd_progress_release(self._slot)
         super().let_go()

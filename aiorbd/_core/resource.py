@@ -1,4 +1,4 @@
-"""What clusters, I/O contexts and images have in common for their user: opening and closing."""
+"""The common base of clusters, I/O contexts and images: opening and closing."""
 
 import warnings
 from collections.abc import Callable, Coroutine, Generator
@@ -13,7 +13,7 @@ H = TypeVar("H", bound=Handle)
 
 
 class Resource(Generic[H]):
-    """Something open, which is closed by leaving ``async with`` or by `close`."""
+    """An open object. Leaving ``async with`` closes the object, and so does `close`."""
 
     def __init__(self, handle: H, close_timeout: float) -> None:
         """Private."""
@@ -26,43 +26,43 @@ class Resource(Generic[H]):
 
     @property
     def blocklisted(self) -> bool:
-        """Whether the cluster is known to have cut this connection off for good, as `ConnectionShutdown` says.
+        """Whether the cluster is known to have blocklisted this connection for good: see `ConnectionShutdown`.
 
-        A call that the cluster answers so is the first to know. All that follow fail at once with the same error
-        and do not reach Ceph; closing works. Go on with a new connection.
+        The first call that gets this answer from the cluster sets the property. All later calls fail at once with the
+        same error, and do not reach Ceph. Closing still works. Continue with a new connection.
         """
         return self._handle.bridge.lost
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed, or being closed, so that no call is possible any more."""
+        """Whether this object is closed or closing. No call is possible then."""
         return self._handle.state is not State.OPEN
 
     @property
     def in_flight(self) -> int:
-        """How many operations on this very object are running, abandoned ones counted."""
+        """The number of operations in flight on this object alone, abandoned ones included."""
         return self._handle.in_flight
 
     async def drain(self, timeout: float | None = None) -> None:
-        """Wait until all operations that are in flight now are done, abandoned ones included.
+        """Wait for all operations that are in flight now, abandoned ones included.
 
-        What begins meanwhile is not waited for, nor is a diff that somebody iterates over.
+        Operations that begin later do not count, and a diff in iteration does not count either.
 
         Raises:
-            Timeout: Some still are after `timeout` seconds (None waits for ever).
+            Timeout: Operations are still in flight after `timeout` seconds. None sets no limit.
         """
         await self._handle.drain(timeout)
 
     async def close(self, timeout: float | None = None) -> None:
-        """Close, and before that whatever was opened from here.
+        """Close this object, after all objects that were opened from this object.
 
-        New calls are refused at once; operations in flight are waited for, at most `timeout` seconds
-        (None: the `close_timeout` given to `connect`). The close itself cannot be taken back: when the
-        wait is cancelled or overdue it goes on in the background. Closing twice is allowed.
+        New calls are refused at once. The close waits for the operations in flight, at most `timeout` seconds (None:
+        the `close_timeout` given to `connect`). The close itself cannot be cancelled: after a cancelled or overdue
+        wait, the close continues in the background. Closing twice is allowed.
 
         Raises:
-            CloseTimeout: Something is still in flight.
-            RbdError: Ceph reported an error while closing; it is closed all the same.
+            CloseTimeout: Operations are still in flight.
+            RbdError: Ceph reported an error while closing. The object is closed all the same.
         """
         await self._handle.close(self._close_timeout if timeout is None else timeout)
 
@@ -76,14 +76,14 @@ class Resource(Generic[H]):
         await self._handle.leave(error, self._close_timeout)
 
     def __del__(self) -> None:
-        # Nothing is closed here, which could block any thread: that is left to the cluster's close.
+        # A close here could block any thread. So only the close of the cluster closes this object.
         handle: Handle | None = getattr(self, "_handle", None)
         if handle is not None and handle.state is State.OPEN and not handle.bridge.forked:
             warnings.warn(f"{self!r} was never closed: use 'async with' or 'await ….close()'", ResourceWarning, 2, self)
 
 
 class Topic(Generic[H]):
-    """A part of what can be done with something open: ``image.locks``, ``ioctx.trash``."""
+    """One group of the calls on an open object: ``image.locks``, ``ioctx.trash``."""
 
     def __init__(self, handle: H) -> None:
         """Private."""
@@ -97,7 +97,10 @@ R = TypeVar("R", bound=Resource[Any])
 
 
 class Opening(Generic[R]):
-    """Something about to be opened: await it, or enter it with ``async with``. Until then nothing happens."""
+    """An object about to be opened: await the opening, or enter it with ``async with``.
+
+    Nothing happens before that.
+    """
 
     def __init__(self, open_it: Callable[[], Coroutine[Any, Any, R]]) -> None:
         """Private."""
@@ -106,11 +109,11 @@ class Opening(Generic[R]):
         self._entered = False
 
     def __await__(self) -> Generator[Any, None, R]:
-        """Open it; the caller closes it."""
+        """Open the object. The caller must close the object."""
         return self._open_it().__await__()
 
     async def __aenter__(self) -> R:
-        """Open it; leaving the block closes it."""
+        """Open the object. Leaving the block closes the object."""
         if self._entered:
             raise UsageError("entered before: each 'async with' needs an opening of its own")
         self._entered = True
@@ -120,5 +123,5 @@ class Opening(Generic[R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the object."""
         await self._opened.__aexit__(kind, error, traceback)

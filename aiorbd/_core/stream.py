@@ -1,8 +1,8 @@
-"""What arrives bit by bit: diff extents, updates of an image, notifications, lines of the log.
+"""Async iterators over data that arrives in parts: diff extents, updates of an image, notifications, log lines.
 
-A `Source` is the loop's side of one such thing: C's records and jobs tell it, one task waits for it. A
-`Stream` is what the user iterates over. Nothing but the user holds the stream, so that one that is
-forgotten is collected, which stops its source.
+A `Source` is the event loop's side of an iterator: C's records and jobs notify the source, and one task waits for it. A
+`Stream` is the iterator that the user gets. Only the user holds a reference to the stream. So a forgotten stream is
+garbage-collected, which stops its source.
 """
 
 from collections import deque
@@ -18,16 +18,19 @@ T = TypeVar("T")
 
 
 def _nothing() -> None:
-    """What is to be done to stop a source that needs nothing."""
+    """Do nothing, for a source that needs no stop."""
 
 
 class Source:
-    """News for one waiting task, until it ends. On the loop, but for `stop`."""
+    """The notifications for one waiting task, until the source ends. Only `stop` may run on any thread."""
 
     def __init__(self, loop: Loop, *, endless: bool) -> None:
-        """What is not `endless` is incomplete when its handle closes before it has ended."""
+        """Create a source.
+
+        A source that is not `endless` is incomplete if its handle closes before the source has ended.
+        """
         self.waiter: Any = None
-        #: Tells C that nothing more is wanted. It must be safe to call twice, from any thread.
+        #: Tells C to send no more data. Any thread may call this function, even twice.
         self.stop: Callable[[], object] = _nothing
         self.endless: bool = endless
         self.ended: bool = False
@@ -36,30 +39,30 @@ class Source:
         self._news = False
 
     def notify(self) -> None:
-        """There is something new."""
+        """Note that new data has arrived, and wake the waiting task."""
         self._news = True
-        if self.waiter is not None:  # also when it was told before: an interrupt may have come before the wake-up
+        if self.waiter is not None:  # even after an earlier `notify`: an interrupt may have prevented the wake-up
             self._loop.wake(self)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Nothing more will come."""
+        """End the source, because no more data will come."""
         if not self.ended:
             self.ended = True
             self.error = error
             self.notify()
 
     def close(self, error: BaseException | None = None) -> None:
-        """Stop what fills it, and let whoever iterates come to an end."""
+        """Stop the producer, and end the iteration."""
         self.stop()
         self.end(error)
 
     def fail(self, error: BaseException) -> None:
-        """What came is lost: whoever iterates hears of it, also where it has ended already."""
+        """Close the source, because data is lost. The iterating task gets the error even after the end."""
         self.close(error)
         self.error = error
 
     async def wait(self) -> None:
-        """Wait until something is new since the last time, or it has ended."""
+        """Wait until data has arrived since the last wait, or the source has ended."""
         if self.waiter is not None:
             raise UsageError("another task is waiting for the same thing")
         try:
@@ -71,10 +74,10 @@ class Source:
 
 
 class Stream(Generic[T]):
-    """An async iterator that C fills. Iterate over it in one task at a time.
+    """An async iterator that C fills. Only one task at a time may iterate over a stream.
 
-    Leaving the loop early, `aclose`, the end of an ``async with`` block around it, or forgetting it stops
-    what fills it.
+    Leaving the loop early stops the producer. So do `aclose`, the end of an ``async with`` block around the stream, and
+    the loss of the last reference to the stream.
     """
 
     def __init__(self, source: Source, check: Callable[[], None]) -> None:
@@ -86,11 +89,17 @@ class Stream(Generic[T]):
         self._stepping = False
 
     def _take(self) -> Iterable[T]:
-        """Return what has arrived and is not in the batch yet, not more than is handled in a millisecond."""
+        """Return the data that has arrived since the last call.
+
+        The event loop must be able to handle the data within a millisecond.
+        """
         raise NotImplementedError
 
     async def _go_on(self) -> None:
-        """Before anything is handed out or waited for: begin, or see to it that more comes."""
+        """Start the producer, or make sure that more data comes.
+
+        Called before the stream returns an item or waits.
+        """
 
     def __aiter__(self) -> Self:
         return self
@@ -98,7 +107,7 @@ class Stream(Generic[T]):
     async def __anext__(self) -> T:
         batch = self._batch
         if batch and not self._closed:
-            # Not `popleft`: signal handlers run after a call, and what it returned would be lost.
+            # Not `popleft`: a signal handler may raise after that call, and the returned item would be lost.
             item = batch[0]
             del batch[0]
             return item
@@ -113,14 +122,14 @@ class Stream(Generic[T]):
             self._stepping = False
 
     async def _next(self) -> T:
-        """Fill the batch, which is empty, and take the first of it."""
+        """Fill the empty batch, and return the first item."""
         batch, source, waited = self._batch, self._source, False
         while not self._closed:
-            ended = source.ended  # looked at first: what came before the end is not left behind
+            ended = source.ended  # read before `_take`, so that no data before the end is lost
             batch.extend(self._take())
             await self._go_on()
             if batch:
-                if not waited:  # once a batch: others have their turn, and a cancellation is seen
+                if not waited:  # once for each batch: other tasks run, and a cancellation takes effect
                     await checkpoint()
                 item = batch[0]
                 del batch[0]
@@ -136,7 +145,7 @@ class Stream(Generic[T]):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Stop. The object or image that it came from stays open."""
+        """Stop the stream. The object or image behind the stream stays open."""
         self._stop()
         await checkpoint()
 
@@ -152,7 +161,7 @@ class Stream(Generic[T]):
         self._source.close()
 
     def __del__(self) -> None:
-        # Perhaps on another thread, so the loop's side is left alone. A constructor that failed has no source.
+        # May run on another thread, so use only `stop`. After a failed constructor, there is no source.
         source: Source | None = getattr(self, "_source", None)
         if source is not None and not source.ended:
             source.stop()

@@ -1,7 +1,7 @@
-"""Worker threads for the calls of librbd that only block.
+"""Worker threads for librbd's blocking calls.
 
-They are daemons and belong to one cluster: threads that hang in a dead cluster hold up neither
-another cluster nor the end of the process.
+The threads are daemons and belong to one cluster. Threads that hang in a dead cluster delay neither another cluster nor
+the end of the process.
 """
 
 import logging
@@ -14,45 +14,45 @@ from aiorbd._core.operation import URGENT, Job
 
 logger = logging.getLogger("aiorbd")
 
-#: Jobs of one group that run at once. Each has a thread.
+#: The number of jobs of one group that may run at once, each on its own thread.
 LIMIT: Final = 16
 
-#: Seconds a thread without work lives on.
+#: Seconds after which an idle thread ends.
 IDLE: Final = 10.0
 
 
 class Workers:
-    """Threads, started when there is work for them, that run up to `LIMIT` jobs of each group at once.
+    """Threads, started on demand, that run up to `LIMIT` jobs of each group at once.
 
-    The calls of one pool are a group, and so are its opens, the calls of the monitors, and those of each daemon. Calls
-    that hang in one group use up that group's threads alone: a dead pool starves no other pool.
+    The calls of one pool are a group. So are the opens of one pool, the calls of the monitors, and the calls of each
+    daemon. Hung calls of one group use up only the threads of that group, so a dead pool starves no other pool.
 
-    The group `URGENT` has no limit and goes first. Its jobs are those that the library needs to go on. There is at most
-    one such job for each open handle that asks for its size or closes, one for each image that is watched, and one for
-    each diff, which waits for its reader.
+    The group `URGENT` has no limit and runs first. These are the jobs that the library itself needs to continue. There
+    is at most one such job for each open handle that asks for its size or closes, one for each watched image, and one
+    for each diff. The job of a diff waits for the reader of the diff.
     """
 
     def __init__(self, done: Callable[[Job[Any]], None]) -> None:
-        """`done` is called on the worker thread after each job that is over."""
+        """Create the workers. `done` is called on the worker thread after each completed job."""
         self._done = done
         self._changed = threading.Condition()
-        self._jobs: dict[Hashable, deque[Job[Any]]] = {}  # that wait, by their groups
+        self._jobs: dict[Hashable, deque[Job[Any]]] = {}  # the waiting jobs, by group
         self._running: Counter[Hashable] = Counter()
-        self._idle = 0  # threads that wait for work, those that are just starting included
+        self._idle = 0  # threads that wait for work, starting threads included
         self._threads = 0
         self._stopped = False
 
     def submit(self, job: Job[Any]) -> None:
-        """Queue a job: any thread."""
+        """Queue a job. Any thread may call this."""
         with self._changed:
             jobs = self._jobs.setdefault(job.group, deque())
-            jobs.append(job)  # first of all: what a signal handler raises below must not lose it
+            jobs.append(job)  # first, because an exception of a signal handler below must not lose the job
             if self._idle < sum(map(self._runnable, self._jobs)):
                 self._idle += 1
                 self._threads += 1
                 try:
                     threading.Thread(target=self._work, name="aiorbd worker", daemon=True).start()
-                except RuntimeError:  # "can't start new thread": those that run must do
+                except RuntimeError:  # "can't start new thread": the running threads must do
                     self._idle -= 1
                     self._threads -= 1
                     if not self._threads:
@@ -61,7 +61,7 @@ class Workers:
             self._changed.notify()
 
     def withdraw(self, job: Job[Any]) -> bool:
-        """Take a job back that has not begun; tell whether it had not: any thread."""
+        """Remove a job from the queue. Return whether the job was still queued. Any thread may call this."""
         with self._changed:
             jobs = self._jobs.get(job.group, ())
             if job in jobs:
@@ -70,12 +70,12 @@ class Workers:
         return False
 
     def load(self) -> tuple[int, int]:
-        """Return how many jobs wait, and how many threads there are."""
+        """Return the number of waiting jobs and the number of threads."""
         with self._changed:
             return sum(map(len, self._jobs.values())), self._threads
 
     def stop(self) -> None:
-        """Let the threads end when their queue is empty."""
+        """End the threads when the queue is empty."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -94,11 +94,11 @@ class Workers:
         return job
 
     def _take(self) -> Job[Any] | None:
-        """Return the next job that may run now."""
+        """Return the next job that may run now, or None."""
         for group in (URGENT, *self._jobs):
             if group in self._jobs and self._runnable(group) > 0:
                 job = self._take_from(group)
-                if group in self._jobs:  # the other groups have their turn first
+                if group in self._jobs:  # the other groups go first now
                     self._jobs[group] = self._jobs.pop(group)
                 return job
         return None
@@ -119,9 +119,9 @@ class Workers:
             try:
                 if job.run():
                     self._done(job)
-            except BaseException:  # a defect of ours: the thread, and its place, must not be lost for it
+            except BaseException:  # a defect of aiorbd must not cost the thread and its place
                 logger.exception("a worker's job failed")
-            del job  # or its buffers would live until the next one
+            del job  # otherwise the job's buffers live until the next job
             with self._changed:
                 self._running[group] -= 1
                 if not self._running[group]:

@@ -1,4 +1,4 @@
-"""The libraries that the host has, and what they can do."""
+"""The installed librbd and librados: versions, functions and features."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,14 +35,16 @@ def rados_version() -> Version:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What this host's librbd and librados can do. A call of what they lack raises `NotSupportedError`.
+    """The functions and features of this host's librbd and librados.
+
+    A call of a missing function raises `NotSupportedError`.
 
     Attributes:
         librbd: librbd's version.
         librados: librados's version.
-        functions: The C functions that are there, with the Ceph release that brought each.
-        missing: Those that newer releases have, with the release.
-        features: Features of images that librbd knows; all that have a name here are in 16.2, the oldest release.
+        functions: The available C functions, each with the Ceph release that introduced it.
+        missing: The C functions that only newer releases have, each with its release.
+        features: The image features that librbd knows. The oldest release, 16.2, knows all features named in `Feature`.
     """
 
     librbd: Version
@@ -52,14 +54,14 @@ class Capabilities:
     features: Feature
 
     def __contains__(self, function: str) -> bool:
-        """Tell whether a C function is there."""
+        """Return whether a C function is available."""
         return function in self.functions
 
     def require(self, function: str) -> None:
-        """Raise for a C function that is not there.
+        """Raise if a C function is not available.
 
         Raises:
-            NotSupportedError: It is not; says which release has it, and which version was found.
+            NotSupportedError: The function is missing. The error names the release that has it, and the version found.
             ValueError: No release has such a function.
         """
         if function not in SINCE:
@@ -69,10 +71,10 @@ class Capabilities:
 
 @cache
 def capabilities() -> Capabilities:
-    """Return what this host's librbd and librados can do, function by function, feature by feature.
+    """Return the functions and features of this host's librbd and librados.
 
     Raises:
-        LibraryNotFoundError: One of them is not installed.
+        LibraryNotFoundError: One of the libraries is not installed.
 
     Implements: rbd_version, rados_version, rbd_features_to_string
     """

@@ -7,7 +7,7 @@ from aiorbd._native.marshal import decode
 
 
 def conf_get(cluster: Any, name: str) -> str:
-    """Return an option's value."""
+    """Return the value of an option."""
     buffer = ffi.new("char[]", 4096)
     code = rados().rados_conf_get(cluster, name.encode(), buffer, len(buffer))
     return decode(buffer) if code >= 0 else ""

@@ -1,4 +1,4 @@
-"""Options for making an image: created, cloned, copied."""
+"""Options for creating, cloning and copying an image."""
 
 import errno
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -9,10 +9,10 @@ from aiorbd._native.marshal import encode_name, grow_string, invalid, number
 from aiorbd.enums import Feature, ImageOption, MirrorImageMode
 from aiorbd.errors import ArgumentOutOfRange, Target, error_for
 
-#: The options whose values are strings; those of all others are integers.
+#: The options with string values. All other options have integer values.
 STRINGS: Final = frozenset({ImageOption.JOURNAL_POOL, ImageOption.DATA_POOL})
 
-#: In how many bits librbd keeps an option that it takes in 64.
+#: The number of bits that librbd stores of an option's 64-bit value.
 _BITS: Final = {
     ImageOption.ORDER: 8,
     ImageOption.STRIPE_UNIT: 32,
@@ -22,32 +22,32 @@ _BITS: Final = {
     ImageOption.MIRROR_IMAGE_MODE: 31,
 }
 
-#: librbd takes any other format of an image for 2.
+#: The options for an image format, 1 or 2. librbd takes any other value for 2.
 _FORMATS: Final = {ImageOption.FORMAT, ImageOption.CLONE_FORMAT}
 
-#: The orders that librbd knows: objects of 4 KiB to 32 MiB. 0 stands for the cluster's default.
+#: The orders that librbd supports: objects of 4 KiB to 32 MiB. 0 stands for the cluster's default.
 _ORDERS: Final = range(12, 26)
 
 
 class ImageKeywords(TypedDict, total=False):
-    """The options as keyword arguments. None means that librbd, or the image that is copied, decides.
+    """The options as keyword arguments. For None, librbd or the source image decides.
 
     Attributes:
-        order: Objects are ``1 << order`` bytes, 12 to 25 (4 KiB to 32 MiB); usually 22. A clone or a copy keeps the
-            stripe unit: smaller objects need a smaller `stripe_unit`, too.
+        order: The object size is ``1 << order`` bytes, from 12 to 25 (4 KiB to 32 MiB); usually 22. A clone or a copy
+            keeps the stripe unit, so smaller objects also need a smaller `stripe_unit`.
         features: All features of the image.
-        features_set: Features to have beside the cluster's default ones.
-        features_clear: Features not to have of the cluster's default ones.
-        stripe_unit: Bytes of a stripe unit; needs `stripe_count`.
-        stripe_count: Objects that a stripe spans.
-        data_pool: The pool that holds the data when it is not the image's own.
-        journal_order: Like `order`, for the journal's objects.
-        journal_splay_width: Active objects of the journal.
-        journal_pool: The pool that holds the journal.
+        features_set: Features to add to the cluster's default features.
+        features_clear: Features to leave out of the cluster's default features.
+        stripe_unit: Bytes of a stripe unit. This option needs `stripe_count`.
+        stripe_count: The number of objects that a stripe spans.
+        data_pool: The pool for the data, if not the pool of the image.
+        journal_order: Like `order`, for the objects of the journal.
+        journal_splay_width: The number of active objects of the journal.
+        journal_pool: The pool for the journal.
         mirror_image_mode: Enable mirroring of the new image in this mode.
         image_format: 2; 1 is obsolete.
-        clone_format: 1: the parent's snapshot must be protected; 2: it may even go to the trash.
-        flatten: For a deep copy: leave the copy without a parent.
+        clone_format: With 1, the parent's snapshot must be protected. With 2, this snapshot may even go to the trash.
+        flatten: For a deep copy: make the copy without a parent.
     """
 
     order: int | None
@@ -72,11 +72,11 @@ _BY_KEYWORD: Final = {
 
 
 class ImageOptions(MutableMapping[ImageOption, int | str]):
-    """A set of options, as librbd keeps it: a mapping from `ImageOption` to int or str.
+    """A set of options in librbd: a mapping from `ImageOption` to int or str.
 
-    ``option in options`` tells whether one is set, ``del options[option]`` unsets it, `clear` unsets all.
-    Every function that takes options takes this, the keywords of `ImageKeywords`, or both; a keyword goes
-    first. It is used as it is when the function is called: later changes have no effect.
+    ``option in options`` tells whether an option is set, ``del options[option]`` unsets an option, and `clear` unsets
+    all options. Functions with options accept an `ImageOptions` object, the keywords of `ImageKeywords`, or both. A
+    keyword takes precedence. A function uses the options as they are at the call, and later changes have no effect.
 
     Implements: rbd_image_options_create, rbd_image_options_destroy
     """
@@ -95,9 +95,9 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         """Set an option.
 
         Raises:
-            ArgumentOutOfRange: librbd cannot keep the value.
+            ArgumentOutOfRange: librbd cannot store the value.
             InvalidArgument: The value is negative or has more than 64 bits, or no option has that number.
-            TypeError: The option takes the other type.
+            TypeError: The value has the wrong type for the option: int for str, or str for int.
 
         Implements: rbd_image_options_set_string, rbd_image_options_set_uint64
         """
@@ -119,10 +119,10 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
             raise error_for(code, operation, target)
 
     def __getitem__(self, option: ImageOption) -> int | str:
-        """Return an option's value.
+        """Return the value of an option.
 
         Raises:
-            KeyError: It is not set.
+            KeyError: The option is not set.
 
         Implements: rbd_image_options_get_string, rbd_image_options_get_uint64
         """
@@ -140,7 +140,7 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
             return grow_string(
                 lambda buffer, size: rbd().rbd_image_options_get_string(self._pointer, option, buffer, size),
                 lambda code: check(code, operation),
-                4096,  # librbd does not say -ERANGE here
+                4096,  # librbd does not return -ERANGE here
             )
         out = ffi.new("uint64_t *")
         operation = "rbd_image_options_get_uint64"
@@ -151,7 +151,7 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         """Unset an option.
 
         Raises:
-            KeyError: It is not set.
+            KeyError: The option is not set.
 
         Implements: rbd_image_options_unset
         """
@@ -160,7 +160,7 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         rbd().rbd_image_options_unset(self._pointer, option)
 
     def __contains__(self, option: object) -> bool:
-        """Tell whether an option is set.
+        """Return whether an option is set.
 
         Implements: rbd_image_options_is_set
         """
@@ -186,7 +186,7 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         rbd().rbd_image_options_clear(self._pointer)
 
     def is_empty(self) -> bool:
-        """Tell whether no option is set.
+        """Return whether no option is set.
 
         Implements: rbd_image_options_is_empty
         """
@@ -215,7 +215,10 @@ def _known(option: int) -> ImageOption:
 
 
 def merged(options: "ImageOptions | None", keywords: Mapping[str, Any], caller: str) -> ImageOptions:
-    """Return options of their own, of what a caller was given: later changes of it have no effect."""
+    """Return a new set of options from a caller's options and keywords.
+
+    Later changes of the caller's options have no effect on the new set.
+    """
     if options is not None and not isinstance(options, ImageOptions):
         raise TypeError(f"{caller}() takes ImageOptions, or keywords like order=22, not {options!r}")
     result = ImageOptions(options)

@@ -1,8 +1,8 @@
-"""The only importer of the two compiled modules; loads librados and librbd at the first use.
+"""Import the two compiled modules, and load librados and librbd at the first use.
 
-`ffi` with `rados()` and `rbd()` reach every C function, bound when it is first called. `bridge_ffi`
-with `bridge()` reach the compiled bridge. Importing this module loads neither library, so that the
-package can be imported, documented and type-checked on a host without Ceph.
+`ffi`, `rados()` and `rbd()` reach every C function. A function is bound at its first call. `bridge_ffi` and `bridge()`
+reach the compiled bridge. Importing this module loads neither library. So a host without Ceph can import, document and
+type-check the package.
 """
 
 import os
@@ -23,7 +23,7 @@ SINCE: Final[dict[str, str]] = _declared.SINCE
 
 _loading: Final = threading.Lock()
 
-#: A library by another name or path, for hosts with several builds of Ceph.
+#: The name or path of each library. The environment may set another, for hosts with several builds of Ceph.
 _PATHS: Final = {
     "librados": os.environ.get("AIORBD_LIBRADOS", "librados.so.2"),
     "librbd": os.environ.get("AIORBD_LIBRBD", "librbd.so.1"),
@@ -31,7 +31,7 @@ _PATHS: Final = {
 
 
 class Library:
-    """A library whose functions are looked up when they are first called."""
+    """A library that looks up each function at the first call."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -49,7 +49,7 @@ class Library:
                 raise
             found = ".".join(map(str, self.version()))
             raise NotSupportedError(function, SINCE[function], self._path, found) from None
-        setattr(self, function, bound)  # the next call finds it without coming here
+        setattr(self, function, bound)  # the next call finds the function without `__getattr__`
         return bound
 
     def version(self) -> tuple[int, int, int]:
@@ -88,24 +88,24 @@ def rbd() -> "Rbd":
 
 
 def library_of(function: str) -> "Rados | Rbd":
-    """Return the library that has a function, by its name."""
+    """Return the library of a function, by the name of the function."""
     return rbd() if function.startswith("rbd_") else rados()
 
 
 @cache
 def bridge() -> Any:
     """Return the compiled bridge, bound to librbd and librados."""
-    rados(), rbd()  # a missing library is explained in one place
-    with _loading:  # two threads may be here, each with a loop of its own
+    rados(), rbd()  # these calls explain a missing library
+    with _loading:  # two threads may load at once, each with its own event loop
         message = _compiled.lib.aiorbd_load(_PATHS["librbd"].encode(), _PATHS["librados"].encode())
         detail = bridge_ffi.string(message).decode() if message else None
     if detail is not None:
         for function in re.findall(r"\b(?:rbd|rados)_\w+", detail):
-            getattr(library_of(function), function)  # what a library lacks that is there says so itself
+            getattr(library_of(function), function)  # a loaded library raises for a function that it lacks
         raise _not_found("librbd", _PATHS["librbd"], detail)
     return _compiled.lib
 
 
 def function_of_bridge(name: str, c_type: str) -> Any:
-    """Return one of the bridge's callbacks as Ceph's function type."""
+    """Return one of the bridge's callbacks, cast to Ceph's function type."""
     return ffi.cast(c_type, int(bridge_ffi.cast("uintptr_t", bridge_ffi.addressof(bridge(), name))))

@@ -1,4 +1,4 @@
-"""Between Python's values and C's: names, buffers, and results whose size C tells afterwards."""
+"""Conversion between Python values and C values: names, buffers, and results of unknown size."""
 
 import ctypes
 import errno
@@ -17,10 +17,10 @@ from aiorbd.errors import InvalidArgument
 
 T = TypeVar("T")
 
-#: How large a result may grow before something must be wrong.
+#: The largest size of a result. A larger result means a defect.
 LARGEST = 1 << 26
 
-#: From here on it takes longer to clear a buffer than to ask for one that is not.
+#: From this size in bytes, clearing a buffer takes longer than allocating a buffer without clearing.
 LARGE: Final = 32 << 10
 
 _new_bytes: Final = ctypes.pythonapi.PyBytes_FromStringAndSize
@@ -29,12 +29,12 @@ _new_bytes.restype = ctypes.py_object
 
 
 def invalid(message: str, operation: str, target: object) -> InvalidArgument:
-    """Make the error for an argument that must not reach C."""
+    """Return the error for an argument that must not reach C."""
     return InvalidArgument(errno.EINVAL, message, operation, str(target))
 
 
 def as_integer(value: int, what: str) -> int:
-    """Return Python's own integer."""
+    """Return the value as Python's own integer."""
     try:
         return index(value)
     except TypeError:
@@ -42,9 +42,10 @@ def as_integer(value: int, what: str) -> int:
 
 
 def number(value: int, what: str, operation: str, target: object, bits: int = 63) -> int:
-    """Return an integer that C can take, or raise. What librbd counts in 64 bits, it often uses as signed.
+    """Return an integer that C can take, or raise.
 
-    Integers of other types, numpy's for example, become Python's: theirs would wrap around in a sum.
+    The default limit is 63 bits, because librbd often uses its 64-bit counts as signed numbers. Integers of other
+    types, for example numpy's, become Python integers, because numpy's integers wrap around in a sum.
     """
     value = as_integer(value, what)
     if not 0 <= value < 1 << bits:
@@ -53,7 +54,7 @@ def number(value: int, what: str, operation: str, target: object, bits: int = 63
 
 
 def encode_name(name: str, what: str, operation: str, *, may_be_empty: bool = False) -> bytes:
-    """Encode the name of something that may exist already."""
+    """Encode the name of an object that may exist already."""
     if not isinstance(name, str):
         raise TypeError(f"{what} must be str, not {type(name).__name__}")
     if not name and not may_be_empty:
@@ -64,7 +65,7 @@ def encode_name(name: str, what: str, operation: str, *, may_be_empty: bool = Fa
 
 
 def encode_text(text: str, what: str, operation: str) -> bytes:
-    """Encode a text that has no other rules than that it can be."""
+    """Encode a text. The only rule is that the text can be encoded."""
     try:
         return os.fsencode(text)
     except UnicodeEncodeError as error:
@@ -72,7 +73,7 @@ def encode_text(text: str, what: str, operation: str) -> bytes:
 
 
 def seconds(value: float, what: str, operation: str, target: object) -> float:
-    """Return a time in seconds; raise for what is no number, not finite, or negative."""
+    """Return a time in seconds. Raise if the value is not a number, not finite, or negative."""
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{what} must be a number of seconds, not {type(value).__name__}")
     if not math.isfinite(value) or value < 0:
@@ -82,7 +83,7 @@ def seconds(value: float, what: str, operation: str, target: object) -> float:
 
 H = TypeVar("H")
 
-#: The public classes of the handles that are given as arguments.
+#: The public classes of the handles that arguments may have.
 _PUBLIC: Final = {"PoolHandle": "IoCtx", "ImageHandle": "Image"}
 
 
@@ -95,13 +96,13 @@ def handle_of(thing: object, kind: type[H], what: str) -> H:
 
 
 def require_callable(function: object, what: str) -> None:
-    """Raise for what cannot be called, before anything is begun."""
+    """Raise if an argument is not callable, before the call begins."""
     if function is not None and not callable(function):
         raise TypeError(f"{what} must be a function, not {type(function).__name__}")
 
 
 def encode_new_name(name: str, what: str, operation: str) -> bytes:
-    """Encode the name of something to be made: librbd takes '@' and '/', every tool then stumbles."""
+    """Encode the name of a new object. librbd accepts '@' and '/' in names, but then every tool fails."""
     encoded = encode_name(name, what, operation)
     for character in "@/":
         if character in name:
@@ -115,18 +116,18 @@ def decode(text: Any) -> str:
 
 
 def split(buffer: Any, length: int) -> list[str]:
-    """Decode strings that stand one after the other, each with its NUL."""
+    """Decode consecutive strings that each end with NUL."""
     text = bytes(ffi.buffer(buffer, length))
     return [os.fsdecode(part) for part in text.split(b"\0")[:-1]]
 
 
 def utc(seconds: int, nanoseconds: int = 0) -> datetime:
-    """Return a time of C's as an aware datetime, to the microsecond."""
+    """Return a C time as an aware datetime, to the microsecond."""
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
 
 
 def take_buffer(pointer: Any, length: Any, free: Callable[[Any], object]) -> bytes:
-    """Copy and free a buffer that C allocated for us; both are out-parameters."""
+    """Copy and free a buffer that C allocated. `pointer` and `length` are out-parameters."""
     if not pointer[0]:
         return b""
     try:
@@ -136,11 +137,11 @@ def take_buffer(pointer: Any, length: Any, free: Callable[[Any], object]) -> byt
 
 
 def grow_string(call: Callable[[Any, int], int], check: Callable[[int], int], first: int = 256) -> str:
-    """Let C fill a buffer with a string that ends with NUL, a larger one when that was too small.
+    """Let C fill a buffer with a string that ends with NUL. Enlarge the buffer until the string fits.
 
     Args:
-        call: Gets the buffer and its size; returns C's return value.
-        check: Raises when that is an error.
+        call: Takes the buffer and its size, and returns C's return value.
+        check: Raises if that return value is an error.
         first: The first size to try.
     """
 
@@ -155,10 +156,10 @@ def grow_string(call: Callable[[Any, int], int], check: Callable[[int], int], fi
 
 
 def grow(call: Callable[[int], tuple[int, T]], first: int) -> T:
-    """Call with a larger and larger size until C finds it large enough.
+    """Call with larger and larger sizes until C accepts the size.
 
-    `call` gets a size and returns C's return value and what to make of it when that was no -ERANGE.
-    Other errors are its own business.
+    `call` takes a size. It returns C's return value, and the result for any value except -ERANGE. `call` handles all
+    other errors itself.
     """
     size = first
     while size <= LARGEST:
@@ -170,23 +171,26 @@ def grow(call: Callable[[int], tuple[int, T]], first: int) -> T:
 
 
 def large_bytes(length: int) -> bytes:
-    """Return bytes for C to fill, all of them before anybody sees them. Not cleared: of `LARGE` ones that is felt."""
+    """Return bytes for C to fill. C must fill all of them before any other code reads them.
+
+    The bytes are not cleared, because clearing costs noticeable time from `LARGE` on.
+    """
     unfilled: bytes = _new_bytes(None, length)
     return unfilled
 
 
 def writable_bytes(data: bytes) -> "memoryview[int]":
-    """Return a writable buffer over bytes that nobody has seen yet, for C to fill."""
+    """Return a writable buffer over bytes that no other code has read yet, for C to fill."""
     return memoryview(bridge_ffi.buffer(bridge_ffi.from_buffer("char[]", data), len(data)))
 
 
 def readable(data: Any, what: str, operation: str, target: object) -> Any:
-    """Return a C view of a buffer that C reads; it keeps the buffer exported."""
+    """Return a C view of a buffer that C reads. The view keeps the buffer exported."""
     return _view(data, what, operation, target, writable=False)
 
 
 def writable(buffer: Any, what: str, operation: str, target: object) -> Any:
-    """Return a C view of a buffer that C writes to; it keeps the buffer exported."""
+    """Return a C view of a buffer that C writes to. The view keeps the buffer exported."""
     return _view(buffer, what, operation, target, writable=True)
 
 
@@ -202,14 +206,14 @@ def _view(buffer: Any, what: str, operation: str, target: object, *, writable: b
     return view
 
 
-#: Python before 3.12.4 crashes when its garbage collector meets a memoryview that is exported.
+#: Python before 3.12.4 crashes when the garbage collector finds an exported memoryview.
 _FRAGILE: Final = sys.version_info < (3, 12, 4)
 
-#: Memoryviews by the ids of C's views of them.
+#: Memoryviews, by the id of C's view of each memoryview.
 _exported: Final[dict[int, tuple["memoryview[Any]", "weakref.ref[Any]"]]] = {}
 
 
 def _keep(buffer: "memoryview[Any]", view: Any) -> None:
-    """Keep a memoryview out of the collector's sight as long as C's view of it lives."""
+    """Hide a memoryview from the garbage collector as long as C's view of it lives."""
     key = id(view)
     _exported[key] = buffer, weakref.ref(view, lambda _: _exported.pop(key, None))

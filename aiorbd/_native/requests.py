@@ -1,4 +1,4 @@
-"""The kinds of requests that the bridge submits, and the C function of each."""
+"""The kinds of requests that the bridge submits, each with its C function."""
 
 from typing import Final
 
@@ -26,14 +26,14 @@ FUNCTIONS: Final = {
     FLUSH: "rbd_aio_flush",
 }
 
-#: Kinds that fill the caller's memory.
+#: The kinds of requests that fill the caller's memory.
 READS: Final = frozenset({READ, READV})
 
-#: Kinds whose data librbd copies in the submit.
+#: The kinds of requests with data that librbd copies during the submit.
 WRITES: Final = frozenset({WRITE, WRITEV, WRITE_SAME, COMPARE_AND_WRITE})
 
-#: A submit returns this when the image's size is not known, or when a call that excludes I/O runs.
+#: The result of a submit while the image's size is unknown, or while a call that excludes I/O runs.
 STALE: Final[int] = _compiled.lib.AIORBD_STALE
 
-#: A request's value is this when the image changed after the submit, and before librbd had the request.
+#: The value of a request if the image changed after the submit and before librbd got the request.
 STALE_BY_NOW: Final[int] = _compiled.lib.AIORBD_STALE_BY_NOW

@@ -1,4 +1,4 @@
-"""The operation table's busy half, which is C: a second module in the bridge's compiled file."""
+"""The busy half of the operation table, in C: a second module in the bridge's compiled file."""
 
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
