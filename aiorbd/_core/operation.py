@@ -40,7 +40,7 @@ class Operation(Entry):
     abandoned: bool
     number: int
 
-    #: Whether the call ends by itself. Waits for calls in flight skip other calls.
+    #: Whether the call ends by itself. `drain` does not wait for other calls.
     ends: bool = True
     #: Whether the call reads, writes or flushes. A shrink or a call that excludes I/O waits for such calls.
     moves_data: bool = True

@@ -27,7 +27,7 @@ _OFTEN: Final = 1.0
 
 
 class SnapshotNow(NamedTuple):
-    """A snapshot, as the cluster stores the snapshot."""
+    """The state of a snapshot, as stored in the cluster."""
 
     name: str
     size: int
@@ -127,7 +127,7 @@ class PoolHandle(Handle):
             raise NamespaceNotFound(errno.ENOENT, "no such namespace", operation, target)
 
     def require_all(self) -> None:
-        """Raise if the pool or the namespace does not exist, and so no object in them. Runs on a worker thread."""
+        """Raise if the pool or the namespace does not exist. Runs on a worker thread."""
         self.require_place("rados_pool_reverse_lookup")
         self.require_namespace()
 

@@ -49,7 +49,7 @@ class Resource(Generic[H]):
         Operations that begin later do not count, and a diff in iteration does not count either.
 
         Raises:
-            Timeout: Operations are still in flight after `timeout` seconds. None sets no limit.
+            Timeout: Operations are still in flight after `timeout` seconds. None waits without a limit.
         """
         await self._handle.drain(timeout)
 

@@ -22,7 +22,7 @@ def _nothing() -> None:
 
 
 class Source:
-    """The notifications for one waiting task, until the source ends. Only `stop` may run on any thread."""
+    """The notifications for one waiting task, until the source ends. Only `stop` may run outside the event loop."""
 
     def __init__(self, loop: Loop, *, endless: bool) -> None:
         """Create a source.
@@ -91,7 +91,7 @@ class Stream(Generic[T]):
     def _take(self) -> Iterable[T]:
         """Return the data that has arrived since the last call.
 
-        The event loop must be able to handle the data within a millisecond.
+        Return at most as much data as the event loop handles in a millisecond.
         """
         raise NotImplementedError
 

@@ -44,7 +44,7 @@ class Capabilities:
         librados: librados's version.
         functions: The available C functions, each with the Ceph release that introduced it.
         missing: The C functions that only newer releases have, each with its release.
-        features: The image features that librbd knows. The oldest release, 16.2, knows all features named in `Feature`.
+        features: The image features that librbd knows. The oldest release, 16.2, has all features in `Feature`.
     """
 
     librbd: Version

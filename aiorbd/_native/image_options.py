@@ -33,8 +33,8 @@ class ImageKeywords(TypedDict, total=False):
     """The options as keyword arguments. For None, librbd or the source image decides.
 
     Attributes:
-        order: The object size is ``1 << order`` bytes, from 12 to 25 (4 KiB to 32 MiB); usually 22. A clone or a copy
-            keeps the stripe unit, so smaller objects also need a smaller `stripe_unit`.
+        order: The object size is ``1 << order`` bytes. The range is 12 to 25 (4 KiB to 32 MiB); usually 22. A clone or
+            a copy keeps the stripe unit, so smaller objects also need a smaller `stripe_unit`.
         features: All features of the image.
         features_set: Features to add to the cluster's default features.
         features_clear: Features to leave out of the cluster's default features.

@@ -102,7 +102,7 @@ def require_callable(function: object, what: str) -> None:
 
 
 def encode_new_name(name: str, what: str, operation: str) -> bytes:
-    """Encode the name of a new object. librbd accepts '@' and '/' in names, but then every tool fails."""
+    """Encode the name of a new object. Raise for '@' and '/': librbd accepts them, but every tool stumbles."""
     encoded = encode_name(name, what, operation)
     for character in "@/":
         if character in name:
@@ -173,7 +173,7 @@ def grow(call: Callable[[int], tuple[int, T]], first: int) -> T:
 def large_bytes(length: int) -> bytes:
     """Return bytes for C to fill. C must fill all of them before any other code reads them.
 
-    The bytes are not cleared, because clearing costs noticeable time from `LARGE` on.
+    The bytes are not cleared, because clearing `LARGE` bytes or more takes noticeable time.
     """
     unfilled: bytes = _new_bytes(None, length)
     return unfilled
