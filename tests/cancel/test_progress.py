@@ -256,7 +256,7 @@ async def test_rollback_goes_on_after_a_cancellation(subject, ended, witness):
 def test_docstrings_name_unstoppable_operations(name):
     assert "librbd cannot be stopped" in " ".join(getattr(aiorbd.Image, name).__doc__.split())
     assert "librbd cannot be stopped" in " ".join(aiorbd.Trash.purge.__doc__.split())
-    assert "When cancelled, it goes on" in " ".join(aiorbd.Snapshot.rollback.__doc__.split())
+    assert "If the call is cancelled, the rollback continues" in " ".join(aiorbd.Snapshot.rollback.__doc__.split())
 
 
 @pytest.mark.parametrize(
