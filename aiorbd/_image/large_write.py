@@ -43,6 +43,12 @@ class LargeWrite(RbdAioCall):
             self.note.tell(self.owner.bridge.observers, self.outcome(), abandoned=self.abandoned)
         super().finish()
 
+    def settle_again(self) -> None:
+        """Hand the result over again, after an interrupt in `settle`."""
+        self.keep_result()
+        if self._then is not None:
+            self._then(self)
+
     def abandon(self) -> None:
         """Note that the cancelled write may still be in flight."""
         super().abandon()

@@ -118,9 +118,9 @@ class ReadStream(Stream[Chunk]):
                         await checkpoint()
                     self._quick = self._pass
                     return self._remove(first)
+                source.end(error)  # first: the error must survive an interrupt
                 self._queue.abandon()  # drop the other reads in flight
                 self._row.clear()
-                source.end(error)
             if ended:
                 break
             if first is None:
@@ -135,12 +135,12 @@ class ReadStream(Stream[Chunk]):
 
     def _first(self) -> Request | Chunk | Exception | None:
         """Return the next item. Return None if the next item is not ready."""
-        row = self._row
-        if row:
-            first = row[0]
-            if not isinstance(first, Request) or first.is_over:
-                return first
-        return next(iter(self._queue.over), None)
+        row, over = self._row, self._queue.over
+        if over:  # without an order, chunks that are ready come before holes and errors
+            return next(iter(over))
+        if row and (not isinstance(row[0], Request) or row[0].is_over):
+            return row[0]
+        return None
 
     def _remove(self, first: Any) -> Chunk:
         """Remove the item that `_first` returned, and return its chunk."""
@@ -175,15 +175,16 @@ class ReadStream(Stream[Chunk]):
         source, queue = self._source, self._queue
         try:
             self._handle.check()
+            await queue.submit_stale()
             await self._fill()
-            while queue.stale:
-                await queue.submit_stale()
+            if queue.stale:
+                source.notify()  # the next round submits them again
         except Exception as error:  # noqa: BLE001 - raised after the earlier items were handed out
+            self._row.append(error)  # first: the error must survive an interrupt
             self._exhausted = True
             self._fetched.clear()
             self._cut = self._end = 0
             queue.fail_stale(error)
-            self._row.append(error)
         if not (self._row or len(queue) or queue.over or self._fetched or self._cut < self._end):
             if self._exhausted:
                 source.end()
@@ -199,11 +200,11 @@ class ReadStream(Stream[Chunk]):
         room = min(_PASS, self._window - len(row) - (0 if ordered else len(queue) + len(queue.over)))
         while room > 0:
             if self._cut < self._end:
-                if self._end > handle.size:  # a shrink has begun since the check of the extent
-                    await handle.requests.unusual_range(_FUNCTION, self._cut, self._end - self._cut, largest=None)
-                    self._check_wanted()
                 offset = self._cut
                 end = min(self._end, offset - offset % size + size)
+                if end > handle.size:  # a shrink has begun since the check of the extent
+                    await handle.requests.unusual_range(_FUNCTION, offset, end - offset)
+                    self._check_wanted()
                 self._new = new = Request(queue, READ, offset, end - offset, self._op_flags)
                 self._cut = end
                 if ordered:

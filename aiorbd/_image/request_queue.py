@@ -28,10 +28,10 @@ def _nothing() -> None:
 
 
 class Request(Operation):
-    """One read or write. The operation table holds a request while librbd has the request.
+    """One read or write. The operation table holds a request while C has the request.
 
     Attributes:
-        number: The request's place in the table; 0 before librbd received the request.
+        number: The request's place in the table; 0 before C received the request.
         error: The error of the request, if librbd did not report the error through `value`.
         job: The worker thread's job for a large write.
         lent: The user's buffer of a write.
@@ -59,7 +59,7 @@ class Request(Operation):
 
     @property
     def is_taken(self) -> bool:
-        """Whether librbd, or a worker thread, has or had the request."""
+        """Whether C, or a worker thread, has or had the request."""
         return bool(self.number) or self.job is not None
 
     def settle(self) -> None:
@@ -143,8 +143,8 @@ class RequestQueue:
         if bridge.observers:
             about = self.handle.requests.describe(request.offset, request.length)
             request.note = Note(FUNCTIONS[request.kind], about, request.length)
-        self.running.add(request)
         try:
+            self.running.add(request)
             return bridge.submit(
                 request,
                 request.kind,
@@ -160,9 +160,10 @@ class RequestQueue:
                 self.running.discard(request)
 
     def _submit_on_thread(self, request: Request) -> None:
-        """Let a worker thread submit a large write, because librbd copies the data during the submit."""
-        self.running.add(request)
+        """Let a worker thread submit a large write: librbd copies the data in the submit."""
+        operations = self.handle.bridge.operations
         try:
+            self.running.add(request)
             request.job = job = self.handle.requests.large_write(
                 request.kind,
                 request.offset,
@@ -176,46 +177,51 @@ class RequestQueue:
             )
             self.handle.bridge.start(job)
         except BaseException:
-            request.job = None
-            self.running.discard(request)
+            if request.job is None or request.job.token not in operations:  # no thread has the job
+                request.job = None
+                self.running.discard(request)
             raise
 
     def _copied(self, request: Request, job: LargeWrite) -> None:
-        """Note that a large write has completed or was refused. Runs on the event loop."""
-        request.job = None
-        if job.error is not None:
-            request.error = job.error if isinstance(job.error, Exception) else RuntimeError(str(job.error))
-        elif not job.begun or (job.refused and job.result > 0):
-            request.value = STALE_BY_NOW
-        else:
-            request.value = job.result
+        """Handle a large write that completed or was refused. Runs on the event loop, twice after an interrupt."""
+        if request.job is job:
+            if job.error is not None:
+                request.error = job.error if isinstance(job.error, Exception) else RuntimeError(str(job.error))
+            elif not job.begun or (job.refused and job.result > 0):
+                request.value = STALE_BY_NOW
+            else:
+                request.value = job.result
+            request.job = None
         self.ended(request)
 
     def ended(self, request: Request) -> None:
-        """Note that C is done with a request. Runs on the event loop.
+        """Handle a request that C is done with, or did not submit because the image changed. Runs on the event loop.
 
-        C has completed the request, or has not submitted it because the image changed.
+        An interrupt may come after each call in here, tasks may run, and then this method runs again.
         """
-        self.running.discard(request)
         value = request.value
+        if value == STALE_BY_NOW and not self._abandoned:
+            request.number = 0
+            request.value = None
+            self.stale.append(request)
+            self.running.discard(request)
+        elif request in self.running and request.is_over:
+            if self._collects and not self._abandoned:
+                self.over[request] = None
+            self.running.discard(request)
+        elif not request.is_taken:  # the interrupt came after the first line of stale requests
+            self.running.discard(request)
         if request.note is not None:
             note, request.note = request.note, None
             if value is not None and value != STALE_BY_NOW:
                 note.tell_result(self.handle.bridge.observers, value, abandoned=request.abandoned)
         if self._abandoned:
             return
-        if value == STALE_BY_NOW:
-            if request not in self.stale:
-                self.stale.append(request)
-            request.number = 0
-            request.value = None
-        elif self._collects and (value is not None or request.error is not None):
-            self.over[request] = None
         self._notify()
         if self._in_bulk and not self._alarmed and self.running:
-            self._alarmed = True
             self._lib.aiorbd_lane_wait(self._lane)
             self.handle.bridge.loop.later(_PATIENCE, self._hurry)
+            self._alarmed = True
 
     def _hurry(self) -> None:
         """Report the completed requests now, without waiting for more requests to complete."""
@@ -236,11 +242,13 @@ class RequestQueue:
         while stale:
             request, function = stale[0], FUNCTIONS[stale[0].kind]
             try:
-                if self._lib.aiorbd_image_is_stale(handle.native):
+                if not (request.is_taken or request.is_over) and self._lib.aiorbd_image_is_stale(handle.native):
                     await handle.requests.refused(STALE, function, request.offset, request.length)
-                await handle.requests.check_range(function, request.offset, request.length, largest=None)
-                while stale and stale[0] is request and not request.is_taken and (code := self.submit(request)):
-                    await handle.requests.refused(code, function, request.offset, request.length)
+                if not (request.is_taken or request.is_over):
+                    await handle.requests.check_range(function, request.offset, request.length, largest=None)
+                while stale and stale[0] is request and not (request.is_taken or request.is_over):
+                    if code := self.submit(request):
+                        await handle.requests.refused(code, function, request.offset, request.length)
             except RbdError as error:
                 self._fail(request, error)
             if stale and stale[0] is request:
@@ -249,7 +257,8 @@ class RequestQueue:
     def fail_stale(self, error: Exception) -> None:
         """End the stale requests with an error, because they cannot be submitted."""
         while self.stale:
-            self._fail(self.stale[0], error)
+            if not (self.stale[0].is_taken or self.stale[0].is_over):
+                self._fail(self.stale[0], error)
             del self.stale[0]
 
     def cancel(self) -> None:

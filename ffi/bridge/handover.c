@@ -1,9 +1,7 @@
 /*
  * Small reads and writes that the tasks of one pass of the loop ask for. At the end of the pass one of librbd's own
  * threads gets them all, and submits them at once. A submit from such a thread wakes no other thread, and a submit
- * from the loop's thread wakes one each time.
- *
- * No request waits for the completion of another request. librados calls back for a flush of an I/O context without
+ * from the loop's thread wakes one each time. No request waits for the completion of another request. librados calls back for a flush of an I/O context without
  * writes as soon as one of its threads is free, and each submit needs such a thread as well.
  */
 #include <errno.h>
@@ -50,6 +48,7 @@ int aiorbd_submit_in_pass(aiorbd_image *image, int64_t token, const aiorbd_reque
     struct aiorbd_pass *pass = &image->event.bridge->pass;
     bool joins = pass->running && image->ioctx != NULL && request->length <= SMALL &&
                  (request->kind == AIORBD_READ || request->kind == AIORBD_WRITE);
+    const uint64_t generation = aiorbd_image_generation(image); /* before the look: a change after it is noticed */
     struct aiorbd_operation *operation;
     if (!joins)
         return aiorbd_submit(image, token, request);
@@ -58,6 +57,7 @@ int aiorbd_submit_in_pass(aiorbd_image *image, int64_t token, const aiorbd_reque
     operation = aiorbd_operation_new(image->event.bridge, image, token, request);
     if (operation == NULL)
         return -ENOMEM;
+    operation->generation = generation;
     *(pass->first == NULL ? &pass->first : &pass->last->next) = operation;
     pass->last = operation;
     return 0;

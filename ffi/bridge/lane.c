@@ -108,15 +108,16 @@ aiorbd_lane *aiorbd_lane_new(aiorbd_image *image, int depth, int bulk)
 int aiorbd_lane_submit(aiorbd_lane *lane, int64_t token, const aiorbd_request *request)
 {
     aiorbd_image *image = lane->image;
+    const uint64_t generation = aiorbd_image_generation(image); /* before the look: a change after it is noticed */
     struct aiorbd_operation *operation;
-    bool room;
-    int code;
+    int code, room;
     if (aiorbd_image_is_stale(image))
         return AIORBD_STALE;
     operation = aiorbd_operation_new(image->event.bridge, image, token, request);
     if (operation == NULL)
         return -ENOMEM;
     operation->lane = lane;
+    operation->generation = generation;
     atomic_fetch_add_explicit(&lane->references, 1, memory_order_relaxed);
     pthread_mutex_lock(&lane->mutex);
     room = lane->room > 0;
@@ -127,12 +128,12 @@ int aiorbd_lane_submit(aiorbd_lane *lane, int64_t token, const aiorbd_request *r
         lane->last = &operation->next;
     }
     pthread_mutex_unlock(&lane->mutex);
-    code = room ? aiorbd_operation_start(operation) : 0;
+    code = room ? aiorbd_operation_start_late(operation) : 0;
     if (!code)
         return 0;
     go_on(next_of(lane)); /* another may have come to wait meanwhile */
     drop(lane);
-    return aiorbd_operation_give_up(operation, code);
+    return aiorbd_operation_give_up(operation, code == AIORBD_STALE_BY_NOW ? AIORBD_STALE : code);
 }
 
 /* The loop's thread. */

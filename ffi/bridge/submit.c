@@ -41,12 +41,10 @@ struct aiorbd_operation *aiorbd_operation_new(aiorbd_bridge *bridge, aiorbd_imag
         .image = image,
         .request = *request,
     };
-    if (image == NULL) {
+    if (image == NULL)
         aiorbd_bridge_hold(bridge);
-    } else {
+    else
         aiorbd_image_hold(image);
-        operation->generation = aiorbd_image_generation(image);
-    }
     return operation;
 }
 

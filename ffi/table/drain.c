@@ -40,9 +40,13 @@ static int conclude(Table *self, int64_t token, Entry *entry, bool again)
 {
     Owner *owner = (Owner *)entry->owner;
     bool now = entry->table != NULL && self->native != Py_None;
-    PyObject *settle = again ? name_settle_again : name_settle;
-    if ((PyObject *)Py_TYPE(&entry->ob_base) != self->plain &&
-        aiorbd_done(PyObject_CallMethodObjArgs(&entry->ob_base, settle, NULL)) < 0 && complain(self, token) < 0)
+    bool plain = (PyObject *)Py_TYPE(&entry->ob_base) == self->plain;
+    int settled = plain || again ? 0 : aiorbd_done(PyObject_CallMethodObjArgs(&entry->ob_base, name_settle, NULL));
+    if (settled < 0 && complain(self, token) < 0)
+        return -1;
+    if ((settled < 0 || (again && !plain)) &&
+        aiorbd_done(PyObject_CallMethodObjArgs(&entry->ob_base, name_settle_again, NULL)) < 0 &&
+        complain(self, token) < 0)
         return -1;
     if (!now && wake(self, entry) < 0 && complain(self, token) < 0)
         return -1;

@@ -11,8 +11,8 @@ import pytest
 from fix_faults import fail_requests, opened
 
 import aiorbd
-from aiorbd._image.request_queue import Request
-from aiorbd._native.requests import WRITE
+from aiorbd._image.request_queue import Request, RequestQueue
+from aiorbd._native.requests import READ, STALE_BY_NOW, WRITE
 
 pytestmark = pytest.mark.anyio
 
@@ -171,6 +171,32 @@ async def test_interrupt_before_a_stale_write_is_submitted_does_not_lose_the_wri
         await writer.flush()
         assert not len(queue)
     assert (await witness.export(image.name))[:8192] == bytes(4096) + b"b" * 4096
+
+
+async def test_repeated_settling_of_a_request_changes_nothing(image):
+    """After an interrupt, C asks a request to settle again. By then, its task may have handled the request."""
+    queue = RequestQueue(image._handle, 4, lambda: None)
+    completed, stale = (Request(queue, READ, offset, 4096, 0) for offset in (0, 4096))
+    queue.add(completed)
+    await image.drain(timeout=30)
+    assert list(queue.over) == [completed]
+    del queue.over[completed]  # the chunk was handed out
+    completed.settle_again()
+    assert not queue.over
+    assert not len(queue)
+
+    queue.running.add(stale)  # as if the image had changed while the request waited
+    stale.number, stale.value = 7, STALE_BY_NOW
+    stale.settle()
+    stale.settle_again()
+    assert list(queue.stale) == [stale]
+    assert not queue.running
+    await queue.submit_stale()
+    stale.settle_again()
+    assert queue.running == {stale}
+    await image.drain(timeout=30)
+    assert list(queue.over) == [stale]
+    assert stale.value == 4096
 
 
 async def test_several_tasks_submit_each_stale_write_once(image, witness):
