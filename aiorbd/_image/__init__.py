@@ -2,6 +2,7 @@
 
 `image` has the public class. `io`, `streams`, `image_snapshots`, `diff`, `copies`, `info` and `updates` are its
 topics, and `locks`, `file` and `snapshots` are the objects that it hands out. `handle` is the native side: `opening`
-opens it, `size` knows its size, `maintenance` runs the calls that change its header, and `gate` keeps apart the calls
-that librbd does not survive together. `lane` submits the reads and writes of `read_stream` and `writer`.
+opens it, `size` knows its size, `requests` submits reads and writes, `maintenance` runs the calls that may shrink it,
+and `gate` keeps apart the calls that librbd does not survive together. `request_queue` submits the reads and writes of
+`read_stream` and `writer`.
 """

@@ -50,16 +50,16 @@ async def open_image(
 class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, ImageAttributes, ImageWatch):
     """An open image, made by `IoCtx.open_image`. Use it as an async context manager, or call `close`.
 
-    Offsets, lengths and sizes are in bytes. Any number of operations may be in flight at once. No operation waits for
-    another operation, and librbd does not order overlapping operations. There is no back-pressure: limit the number of
-    operations that you keep in flight.
+    Offsets, lengths and sizes are in bytes. Any number of operations may be in flight at once. librbd does not order
+    overlapping operations. Calls that librbd does not survive together wait for each other, and a write waits for
+    cancelled writes in its range. There is no back-pressure: limit the number of operations that you keep in flight.
 
     A write is durable once a later `flush` has returned. Leaving ``async with`` without an exception flushes the
     written data, and raises if the flush fails.
 
-    A cancelled operation returns at once and stays in flight in librbd. A cancelled read drops its data. A cancelled
-    change may or may not happen. Buffers stay exported until librbd is done with them: until then, Python can neither
-    resize nor free them. `in_flight` counts the operations in flight, and `drain` waits for them.
+    A cancelled operation returns at once. If librbd has the operation already, it stays in flight. A cancelled read
+    drops its data. A cancelled change may or may not happen. Buffers stay exported until librbd is done with them: Python
+    can neither resize nor free them before. `in_flight` counts the operations in flight, and `drain` waits for them.
     """
 
     def __init__(self, handle: ImageHandle, close_timeout: float, name: str, *, read_only: bool) -> None:

@@ -1,4 +1,4 @@
-"""Run the calls that may shrink an open image. The image never shrinks during a write."""
+"""Run the calls that may shrink an open image. This connection never shrinks the image during a write."""
 
 import time
 from collections.abc import Callable
@@ -92,9 +92,8 @@ class Maintenance:
     def _wait_for_old_size(self, size: int, _code: int) -> None:
         """Wait until librbd reports the old size again after a failed shrink. Runs on a worker thread.
 
-        librbd returns from the call a moment before it discards the new size, and reports the new size until then. If
-        the new size is the right one after all, librbd gives no sign of that. The wait then ends after
-        `PATIENCE` seconds.
+        After a failed shrink, librbd reports the new size for a moment, and then the old size. The new size may also be
+        the right one for good. Both cases look the same, so the wait ends after `PATIENCE` seconds.
         """
         out = ffi.new("uint64_t *")
         end = time.monotonic() + PATIENCE

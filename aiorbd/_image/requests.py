@@ -250,7 +250,7 @@ class Requests:
         self.note_flushed(covered)
 
     def covered_by_a_flush(self) -> int:
-        """Return the number of writes that are durable after a flush that begins now. Writes in flight do not count."""
+        """Return the least number of writes that are durable after a flush that begins now."""
         handle = self._handle
         if handle.in_flight or handle.native is None:
             return self._flushed
@@ -289,7 +289,10 @@ class Requests:
         self._require_range(function, offset, length)
 
     def fail(self, code: int, function: str, offset: int, length: int) -> NoReturn:
-        """Raise the error for librbd's `code`. The range lay within the image when the request was submitted."""
+        """Raise the error for librbd's `code`.
+
+        The range lay within the image when the request was submitted. So EINVAL of a read means that the image shrank.
+        """
         if code == -errno.EINVAL and function in _READ_FUNCTIONS:
             self.incomplete(function, offset, length, 0)
         self._handle.raise_for(code, function, Target("image", self.describe(offset, length)))
@@ -325,8 +328,7 @@ class Requests:
         """Raise if the image has become too small for the range of a request that has ended.
 
         In this case, librbd may have clipped the request without an error, or refused the request. The check uses
-        librbd's own answer. The target size of a shrink through this handle does not count, because that shrink
-        waits for this request.
+        librbd's last answer. A running shrink of this handle has lowered the known size, but waits for this request.
         """
         if not self._handle.image_address:  # the image is closed, and the close waited for the request
             return
@@ -338,7 +340,7 @@ class Requests:
         except RbdError as error:
             error.add_note("The operation itself was done; whether the image shrank under it is not known.")
             raise
-        size = self._handle.image_size._asked[1]
+        size = self._handle.image_size.last_answer
         if offset + length > size:
             message = f"the image shrank to {size} bytes meanwhile: what lies beyond is not there"
             raise ImageShrank(errno.EINVAL, message, operation, self.describe(offset, length))

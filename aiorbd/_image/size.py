@@ -22,8 +22,8 @@ class ImageSize:
     Attributes:
         snapshot: The name of the snapshot that is read; None for the current data.
         snapshot_id: The id of the snapshot that is read; None for the current data.
-        may_refuse_writes: Whether the image was opened for reading only, or may have been at a snapshot when librbd
-            answered.
+        may_refuse_writes: Whether EROFS may mean that the image is read-only: the image was opened for reading only, or
+            another snapshot was set.
         ceilings: The target sizes of the running shrinks.
     """
 
@@ -93,8 +93,8 @@ class ImageSize:
 
         This object stores the answer, because the waiting task may be cancelled.
 
-        The answer takes effect later, in `_learn_size` on the event loop. The known size must not change between the
-        check of a range and its submit. Otherwise, C would accept a range that was checked against the old size.
+        The worker thread only stores the answer. The event loop applies the answer in `_learn_size`, so the known size
+        never changes between the check of a range and its submit.
         """
         generation = self._handle.lib.aiorbd_image_generation(self._handle.native)
         out = ffi.new("uint64_t *")

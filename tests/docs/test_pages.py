@@ -113,8 +113,9 @@ async def serve(image):
 @pytest.mark.parametrize(
     "path", [path for path in PAGES if "```python" in path.read_text()], ids=lambda path: path.stem
 )
-def test_examples_of_a_page_run(ceph, path, tmp_path):
+def test_examples_of_a_page_run(ceph, path, tmp_path, monkeypatch):
     stack, tracer = AsyncExitStack(), Tracer()
+    monkeypatch.setenv("CEPH_CONF", ceph.conffile)
     backup = os.open(tmp_path / "backup", os.O_CREAT | os.O_RDWR)
     names = {module.__name__: module for module in (aiorbd, anyio, hashlib, os, pytest, shutil, threading)}
     names |= {"conffile": ceph.conffile, "mon_host": ceph.mon_host, "directory": tmp_path, "backup": backup}
