@@ -58,8 +58,9 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
     written data, and raises if the flush fails.
 
     A cancelled operation returns at once. If librbd has the operation already, it stays in flight. A cancelled read
-    drops its data. A cancelled change may or may not happen. Buffers stay exported until librbd is done with them: Python
-    can neither resize nor free them before. `in_flight` counts the operations in flight, and `drain` waits for them.
+    drops its data. A cancelled change may or may not happen. Buffers stay exported until librbd is done with them:
+    Python can neither resize nor free them before. `in_flight` counts the operations in flight, and `drain` waits for
+    them.
     """
 
     def __init__(self, handle: ImageHandle, close_timeout: float, name: str, *, read_only: bool) -> None:
