@@ -1,4 +1,4 @@
-"""Ceph's integers by name. A test compares each value with the C headers."""
+"""Ceph's integer constants by name. A test compares each value with the C headers."""
 
 from collections.abc import Iterable
 from enum import IntEnum, IntFlag
@@ -6,7 +6,7 @@ from typing import Final, Self
 
 
 class OpFlag(IntFlag):
-    """Hints for one read or write, passed on to the OSDs (``LIBRADOS_OP_FLAG_...``)."""
+    """Hints for one read or write. librbd passes the hints on to the OSDs (``LIBRADOS_OP_FLAG_...``)."""
 
     NONE = 0
     EXCL = 0x1
@@ -20,7 +20,7 @@ class OpFlag(IntFlag):
 
 
 class Feature(IntFlag):
-    """Features of an image (``RBD_FEATURE_...``). Bits that have no name here are kept."""
+    """Features of an image (``RBD_FEATURE_...``). Bits without a name here are kept."""
 
     LAYERING = 1 << 0
     STRIPINGV2 = 1 << 1
@@ -36,7 +36,7 @@ class Feature(IntFlag):
     DIRTY_CACHE = 1 << 11
 
     def names(self) -> list[str]:
-        """Return the names that the ``rbd`` tool shows, like ``exclusive-lock``; unknown bits have none."""
+        """Return the feature names that the ``rbd`` tool shows, like ``exclusive-lock``. Unknown bits have no names."""
         return [name for feature, name in FEATURE_NAMES.items() if feature in self]
 
     @classmethod
@@ -44,7 +44,7 @@ class Feature(IntFlag):
         """Return the features with these names.
 
         Raises:
-            ValueError: There is no feature of that name.
+            ValueError: No feature has that name.
         """
         by_name = {name: feature for feature, name in FEATURE_NAMES.items()}
         features = cls(0)
@@ -55,7 +55,7 @@ class Feature(IntFlag):
         return features
 
 
-#: What the ``rbd`` tool and its configuration call each feature (``RBD_FEATURE_NAME_...``).
+#: The name of each feature in the ``rbd`` tool and its configuration (``RBD_FEATURE_NAME_...``).
 FEATURE_NAMES: Final = {
     Feature.LAYERING: "layering",
     Feature.STRIPINGV2: "striping",
@@ -71,20 +71,20 @@ FEATURE_NAMES: Final = {
     Feature.DIRTY_CACHE: "dirty-cache",
 }
 
-#: What new images have, if nobody says otherwise (``RBD_FEATURES_...``).
+#: The default features of new images (``RBD_FEATURES_...``).
 FEATURES_DEFAULT: Final = Feature(61)
-#: Whoever does not know one of them cannot open the image.
+#: A client that does not know one of these features cannot open the image.
 FEATURES_INCOMPATIBLE: Final = Feature(2179)
-#: Whoever does not know one of them cannot write to the image.
+#: A client that does not know one of these features cannot write to the image.
 FEATURES_RW_INCOMPATIBLE: Final = Feature(4095)
-#: Can be switched on and off on an existing image.
+#: Features that can be enabled and disabled on an existing image.
 FEATURES_MUTABLE: Final = Feature(3164)
-#: Make sense with one writer at a time only.
+#: Features that make sense only with one writer at a time.
 FEATURES_SINGLE_CLIENT: Final = Feature(2140)
 
 
 class OperationFeature(IntFlag):
-    """What uses an image (``RBD_OPERATION_FEATURE_...``)."""
+    """The ways in which an image is used (``RBD_OPERATION_FEATURE_...``)."""
 
     CLONE_PARENT = 1 << 0
     CLONE_CHILD = 1 << 1
@@ -93,14 +93,14 @@ class OperationFeature(IntFlag):
 
 
 class ImageFlag(IntFlag):
-    """What is out of date about an image (``RBD_FLAG_...``)."""
+    """The data about an image that is out of date (``RBD_FLAG_...``)."""
 
     OBJECT_MAP_INVALID = 1 << 0
     FAST_DIFF_INVALID = 1 << 1
 
 
 class ImageOption(IntEnum):
-    """What can be chosen when an image is made (``RBD_IMAGE_OPTION_...``)."""
+    """The options for creating an image (``RBD_IMAGE_OPTION_...``)."""
 
     FORMAT = 0
     FEATURES = 1
@@ -119,14 +119,14 @@ class ImageOption(IntEnum):
 
 
 class MirrorImageMode(IntEnum):
-    """How an image is mirrored (``RBD_MIRROR_IMAGE_MODE_...``)."""
+    """The modes of mirroring an image (``RBD_MIRROR_IMAGE_MODE_...``)."""
 
     JOURNAL = 0
     SNAPSHOT = 1
 
 
 class SnapshotNamespaceType(IntEnum):
-    """Whose a snapshot is (``RBD_SNAP_NAMESPACE_TYPE_...``)."""
+    """The kinds of snapshots, by their owner (``RBD_SNAP_NAMESPACE_TYPE_...``)."""
 
     USER = 0
     GROUP = 1
@@ -135,14 +135,14 @@ class SnapshotNamespaceType(IntEnum):
 
 
 class SnapshotCreateFlag(IntFlag):
-    """How a snapshot is taken (``RBD_SNAP_CREATE_...``)."""
+    """Flags for taking a snapshot (``RBD_SNAP_CREATE_...``)."""
 
     SKIP_QUIESCE = 1 << 0
     IGNORE_QUIESCE_ERROR = 1 << 1
 
 
 class SnapshotRemoveFlag(IntFlag):
-    """What is done to remove a snapshot that is in use (``RBD_SNAP_REMOVE_...``)."""
+    """Steps that come before the removal of a snapshot in use (``RBD_SNAP_REMOVE_...``)."""
 
     UNPROTECT = 1 << 0
     FLATTEN = 1 << 1
@@ -150,7 +150,7 @@ class SnapshotRemoveFlag(IntFlag):
 
 
 class LockMode(IntEnum):
-    """Who may hold the managed lock of an image (``RBD_LOCK_MODE_...``). 18.2 lacks ``EXCLUSIVE_TRANSIENT``."""
+    """The modes of an image's managed lock (``RBD_LOCK_MODE_...``). Ceph 18.2 lacks ``EXCLUSIVE_TRANSIENT``."""
 
     EXCLUSIVE = 0
     SHARED = 1
@@ -158,7 +158,7 @@ class LockMode(IntEnum):
 
 
 class TrashImageSource(IntEnum):
-    """Who moved an image to the trash (``RBD_TRASH_IMAGE_SOURCE_...``)."""
+    """The origin of an image's move to the trash (``RBD_TRASH_IMAGE_SOURCE_...``)."""
 
     USER = 0
     MIRRORING = 1
@@ -168,7 +168,7 @@ class TrashImageSource(IntEnum):
 
 
 class PoolStatOption(IntEnum):
-    """The figures of `PoolStats` (``RBD_POOL_STAT_OPTION_...``)."""
+    """The statistics in `PoolStats` (``RBD_POOL_STAT_OPTION_...``)."""
 
     IMAGES = 0
     IMAGE_PROVISIONED_BYTES = 1

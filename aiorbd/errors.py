@@ -1,7 +1,7 @@
-"""The exceptions.
+"""The exceptions of this package.
 
-Two families under :class:`Error`: what Ceph answered (:class:`RbdError` and its subclasses, which
-are `OSError`s too and carry an errno), and misuse that never reached Ceph (:class:`UsageError`).
+Two families derive from :class:`Error`. :class:`RbdError` and its subclasses report the answers of Ceph. They are also
+`OSError`s and carry an errno. :class:`UsageError` and its subclasses report misuse that never reached Ceph.
 """
 
 import builtins
@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-#: What a C function was looking for: decides which class an errno becomes.
+#: The kind of a call's target. The kind and an errno select the class of the exception.
 Subject = Literal[
     "image", "pool", "cluster", "keyring", "snapshot", "namespace", "lock", "key", "object", "parent", "other"
 ]
@@ -18,7 +18,7 @@ Subject = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a call is about: its kind, and how errors name it."""
+    """The target of a call: the target's kind, and its name in errors."""
 
     kind: Subject
     label: str
@@ -28,11 +28,11 @@ class Target:
 
 
 class Error(Exception):
-    """The root of everything this package raises on its own account."""
+    """The base class of this package's own exceptions."""
 
 
 class UsageError(Error, RuntimeError):
-    """The library was used in a way that cannot work; nothing reached Ceph."""
+    """The program used the library in a way that cannot work. Nothing reached Ceph."""
 
 
 class ClosedError(UsageError):
@@ -44,19 +44,19 @@ class WrongLoopError(UsageError):
 
 
 class ForkedError(UsageError):
-    """The cluster was connected by the parent process; connect again in the child."""
+    """The parent process connected the cluster. Connect again in the child process."""
 
 
 class NotSupportedError(Error, NotImplementedError):
-    """The host's librbd or librados is too old for this call; nothing reached Ceph.
+    """The host's librbd or librados is too old for this call. Nothing reached Ceph.
 
-    What the cluster cannot do is `FunctionNotSupported` or `OperationNotSupported`.
+    If the cluster does not support a call, the error is `FunctionNotSupported` or `OperationNotSupported`.
 
     Attributes:
-        function: The C function that is missing.
-        since: The Ceph release that brought it.
-        library: The library that lacks it, as it was loaded.
-        found: That library's own version.
+        function: The missing C function.
+        since: The Ceph release that introduced the function.
+        library: The loaded library that lacks the function.
+        found: The version of this library.
     """
 
     def __init__(self, function: str, since: str, library: str, found: str) -> None:
@@ -75,7 +75,7 @@ class LibraryNotFoundError(Error, ImportError):
 
 
 class IncompleteDiffWarning(UserWarning):
-    """A diff with `include_parent=False` of a clone may lack ranges: those that the clone emptied. See `Image.diff`."""
+    """A diff of a clone with `include_parent=False` may lack the ranges that the clone emptied. See `Image.diff`."""
 
 
 class RbdError(Error, OSError):
@@ -83,8 +83,8 @@ class RbdError(Error, OSError):
 
     Attributes:
         errno: The positive error number.
-        operation: The C function that returned it, or that would have been called.
-        target: What it was done to, for example ``image 'rbd/vm-1'``.
+        operation: The C function that returned the error, or that would have been called.
+        target: The target of the call, for example ``image 'rbd/vm-1'``.
     """
 
     operation: str
@@ -108,11 +108,11 @@ class RbdError(Error, OSError):
 
 
 class ObjectNotFound(RbdError, FileNotFoundError):
-    """Something that was named is not there."""
+    """A named item does not exist. Subclasses tell the kind of the item."""
 
 
 class ImageNotFound(ObjectNotFound):
-    """There is no such image."""
+    """The image does not exist."""
 
 
 class SnapshotNotFound(ObjectNotFound):
@@ -120,7 +120,7 @@ class SnapshotNotFound(ObjectNotFound):
 
 
 class PoolNotFound(ObjectNotFound):
-    """There is no such pool, or no such namespace in it, or no such pool for data or journal."""
+    """The pool, the namespace, the data pool or the journal pool does not exist."""
 
 
 class NamespaceNotFound(ObjectNotFound):
@@ -128,59 +128,59 @@ class NamespaceNotFound(ObjectNotFound):
 
 
 class LockNotFound(ObjectNotFound):
-    """Nobody holds such a lock."""
+    """No client holds such a lock."""
 
 
 class MetadataNotFound(ObjectNotFound, KeyError):
-    """There is no such key in the metadata."""
+    """The metadata has no such key."""
 
 
 class ConfigFileNotFound(ObjectNotFound):
-    """The configuration file is not there."""
+    """The configuration file does not exist."""
 
 
 class KeyringNotFound(ObjectNotFound):
-    """No keyring holds a key for the client, where Ceph looked for one."""
+    """No keyring that Ceph searched holds a key for the client."""
 
 
 class ObjectExists(RbdError, FileExistsError):
-    """Something of that name is there already."""
+    """An item with this name already exists. Subclasses tell the kind of the item."""
 
 
 class ImageExists(ObjectExists):
-    """An image of that name is there already."""
+    """An image with this name already exists."""
 
 
 class PoolExists(ObjectExists):
-    """A pool of that name is there already."""
+    """A pool with this name already exists."""
 
 
 class SnapshotExists(ObjectExists):
-    """The image has a snapshot of that name already."""
+    """The image already has a snapshot with this name."""
 
 
 class NamespaceExists(ObjectExists):
-    """The pool has a namespace of that name already."""
+    """The pool already has a namespace with this name."""
 
 
 class LockExists(ObjectExists):
-    """This client holds that lock already."""
+    """This client already holds the lock."""
 
 
 class PermissionError(RbdError, builtins.PermissionError):  # noqa: A001 - the name in Python's `rbd` module
-    """The key is wrong, or its capabilities do not allow this."""
+    """The key is wrong, or the capabilities of the key do not allow the call."""
 
 
 class ReadOnlyImage(RbdError):
-    """The image was opened read-only, or at a snapshot."""
+    """The image was opened for reading only, or at a snapshot."""
 
 
 class ImageBusy(RbdError):
-    """The image is in use: watchers, a lock, or another operation on it."""
+    """The image is in use: by watchers, by the holder of a lock, or by another operation."""
 
 
 class ImageMemberOfGroup(RbdError):
-    """The image is a member of a group, which it must leave first."""
+    """The image is a member of a group. Remove the image from the group first."""
 
 
 class SnapshotBusy(RbdError):
@@ -192,15 +192,15 @@ class NamespaceBusy(RbdError):
 
 
 class LockBusy(RbdError):
-    """Somebody else holds the lock."""
+    """Another client holds the lock."""
 
 
 class ImageHasSnapshots(RbdError):
-    """The image has snapshots, which must go first."""
+    """The image has snapshots. Remove the snapshots first."""
 
 
 class InvalidArgument(RbdError, ValueError):
-    """An argument is out of range or of the wrong shape; caught before C, or refused by Ceph."""
+    """An argument is out of range or malformed. This package refused the argument before the C call, or Ceph did."""
 
 
 class ArgumentOutOfRange(InvalidArgument):
@@ -208,19 +208,19 @@ class ArgumentOutOfRange(InvalidArgument):
 
 
 class PastEndOfImage(InvalidArgument):
-    """Offset and length do not lie within the image. Nothing was read or written, but see `ImageShrank`."""
+    """The range does not lie within the image. Nothing was read or written, except with `ImageShrank`."""
 
 
 class ImageShrank(PastEndOfImage):
-    """The image shrank while it was written to: what lies within its new size may have been written."""
+    """The image shrank during a write. The part of the range within the new size may have been written."""
 
 
 class IncompleteReadError(RbdError):
-    """The image shrank while it was read."""
+    """The image shrank during a read."""
 
 
 class ConnectionShutdown(RbdError, ConnectionError):
-    """The connection is gone for good: the client was blocklisted or shut down. Connect anew."""
+    """The connection is lost for good: the client was blocklisted or shut down. Make a new connection."""
 
 
 class Timeout(RbdError, TimeoutError):
@@ -228,7 +228,7 @@ class Timeout(RbdError, TimeoutError):
 
 
 class CloseTimeout(Timeout):
-    """Operations in flight held up a close; it goes on behind the scenes."""
+    """Operations in flight delayed a close beyond its timeout. The close continues in the background."""
 
 
 class NoSpace(RbdError):
@@ -236,15 +236,15 @@ class NoSpace(RbdError):
 
 
 class DiskQuotaExceeded(RbdError):
-    """The pool's quota is reached."""
+    """The pool has reached its quota."""
 
 
 class FunctionNotSupported(RbdError):
-    """The cluster does not have this (ENOSYS). For a function that librbd lacks see `NotSupportedError`."""
+    """The cluster lacks a function (ENOSYS). If librbd lacks a function, the error is `NotSupportedError`."""
 
 
 class OperationCanceled(RbdError):
-    """A long operation was stopped by its progress callback or by a cancellation."""
+    """A progress callback or a cancellation stopped a long operation."""
 
 
 class InterruptedOrTimeoutError(RbdError, InterruptedError):
@@ -252,10 +252,10 @@ class InterruptedOrTimeoutError(RbdError, InterruptedError):
 
 
 class CompareMismatch(RbdError):
-    """`compare_and_write` found other data; nothing was written.
+    """`compare_and_write` found other data and wrote nothing.
 
     Attributes:
-        offset: Where in the image the first difference is, in bytes.
+        offset: The position of the first difference in the image, in bytes.
     """
 
     def __init__(
@@ -269,7 +269,7 @@ class CompareMismatch(RbdError):
 
 
 class OperationNotSupported(RbdError):
-    """The cluster or the image cannot do this as it is (EOPNOTSUPP)."""
+    """The cluster or the image does not support the operation in the present state (EOPNOTSUPP)."""
 
 
 _BY_ERRNO: dict[int, type[RbdError]] = {
@@ -315,9 +315,9 @@ _BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
     (_errno.EMLINK, "image"): ImageMemberOfGroup,
 }
 
-#: Where the kind of the target would mislead.
+#: The classes for functions and errnos where the kind of the target would select a misleading class.
 _BY_OPERATION: dict[tuple[str, int], type[RbdError]] = {
-    # Of these, what is missing is not the image that they are about.
+    # The target of these functions is an image, but ENOENT means that something else is missing.
     ("rbd_create4", _errno.ENOENT): ObjectNotFound,
     ("rbd_clone3", _errno.ENOENT): ObjectNotFound,
     ("rbd_clone4", _errno.ENOENT): ObjectNotFound,
@@ -327,14 +327,14 @@ _BY_OPERATION: dict[tuple[str, int], type[RbdError]] = {
     ("rbd_lock_acquire", _errno.EROFS): LockBusy,
 }
 
-#: Where the C library's own text would mislead.
+#: Messages that replace misleading texts of the C library.
 _MESSAGES = {
     _errno.EILSEQ: "other data found, nothing written",
     _errno.ESHUTDOWN: "the client was blocklisted or its connection shut down: connect anew",
     _errno.EROFS: "open for reading only",
 }
 
-#: What an errno means when it comes from one function.
+#: Messages for an errno of one function.
 _EXPLAINED = {
     ("rbd_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
     ("rbd_trash_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
@@ -354,7 +354,7 @@ _EXPLAINED = {
 
 
 def error_for(code: int, operation: str, target: Target, message: str | None = None) -> RbdError:
-    """Make the exception for a negative return value of a C function."""
+    """Return the exception for a negative return value of a C function."""
     number = -code
     cls = (
         (_BY_OPERATION.get((operation, number)) if target.kind != "namespace" else None)

@@ -1,4 +1,4 @@
-"""What calls return when it is more than one value."""
+"""The results of calls that return more than one value."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +8,7 @@ from aiorbd.enums import SnapshotNamespaceType, TrashImageSource
 
 
 class Version(NamedTuple):
-    """A library's version. librbd's own count is 1.16.0 for Ceph 16.2."""
+    """A library's version. librbd has a count of its own: 1.16.0 for Ceph 16.2."""
 
     major: int
     minor: int
@@ -16,7 +16,7 @@ class Version(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What never changes of an image, in bytes."""
+    """The properties of an image that never change. Sizes are in bytes."""
 
     object_size: int
     stripe_unit: int
@@ -30,9 +30,10 @@ class ImageSpec:
     """An image in a list.
 
     Attributes:
-        id: Its id, which stays; empty for images of format 1.
-        name: Its name, which can be changed.
-        removing: Its removal was begun and is not over, or was broken off. The name may be another image's by now.
+        id: The id, which never changes. Images of format 1 have an empty id.
+        name: The name, which can change.
+        removing: Whether a removal of the image has begun and has not finished. The removal still runs, or was
+            interrupted. Another image may have the name by now.
     """
 
     id: str
@@ -42,14 +43,14 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What `Image.stat` returns.
+    """The result of `Image.stat`.
 
     Attributes:
-        size: Bytes.
-        object_size: Bytes of each RADOS object.
-        object_count: How many objects the size spans, whether they exist or not.
-        order: The object size is ``1 << order``.
-        block_name_prefix: What the names of the objects begin with.
+        size: The image size in bytes.
+        object_size: The size of each RADOS object in bytes.
+        object_count: The number of objects that the image size spans. Objects that do not exist count too.
+        order: The object size is ``1 << order`` bytes.
+        block_name_prefix: The prefix of the names of all objects.
     """
 
     size: int
@@ -61,15 +62,15 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class LinkedImage:
-    """An image that another one is cloned from, or a clone of it.
+    """The parent of an image, or a clone of an image.
 
     Attributes:
-        pool_id: Its pool's id.
-        pool_name: Its pool.
-        pool_namespace: Its namespace in the pool; empty for the default one.
-        image_id: Its id.
-        image_name: Its name.
-        trash: Whether it is in the trash.
+        pool_id: The id of the image's pool.
+        pool_name: The name of the image's pool.
+        pool_namespace: The image's namespace in the pool; empty for the default namespace.
+        image_id: The id of the image.
+        image_name: The name of the image.
+        trash: Whether the image is in the trash.
     """
 
     pool_id: int
@@ -82,13 +83,13 @@ class LinkedImage:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What an image was cloned from.
+    """The image and the snapshot that an image was cloned from.
 
     Attributes:
         image: The parent image.
-        snapshot_id: The id of its snapshot.
-        snapshot_name: The name of its snapshot.
-        snapshot_namespace_type: Whose snapshot it is.
+        snapshot_id: The id of the parent's snapshot.
+        snapshot_name: The name of the parent's snapshot.
+        snapshot_namespace_type: The kind of the parent's snapshot.
     """
 
     image: LinkedImage
@@ -102,9 +103,9 @@ class Extent:
     """A range that differs between two states of an image.
 
     Attributes:
-        offset: Where it begins, in bytes.
-        length: Bytes.
-        exists: Whether there is data now; what does not exist reads as zeroes.
+        offset: The start of the range in the image, in bytes.
+        length: The length of the range in bytes.
+        exists: Whether the range has data now. A range without data reads as zeroes.
     """
 
     offset: int
@@ -117,9 +118,9 @@ class Watcher:
     """A client that has an image open for writing.
 
     Attributes:
-        address: Its network address.
-        id: Its number in the cluster, as `Cluster.get_instance_id` returns it.
-        cookie: The number of its watch.
+        address: The network address of the client.
+        id: The number of the client in the cluster, as `Cluster.get_instance_id` returns it.
+        cookie: The number of the client's watch.
     """
 
     address: str
@@ -132,9 +133,9 @@ class Locker:
     """A client that holds an advisory lock.
 
     Attributes:
-        client: Its name, like ``client.4123``.
-        cookie: What it called the lock.
-        address: Its network address.
+        client: The name of the client, like ``client.4123``.
+        cookie: The cookie with which the client took the lock.
+        address: The network address of the client.
     """
 
     client: str
@@ -144,12 +145,12 @@ class Locker:
 
 @dataclass(frozen=True, slots=True)
 class Lockers:
-    """Who holds the advisory lock of an image.
+    """The holders of an image's advisory lock.
 
     Attributes:
-        exclusive: Whether only one client may.
-        tag: What those who share it have to agree about.
-        lockers: The clients.
+        exclusive: Whether only one client may hold the lock.
+        tag: The tag of a shared lock. All holders must use the same tag.
+        lockers: The clients that hold the lock.
     """
 
     exclusive: bool
@@ -162,11 +163,11 @@ class TrashEntry:
     """An image in the trash.
 
     Attributes:
-        id: Its id, by which it is restored or removed.
-        name: The name it had.
-        source: Who moved it there.
-        deletion_time: When.
-        deferment_end_time: Until when it cannot be removed without force.
+        id: The id of the image. `Trash.restore` and `Trash.remove` take this id.
+        name: The name that the image had before.
+        source: The origin of the move to the trash.
+        deletion_time: The time of the move to the trash.
+        deferment_end_time: The time until which a removal needs `force`.
     """
 
     id: str
@@ -178,17 +179,17 @@ class TrashEntry:
 
 @dataclass(frozen=True, slots=True)
 class PoolStats:
-    """What the images of a pool come to.
+    """Aggregate statistics of a pool's images.
 
     Attributes:
-        image_count: Images.
-        image_provisioned_bytes: The sum of their sizes.
-        image_max_provisioned_bytes: The sum of their sizes, of each the largest among itself and its snapshots.
-        image_snap_count: Their snapshots.
-        trash_count: Images in the trash.
-        trash_provisioned_bytes: The sum of their sizes.
-        trash_max_provisioned_bytes: The sum of their largest sizes.
-        trash_snap_count: Their snapshots.
+        image_count: The number of images.
+        image_provisioned_bytes: The sum of the image sizes.
+        image_max_provisioned_bytes: The sum of each image's largest size, among the image and its snapshots.
+        image_snap_count: The number of snapshots of all images.
+        trash_count: The number of images in the trash.
+        trash_provisioned_bytes: The sum of the sizes of images in the trash.
+        trash_max_provisioned_bytes: Like `image_max_provisioned_bytes`, for images in the trash.
+        trash_snap_count: The number of snapshots of images in the trash.
     """
 
     image_count: int
@@ -203,11 +204,11 @@ class PoolStats:
 
 @dataclass(frozen=True, slots=True)
 class ObjectStat:
-    """A RADOS object.
+    """The size of a RADOS object, and the time of its last write.
 
     Attributes:
-        size: Bytes.
-        modified: When it was last written, to the second.
+        size: The size of the object in bytes.
+        modified: The time of the last write, to the second.
     """
 
     size: int
@@ -216,7 +217,13 @@ class ObjectStat:
 
 @dataclass(frozen=True, slots=True)
 class NotifyReply:
-    """What one watcher answered to a notification."""
+    """The reply of one watcher to a notification.
+
+    Attributes:
+        notifier_id: The number of the watcher's client.
+        cookie: The number of the watch.
+        data: The data of the reply.
+    """
 
     notifier_id: int
     cookie: int
@@ -225,11 +232,11 @@ class NotifyReply:
 
 @dataclass(frozen=True, slots=True)
 class NotifyResult:
-    """What came of a notification.
+    """The result of a notification.
 
     Attributes:
-        replies: Who acknowledged it, and with what.
-        timeouts: The (client's number, cookie) of watchers that did not in time.
+        replies: The replies of the watchers that acknowledged the notification.
+        timeouts: The (client's number, cookie) of each watcher that did not acknowledge the notification in time.
     """
 
     replies: tuple[NotifyReply, ...]
@@ -238,16 +245,16 @@ class NotifyResult:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A line of the cluster's log.
+    """A line of the cluster log.
 
     Attributes:
-        time: When.
+        time: The time of the message.
         channel: ``cluster`` or ``audit``.
-        who: The daemon's address and name, as the log has it.
-        name: The daemon, like ``mon.a``.
-        sequence: The daemon's count of its messages.
+        who: The address and name of the daemon, as the log shows them.
+        name: The name of the daemon, like ``mon.a``.
+        sequence: The number of the message. Each daemon counts its own messages.
         level: ``[DBG]``, ``[INF]``, ``[WRN]``, ``[ERR]`` or ``[SEC]``.
-        message: The text.
+        message: The text of the message.
     """
 
     time: datetime
@@ -261,11 +268,11 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a Ceph command answered.
+    """The result of a Ceph command.
 
     Attributes:
         output: The data, often JSON.
-        status: One line for people; often empty.
+        status: One line of text for people, often empty.
     """
 
     output: bytes

@@ -1,4 +1,4 @@
-"""What a connection has done and is doing, in figures."""
+"""Statistics of the calls of one connection."""
 
 import math
 import numbers
@@ -6,21 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-#: Upper bounds of the buckets of `OperationStats.buckets`, in seconds: 1 us, 2 us, 4 us, ... 67 s, and the rest.
+#: Upper bounds of the buckets of `OperationStats.buckets`, in seconds: 1 us, 2 us, 4 us, ... 67 s, and infinity.
 LATENCY_BOUNDS: Final[tuple[float, ...]] = (*(2**n / 1e6 for n in range(27)), math.inf)
 
 
 @dataclass(frozen=True, slots=True)
 class OperationStats:
-    """How often one C function was called, and how long it took.
+    """The counts and durations of the calls of one C function.
 
     Attributes:
-        count: How many calls are over.
-        failed: How many of them with an error.
-        bytes: What those without one read, wrote, or gave up.
-        seconds: How long all of them took together: from the submit to librbd's callback, or, of calls that
-            need a thread, from the call to its end.
-        buckets: How many took how long, by the bounds in `LATENCY_BOUNDS`; each in one bucket only.
+        count: The number of completed calls.
+        failed: The number of completed calls that failed.
+        bytes: The bytes that successful calls read, wrote or discarded.
+        seconds: The sum of the durations of all completed calls. A duration is the time from the submit to librbd's
+            callback. For a call that needs a worker thread, it is the time from the call to the end of the call.
+        buckets: The number of calls in each bucket of durations. `LATENCY_BOUNDS` has the bounds of the buckets. Each
+            call is in one bucket only.
     """
 
     count: int
@@ -31,11 +32,11 @@ class OperationStats:
 
     @property
     def mean(self) -> float:
-        """Seconds a call took on average; 0.0 without any."""
+        """The average duration of a call in seconds; 0.0 if there are no calls."""
         return self.seconds / self.count if self.count else 0.0
 
     def quantile(self, fraction: float) -> float:
-        """Return a bound, in seconds, that this fraction of the calls kept; 0.0 without any call."""
+        """Return a bound, in seconds, that this fraction of the calls did not exceed; 0.0 if there are no calls."""
         if not isinstance(fraction, numbers.Real):
             raise TypeError(f"fraction must be a number, not {type(fraction).__name__}")
         seen, wanted = 0, fraction * sum(self.buckets)
@@ -48,18 +49,19 @@ class OperationStats:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStats:
-    """What `Cluster.stats` returns: of one connection, since it was made.
+    """The result of `Cluster.stats`: the statistics of one connection since the connection was made.
 
     Attributes:
-        in_flight: Calls that librbd, librados or a thread has now, abandoned ones and the library's own counted.
-        abandoned: Those among them whose task was cancelled.
-        queued: Calls that wait for a thread.
-        threads: Worker threads, idle ones counted.
-        wakeups: How often the event loop was woken for completions.
-        completions: How many completions, and other news of Ceph's, those wake-ups took.
-        bytes_read: What was read from images.
-        bytes_written: What was written to images, zeroes counted.
-        operations: Figures by C function; what was never called is missing.
+        in_flight: The number of calls that librbd, librados or a worker thread has now. Abandoned calls and the
+            library's own calls count too.
+        abandoned: The number of calls in flight without a waiting task, because the task was cancelled.
+        queued: The number of calls that wait for a worker thread.
+        threads: The number of worker threads, idle threads included.
+        wakeups: The number of times that the event loop was woken for completions.
+        completions: The number of completions and other events of Ceph that these wake-ups handled.
+        bytes_read: The bytes that were read from images.
+        bytes_written: The bytes that were written to images, zeroes included.
+        operations: The statistics of each C function. Functions that were never called are missing.
     """
 
     in_flight: int
@@ -75,16 +77,16 @@ class ClusterStats:
 
 @dataclass(frozen=True, slots=True)
 class CompletedOperation:
-    """What an observer is told of one call that is over: see `Cluster.add_observer`.
+    """One completed call, as passed to an observer: see `Cluster.add_observer`.
 
     Attributes:
         operation: The C function.
-        target: What it was done to, as in errors.
-        length: Bytes to be read or written; 0 for what has no length.
-        started: When it was begun, in nanoseconds since the epoch, as OpenTelemetry takes it.
-        seconds: How long it took.
-        error: What it failed with, or None.
-        abandoned: Whether the task that waited for it was cancelled: nobody else hears of the outcome.
+        target: The target of the call, as in errors.
+        length: The number of bytes to read or write; 0 for calls without a length.
+        started: The start of the call in nanoseconds since the epoch, as OpenTelemetry expects.
+        seconds: The duration of the call.
+        error: The error of a failed call, or None.
+        abandoned: Whether the waiting task was cancelled. Only observers see the outcome of an abandoned call.
     """
 
     operation: str
@@ -96,5 +98,5 @@ class CompletedOperation:
     abandoned: bool
 
 
-#: Called on the event loop, in the context (`contextvars`) of the task that began the operation.
+#: A function that is called on the event loop, in the context (`contextvars`) of the task that began the operation.
 Observer: TypeAlias = Callable[[CompletedOperation], object]

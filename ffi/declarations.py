@@ -1,11 +1,11 @@
-"""The one reader of the C declarations: the plain text under ``librados/`` and ``librbd/``."""
+"""Read the C declarations: the plain text under ``librados/`` and ``librbd/``. No other code reads these files."""
 
 import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
-#: Files that others build on come first; the rest is joined by name.
+#: The files that come first, because other files need them. The other files follow by name.
 FIRST = {"librados": ("platform", "types"), "librbd": ("types",)}
 
 _SINCE = re.compile(r"/\* since (\d+\.\d+) \*/")
@@ -13,21 +13,21 @@ _PROTOTYPE = re.compile(r"^\w[\w *]*?\b((?:rbd|rados)_\w+)\(", re.MULTILINE)
 
 
 def files(library: str) -> list[Path]:
-    """The declaration files of one library, in the order they must be read."""
+    """Return the declaration files of one library, in the order in which they must be read."""
     first = [HERE / library / f"{name}.h" for name in FIRST[library]]
     return first + sorted(set((HERE / library).glob("*.h")) - set(first))
 
 
 def text() -> str:
-    """Everything, as cffi reads it."""
+    """Return all declarations as one text for cffi."""
     return "\n".join(path.read_text() for library in FIRST for path in files(library))
 
 
 def since(library: str) -> dict[str, str]:
-    """Every function of a library with the Ceph release that brought it."""
+    """Return every function of a library, with the Ceph release that introduced the function."""
     table: dict[str, str] = {}
     for path in files(library):
-        # split() with one group: text before the first marker, then release, text, release, text.
+        # With one group, split() returns the text before the first marker, and then release, text, release, text.
         before, *blocks = _SINCE.split(path.read_text())
         if stray := _PROTOTYPE.search(before):
             raise ValueError(f"{path.name}: {stray[1]} stands above the first 'since'")

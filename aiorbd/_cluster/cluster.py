@@ -27,18 +27,18 @@ from aiorbd.errors import PoolNotFound, Target, Timeout
 
 logger: logging.Logger = logging.getLogger("aiorbd")
 
-#: Seconds `connect` waits for the monitors.
+#: The default number of seconds that `connect` waits for the monitors.
 CONNECT_TIMEOUT: Final = 30.0
 
-#: Seconds a close waits for operations in flight.
+#: The default number of seconds that a close waits for operations in flight.
 CLOSE_TIMEOUT: Final = 10.0
 
 
 class ClusterHandle(Handle):
-    """A ``rados_t``; None until it is connected."""
+    """The handle of a ``rados_t``. The pointer is None until the connection is made."""
 
     def shut(self) -> None:
-        """Disconnect on a worker thread; the bridge goes last."""
+        """Disconnect on a worker thread, and then release the bridge."""
         if self.pointer is None:
             self._gone(0)
         else:
@@ -56,7 +56,7 @@ class ClusterHandle(Handle):
 class Cluster(ClusterCommands, ClusterStatistics):
     """A connection to a Ceph cluster, made by `connect`.
 
-    It belongs to the event loop that connected it. Use it as an async context manager, or call
+    The connection belongs to the event loop that made it. Use the connection as an async context manager, or call
     `close`.
     """
 
@@ -67,21 +67,28 @@ class Cluster(ClusterCommands, ClusterStatistics):
         self._instance_id = instance_id
 
     async def close(self, timeout: float | None = None) -> None:
-        """Disconnect, and close before that whatever was opened from here; wait for that at most `timeout` seconds.
+        """Disconnect, after closing all objects that were opened from this connection.
+
+        The close waits at most `timeout` seconds for operations in flight. None means the `close_timeout` given to
+        `connect`. After a cancelled or overdue wait, the close continues in the background.
+
+        Raises:
+            CloseTimeout: Operations are still in flight after `timeout` seconds.
+            RbdError: Ceph reported an error during the close. The connection is closed all the same.
 
         Implements: rados_shutdown
         """
         await super().close(timeout)
 
     def get_fsid(self) -> str:
-        """Return the cluster's unique id, as ``ceph fsid`` prints it.
+        """Return the unique id of the cluster, as ``ceph fsid`` prints it.
 
         Implements: rados_cluster_fsid
         """
         return self._fsid
 
     def get_instance_id(self) -> int:
-        """Return the number the cluster gave this connection; watchers and blocklists show it.
+        """Return the number that the cluster gave this connection. Watchers and blocklists show this number.
 
         Implements: rados_get_instance_id
         """
@@ -90,11 +97,11 @@ class Cluster(ClusterCommands, ClusterStatistics):
     # -- pools ---------------------------------------------------------------------------------
 
     async def create_pool(self, name: str) -> None:
-        """Create a pool. When cancelled, the outcome is unknown.
+        """Create a pool. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            PoolExists: There is a pool of that name.
-            InvalidArgument: The name is empty or holds ``@`` or ``/``.
+            PoolExists: A pool with this name already exists.
+            InvalidArgument: The name is empty or contains ``@`` or ``/``.
 
         Implements: rados_pool_create
         """
@@ -102,11 +109,11 @@ class Cluster(ClusterCommands, ClusterStatistics):
         await self._handle.call("rados_pool_create", encoded, on=Target("pool", f"pool {name!r}"))
 
     async def delete_pool(self, name: str) -> None:
-        """Delete a pool and all that is in it. When cancelled, the outcome is unknown.
+        """Delete a pool with all its contents. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            PoolNotFound: There is no such pool.
-            PermissionError: The monitors do not allow it (``mon_allow_pool_delete``).
+            PoolNotFound: The pool does not exist.
+            PermissionError: The monitors do not allow the deletion (``mon_allow_pool_delete``).
 
         Implements: rados_pool_delete
         """
@@ -132,7 +139,7 @@ class Cluster(ClusterCommands, ClusterStatistics):
         """Return the id of a pool.
 
         Raises:
-            PoolNotFound: There is no such pool.
+            PoolNotFound: The pool does not exist.
 
         Implements: rados_pool_lookup
         """
@@ -143,7 +150,7 @@ class Cluster(ClusterCommands, ClusterStatistics):
         """Return the name of a pool.
 
         Raises:
-            PoolNotFound: There is no such pool.
+            PoolNotFound: The pool does not exist.
 
         Implements: rados_pool_reverse_lookup
         """
@@ -152,7 +159,7 @@ class Cluster(ClusterCommands, ClusterStatistics):
         return await self._handle.get_string("rados_pool_reverse_lookup", pool_id, on=on)
 
     async def pool_exists(self, name: str) -> bool:
-        """Tell whether there is a pool of that name.
+        """Tell whether a pool with this name exists.
 
         Implements: rados_pool_lookup
         """
@@ -163,35 +170,35 @@ class Cluster(ClusterCommands, ClusterStatistics):
         return True
 
     def open_ioctx(self, pool: str | int, namespace: str = "", *, full_try: bool = False) -> Opening[IoCtx]:
-        """Open an I/O context: a pool, by name or by id, and a namespace in it.
+        """Open an I/O context: a pool, by name or by id, or a namespace of the pool.
 
-        Await the result, or use it with ``async with``.
+        Await the result, or use the result with ``async with``.
 
         Args:
-            pool: Its name or its id.
-            namespace: A namespace in it; empty for the default one.
-            full_try: When the pool is full or its quota is reached, let writes, `IoCtx.create_image` and other
-                changes fail with `NoSpace` or `DiskQuotaExceeded`. Without it Ceph makes them wait until there is
-                room. It holds for the images opened from here.
+            pool: The name or the id of the pool.
+            namespace: A namespace of the pool; empty for the default namespace.
+            full_try: If the pool is full or has reached its quota, let writes, `IoCtx.create_image` and other changes
+                fail with `NoSpace` or `DiskQuotaExceeded`. Without `full_try`, Ceph delays these changes until there is
+                room. The option also applies to the images opened from the I/O context.
 
         Raises:
-            PoolNotFound: There is no such pool.
+            PoolNotFound: The pool does not exist.
 
         Implements: rados_ioctx_create, rados_ioctx_create2, rados_ioctx_set_namespace, rados_set_pool_full_try
         """
         return Opening(lambda: open_ioctx(self._handle, self._close_timeout, pool, namespace, full_try=full_try))
 
     def monitor_log(self, level: LogLevel = "info") -> Opening[ClusterLog]:
-        """Listen to the cluster's log. Await the result, or use it with ``async with``.
+        """Follow the cluster log. Await the result, or use the result with ``async with``.
 
-        A connection has one such listener at a time.
+        A connection can have only one open `ClusterLog` at a time.
 
         Args:
-            level: What is worth telling.
+            level: The lowest level of the lines to receive.
 
         Raises:
-            InvalidArgument: There is no such level.
-            UsageError: One is open already.
+            InvalidArgument: The level does not exist.
+            UsageError: The connection already follows the log.
 
         Implements: rados_monitor_log2
         """
@@ -208,31 +215,32 @@ def connect(
     close_timeout: float = CLOSE_TIMEOUT,
     cluster_log: LogLevel | None = None,
 ) -> Opening[Cluster]:
-    """Connect to a cluster. Await the result, or use it with ``async with``.
+    """Connect to a cluster. Await the result, or use the result with ``async with``.
 
     Args:
-        conffile: Path of the configuration file. The empty string means the usual places
-            (``$CEPH_CONF``, ``/etc/ceph/ceph.conf``, ``~/.ceph/ceph.conf``, ``ceph.conf``); None means no
-            file: then `conf` has to name the monitors.
-        client_id: Who connects, without the ``client.`` before it.
-        conf: Ceph's options by name; they override the file. Leave ``librados_thread_count`` alone,
-            although 1 reads and writes faster: some of librbd's own calls then wait for ever. One default is
-            aiorbd's and not Ceph's: ``ms_tcp_prefetch_max_size`` is 32768 instead of 4096, which makes small
-            reads faster, for 56 KiB more memory per OSD.
-        timeout: Seconds to wait for the monitors; None waits for ever. Cancelling returns at once too.
-        cluster_name: The name that default paths contain.
-        close_timeout: Seconds that leaving ``async with`` and `Cluster.close` wait for operations in flight,
-            also for the I/O contexts and images opened from this connection.
-        cluster_log: Hand lines of the cluster's own log, from this level on, to the logger
-            ``aiorbd.cluster_log``; None for none. `Cluster.monitor_log` cannot be had beside it.
+        conffile: The path of the configuration file. The empty string means the usual places (``$CEPH_CONF``,
+            ``/etc/ceph/ceph.conf``, ``~/.ceph/ceph.conf``, ``ceph.conf``). None means no file: `conf` must then name
+            the monitors.
+        client_id: The name of the client, without the prefix ``client.``.
+        conf: Options of Ceph, by name. These options override the file. Do not set ``librados_thread_count``: with 1,
+            reads and writes are faster, but some of librbd's own calls then wait for ever. One default differs from
+            Ceph's default: ``ms_tcp_prefetch_max_size`` is 32768 instead of 4096. This makes small reads faster, and
+            needs 56 KiB more memory per OSD.
+        timeout: Seconds to wait for the monitors; None waits without a limit. If the call is cancelled, it returns at
+            once.
+        cluster_name: The name of the cluster in the default paths.
+        close_timeout: Seconds that `Cluster.close` and the end of ``async with`` wait for operations in flight. The
+            limit also applies to the I/O contexts and images opened from this connection.
+        cluster_log: Send the lines of the cluster log, from this level on, to the logger ``aiorbd.cluster_log``; None
+            sends no lines. `Cluster.monitor_log` is then not available.
 
     Warns:
-        RuntimeWarning: ``rados_osd_op_timeout`` is set so low that data is lost.
+        RuntimeWarning: ``rados_osd_op_timeout`` is so low that data is lost.
 
     Raises:
-        ConfigFileNotFound: `conffile` is not there.
-        ObjectNotFound: No monitor's address is configured.
-        InvalidArgument: An option in `conf` does not exist or does not take its value.
+        ConfigFileNotFound: The file `conffile` does not exist.
+        ObjectNotFound: No address of a monitor is configured.
+        InvalidArgument: An option in `conf` does not exist or does not accept its value.
         KeyringNotFound: No key for the client was found.
         PermissionError: The monitors do not accept the key.
         Timeout: The monitors did not answer in time.
@@ -265,10 +273,10 @@ async def _open_cluster(
             encode_text(text, "option", "rados_conf_set")
     if timeout is not None:
         timeout = None if timeout == math.inf else seconds(timeout, "timeout", "rados_connect", f"client.{client_id}")
-    # librados' own limit would be five minutes; 0 is none.
+    # Without this option, librados waits for five minutes. 0 means no limit.
     conf = {"client_mount_timeout": "0" if timeout is None else str(max(1, math.ceil(timeout)))} | conf
     loop = current_loop()
-    await to_thread.run_sync(loader.bridge)  # loads the libraries the first time: tens of milliseconds
+    await to_thread.run_sync(loader.bridge)  # the first call loads the libraries, which takes tens of milliseconds
     request = connecting.Request(conffile, client_id, cluster_name, conf)
     handle = ClusterHandle(Bridge(loop), None, request.target)
 
@@ -288,14 +296,14 @@ async def _open_cluster(
             errno.ETIMEDOUT, f"the monitors did not answer within {timeout} s", "rados_connect", str(request.target)
         ) from None
     except BaseException:
-        # Cancelled: the thread goes on, and what it connects is shut down when it is done.
+        # The task was cancelled: the thread continues. Once the thread has connected, the connection is shut down.
         handle.begin_close()
         raise
     handle.target = Target("cluster", f"cluster {connected.fsid}")
     logger.debug("connected: %s as client.%s, id %d", handle.target, client_id, connected.instance_id)
     try:
         if connected.warning:
-            warnings.warn(connected.warning, RuntimeWarning, stacklevel=2)  # may be an error to the caller
+            warnings.warn(connected.warning, RuntimeWarning, stacklevel=2)  # the caller may turn warnings into errors
         if cluster_log is not None:
             await forward_log(handle, cluster_log)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Commands to a cluster's daemons, as the ``ceph`` tool sends them."""
+"""Commands to the daemons of a cluster, as the ``ceph`` tool sends them."""
 
 import json
 from collections.abc import Mapping
@@ -11,32 +11,38 @@ from aiorbd._native.marshal import encode_text, number, take_buffer
 from aiorbd.errors import Target, error_for
 from aiorbd.models import CommandResult
 
-#: JSON text, or a mapping that becomes it.
+#: A command: JSON text, or a mapping that is converted to JSON.
 Command = str | Mapping[str, Any]
 
 
 class ClusterCommands(Resource[Handle]):
-    """Commands: part of `Cluster`."""
+    """Commands to daemons. Part of `Cluster`."""
 
     async def mon_command(self, command: Command, inbuf: bytes = b"") -> CommandResult:
-        """Send a command to the monitors. When cancelled, the outcome is unknown.
+        """Send a command to the monitors. If the call is cancelled, the outcome is unknown.
 
         Args:
-            command: JSON text, or a mapping that becomes it, like ``{"prefix": "osd pool ls", "format": "json"}``.
-            inbuf: Data that goes with it.
+            command: JSON text, or a mapping that is converted to JSON, like
+                ``{"prefix": "osd pool ls", "format": "json"}``.
+            inbuf: Data to send with the command.
 
         Raises:
-            RbdError: The monitors refused; the message is theirs.
+            RbdError: The monitors refused the command. The message comes from the monitors.
 
         Implements: rados_mon_command
         """
         return await self._command("rados_mon_command", "monitor", (), command, inbuf)
 
     async def osd_command(self, osd_id: int, command: Command, inbuf: bytes = b"") -> CommandResult:
-        """Send a command to an OSD. When cancelled, the outcome is unknown.
+        """Send a command to an OSD. If the call is cancelled, the outcome is unknown.
+
+        Args:
+            osd_id: The id of the OSD.
+            command: JSON text, or a mapping that is converted to JSON.
+            inbuf: Data to send with the command.
 
         Raises:
-            RbdError: The OSD refused, or there is none of that id.
+            RbdError: The OSD refused the command, or no OSD has this id.
 
         Implements: rados_osd_command
         """
@@ -44,10 +50,16 @@ class ClusterCommands(Resource[Handle]):
         return await self._command("rados_osd_command", f"OSD {osd_id}", (osd_id,), command, inbuf)
 
     async def mgr_command(self, command: Command, inbuf: bytes = b"") -> CommandResult:
-        """Send a command to the active manager. It waits until there is one. When cancelled, the outcome is unknown.
+        """Send a command to the active manager. If the call is cancelled, the outcome is unknown.
+
+        The call waits until the cluster has an active manager.
+
+        Args:
+            command: JSON text, or a mapping that is converted to JSON.
+            inbuf: Data to send with the command.
 
         Raises:
-            RbdError: The manager refused; the message is its.
+            RbdError: The manager refused the command. The message comes from the manager.
 
         Implements: rados_mgr_command
         """
@@ -76,12 +88,12 @@ class ClusterCommands(Resource[Handle]):
                 raise error_for(code, function, on, message or None)
             return CommandResult(data, message)
 
-        # A daemon that does not answer holds up no command to the others.
+        # A daemon that does not answer delays no command to other daemons.
         return await handle.run(function, call, on=on, group=whom)
 
 
 def _prefix(command: str) -> str:
-    """What a command is called, for errors; its arguments may be secret."""
+    """Return the name of a command, for errors. The arguments of a command may be secret."""
     try:
         return str(json.loads(command).get("prefix", "?"))
     except (ValueError, AttributeError):

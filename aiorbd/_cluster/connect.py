@@ -1,4 +1,4 @@
-"""Connecting, on a worker thread: configuration, the monitors, and errors that say what was missing."""
+"""Connect on a worker thread: set options, reach the monitors, and raise errors that name the missing part."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from aiorbd.errors import ConfigFileNotFound, InvalidArgument, RbdError, Target,
 
 @dataclass(frozen=True)
 class Request:
-    """What `aiorbd.connect` was asked for."""
+    """A request for a connection, from the arguments of `aiorbd.connect`."""
 
     conffile: str | os.PathLike[str] | None
     client_id: str
@@ -23,22 +23,22 @@ class Request:
 
     @property
     def target(self) -> Target:
-        """Name the connection in errors before it has an fsid."""
+        """The name of the connection in errors, until its fsid is known."""
         return Target("cluster", f"client.{self.client_id} of cluster {self.cluster_name!r}")
 
 
 class Connected(NamedTuple):
-    """What `connect` returns."""
+    """The result of `connect`."""
 
     pointer: Any
     fsid: str
     instance_id: int
-    #: What the user should be told of the configuration; empty when it is fine.
+    #: A warning about the configuration for the user; empty if there is none.
     warning: str
 
 
 def connect(request: Request) -> Connected:
-    """Return a connected ``rados_t`` and what is known of it then. Blocks."""
+    """Connect to a cluster. Return the ``rados_t`` and facts about the connection. Blocks."""
     lib = rados()
     pointer = ffi.new("rados_t *")
     code = lib.rados_create2(pointer, os.fsencode(request.cluster_name), os.fsencode(f"client.{request.client_id}"), 0)
@@ -60,13 +60,14 @@ def connect(request: Request) -> Connected:
         raise
 
 
-#: What `ms_type` can be.
+#: The values that `ms_type` may have.
 _MESSENGERS = {"", "async", "async+posix", "async+rdma", "async+dpdk", "random"}
 
 
-#: Defaults of ours in the place of Ceph's: the monitors, the file and `conf` all go before them. librados reads answers
-#: into a buffer of this size (it has two of them for each OSD). Ceph's 4096 hold no read of 4 KiB with its header, so
-#: that the kernel is asked twice or more for each, and never for several at once.
+#: aiorbd's defaults, which replace Ceph's defaults. Values from the monitors, the file and `conf` override them.
+#: librados reads answers into buffers of this size, two for each OSD. A buffer of Ceph's default size, 4096 bytes,
+#: cannot hold the answer to a read of 4 KiB with its header. librados would then ask the kernel at least twice for each
+#: answer, and would never get several answers at once.
 _DEFAULTS = {"ms_tcp_prefetch_max_size": "32768"}
 
 
@@ -80,7 +81,7 @@ def _configure(cluster: Any, request: Request) -> None:
         if path and not Path(path).is_file():
             raise ConfigFileNotFound(errno.ENOENT, "no such configuration file", "rados_conf_read_file", repr(path))
         code = lib.rados_conf_read_file(cluster, os.fsencode(path) if path else ffi.NULL)
-        # Without any file in the usual places, what `conf` says may be enough.
+        # Without a file in the usual places, the options in `conf` may be enough.
         if code < 0 and (path or code != -errno.ENOENT):
             raise error_for(
                 code,
@@ -96,14 +97,14 @@ def _configure(cluster: Any, request: Request) -> None:
             target = Target("other", f"option {name!r}")
             raise error_for(code, "rados_conf_set", target, "the option does not take this value")
     for name in ("ms_type", "ms_public_type"):
-        # librados aborts the process on a messenger that it does not have.
+        # librados aborts the process if the messenger does not exist.
         if conf_get(cluster, name) not in _MESSENGERS:
             message = f"no such messenger; there are {', '.join(sorted(filter(None, _MESSENGERS)))}"
             raise InvalidArgument(errno.EINVAL, message, "rados_connect", f"option {name!r}")
 
 
 def _usual_places(request: Request) -> list[str]:
-    """Where librados looks for a configuration file when it is not told."""
+    """Return the places where librados looks for a configuration file by default."""
     if places := os.environ.get("CEPH_CONF"):
         return places.split(",")
     name = f"{request.cluster_name}.conf"
@@ -111,7 +112,11 @@ def _usual_places(request: Request) -> list[str]:
 
 
 def _warning(cluster: Any) -> str:
-    """A dead OSD is replaced after its grace and a heartbeat: who gives up earlier gives up what would be done."""
+    """Return a warning if ``rados_osd_op_timeout`` loses data; otherwise an empty text.
+
+    A cluster replaces a dead OSD after the grace and a heartbeat. A shorter timeout drops operations that Ceph would
+    still complete.
+    """
     limit, grace, interval = (
         float(conf_get(cluster, name) or 0)
         for name in ("rados_osd_op_timeout", "osd_heartbeat_grace", "osd_heartbeat_interval")
@@ -126,7 +131,10 @@ def _warning(cluster: Any) -> str:
 
 
 def _why_not(cluster: Any, code: int, request: Request) -> RbdError:
-    """Librados answers ENOENT for half of what can be wrong: look at what it had to work with."""
+    """Return the error for a failed connect.
+
+    librados returns ENOENT for several different faults. So this function looks at the options that librados used.
+    """
     monitors = conf_get(cluster, "mon_host")
     if code == -errno.ENOENT and not monitors:
         message = "no monitor address: neither the configuration file nor conf has 'mon_host'"

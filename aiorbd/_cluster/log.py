@@ -1,4 +1,4 @@
-"""The cluster's own log, as it is written."""
+"""Follow the cluster log."""
 
 import logging
 import os
@@ -14,17 +14,17 @@ from aiorbd._native.marshal import invalid, utc
 from aiorbd.errors import Target, UsageError
 from aiorbd.models import LogEntry
 
-#: What is worth telling, least first.
+#: The lowest level of the log lines to receive. The levels are in rising order.
 LogLevel = Literal["debug", "info", "sec", "warn", "error"]
 
 _LEVELS: Final = ("debug", "info", "sec", "warn", "error")
 
-#: Lines that may wait to be taken.
+#: The largest number of lines that may wait in the mailbox.
 ROOM: Final = 4096
 
 
 class LogHandle(Handle):
-    """The one log callback that a client has."""
+    """The handle of the log callback. A client has only one log callback."""
 
     def __init__(self, cluster: Handle, level: str, source: Source | None = None) -> None:
         super().__init__(cluster.bridge, cluster, Target("cluster", f"log of {cluster.target}"))
@@ -34,14 +34,14 @@ class LogHandle(Handle):
         self.mailbox: Mailbox = Mailbox(self, self.source, ROOM)
 
     def listen(self) -> None:
-        """On a worker thread."""
+        """Register the callback. Runs on a worker thread."""
         callback = self.mailbox.function("log", "rados_log_callback2_t")
         code = rados().rados_monitor_log2(self.cluster.pointer, self.level, callback, self.mailbox.argument)
         self.raise_for(code, "rados_monitor_log2")
         self.take(self.level)
 
     def shut(self) -> None:
-        """Take the callback away: once librados has returned, none is running."""
+        """Remove the callback. Once librados has returned, no callback is running."""
         if self.pointer is None:
             self._gone(0)
         else:
@@ -57,7 +57,7 @@ class LogHandle(Handle):
 
 
 class ClusterLog(Resource[LogHandle]):
-    """The cluster's log from now on, made by `Cluster.monitor_log`: iterate over it with ``async for``."""
+    """The new lines of the cluster log, made by `Cluster.monitor_log`. Iterate over the lines with ``async for``."""
 
     def __init__(self, handle: LogHandle, close_timeout: float) -> None:
         """Private: use `Cluster.monitor_log`."""
@@ -65,7 +65,14 @@ class ClusterLog(Resource[LogHandle]):
         self._messages = Messages(handle.source, handle, handle.mailbox, _entry)
 
     async def close(self, timeout: float | None = None) -> None:
-        """Stop to listen; wait for that at most `timeout` seconds.
+        """Stop following the log.
+
+        The close waits at most `timeout` seconds for operations in flight. None means the `close_timeout` given to
+        `connect`. After a cancelled or overdue wait, the close continues in the background.
+
+        Raises:
+            CloseTimeout: Operations are still in flight after `timeout` seconds.
+            RbdError: Ceph reported an error during the close. The log is closed all the same.
 
         Implements: rados_monitor_log2
         """
@@ -73,7 +80,7 @@ class ClusterLog(Resource[LogHandle]):
 
     @property
     def lost(self) -> int:
-        """How many lines nobody took in time, so that they were dropped."""
+        """The number of dropped lines: no task took them in time."""
         return self._handle.mailbox.lost
 
     def __aiter__(self) -> Self:
@@ -89,7 +96,7 @@ def _entry(numbers: list[int], data: bytes) -> LogEntry:
     return LogEntry(utc(seconds, nanoseconds), channel, who, name, sequence, level, message)
 
 
-#: Where lines go that `aiorbd.connect` was asked to hand on, and as what.
+#: The logger for the lines that `aiorbd.connect` was asked to send. `_AS` maps the levels.
 logger: logging.Logger = logging.getLogger("aiorbd.cluster_log")
 _AS: Final = {
     "DBG": logging.DEBUG,
@@ -101,26 +108,26 @@ _AS: Final = {
 
 
 class _Forwarding(Source):
-    """Hands lines to `logging` as they come, without a task."""
+    """A source that passes lines to `logging` as they arrive, without a task."""
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop, endless=True)
         self.mailbox: Mailbox | None = None
 
     def notify(self) -> None:
-        """On the loop: there are lines."""
+        """Log the lines that have arrived. Runs on the event loop."""
         while self.mailbox is not None and (entries := self.mailbox.take(_entry)):
             for entry in entries:
                 logger.log(_AS.get(entry.level.strip("[]"), logging.INFO), "%s: %s", entry.name, entry.message)
 
 
 async def forward_log(cluster: Handle, level: str) -> None:
-    """Hand the log to `logging` until the cluster closes: see `aiorbd.connect`."""
+    """Pass the cluster log to `logging` until the cluster closes: see `aiorbd.connect`."""
     await _listen(cluster, level, _Forwarding(cluster.bridge.loop))
 
 
 async def open_log(cluster: Handle, level: str, close_timeout: float) -> ClusterLog:
-    """Listen to the log: see `Cluster.monitor_log`."""
+    """Follow the cluster log: see `Cluster.monitor_log`."""
     return ClusterLog(await _listen(cluster, level, None), close_timeout)
 
 

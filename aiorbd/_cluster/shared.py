@@ -1,6 +1,6 @@
-"""Connections, I/O contexts and images that many tasks share, for services that open by name and close all the time.
+"""Connections, I/O contexts and images that many tasks share, for services that often open and close images by name.
 
-A pool here is one of connections; Ceph's pools of objects are named by their names.
+A "pool" in this module is a pool of connections. The parameter `pool` is the name of a Ceph pool.
 """
 
 import logging
@@ -23,45 +23,45 @@ _logger = logging.getLogger("aiorbd")
 
 
 class _Shared(Generic[R]):
-    """Something open, and how many use it."""
+    """A shared open object, and the number of its users."""
 
     def __init__(self) -> None:
         self.opening: anyio.Lock = anyio.Lock()
         self.resource: R | None = None
-        #: What it was opened from, which is in use as long as this is open.
+        #: Keeps the objects that this object was opened from in use, as long as this object is open.
         self.stack: AsyncExitStack = AsyncExitStack()
         self.users: int = 0
         self.idle_since: float = 0.0
 
     @property
     def usable(self) -> bool:
-        """Not cut off by the cluster, and nobody closed it."""
+        """Whether the object is neither blocklisted nor closed. An object that is not open yet is usable."""
         return self.resource is None or not (self.resource.blocklisted or self.resource.closed)
 
     async def is_current(self, pool: str, name: str | None) -> bool:
-        """Tell whether what is open is what has these names now: others may have them."""
+        """Tell whether these names still belong to the open object. Another object may have the names by now."""
         resource = self.resource
         if resource is None or not self.usable:
             return False
         if isinstance(resource, Cluster):
             return True
-        with suppress(ConnectionShutdown, PoolNotFound):  # neither is to be had from here any more
+        with suppress(ConnectionShutdown, PoolNotFound):  # then the object is not current either
             return await resource._is_current(pool, name)
         return False
 
     def keep(self, evict: "Callable[[], Awaitable[None]] | None") -> None:
-        """Let a removal of the image close this, or, with None, not any more."""
+        """Set the function with which a removal of the image closes this object; None allows no such close."""
         if isinstance(self.resource, Image):
             self.resource._handle.evict = evict
 
     async def make_durable(self) -> None:
-        """Flush an image that was written to, within the time that its close may take."""
+        """Flush an image that was written to, within the image's `close_timeout`."""
         if isinstance(self.resource, Image):
-            with suppress(ClosedError):  # the pool is closed, which flushes
+            with suppress(ClosedError):  # the connection pool is closed, and closing flushes
                 await self.resource._make_durable()
 
     async def close(self, timeout: float | None = None) -> None:
-        """Close it; what goes wrong then is nobody's to hear."""
+        """Close the object. Errors of the close are logged, not raised."""
         resource, self.resource = self.resource, None
         with anyio.CancelScope(shield=True):
             try:
@@ -73,14 +73,14 @@ class _Shared(Generic[R]):
 
 
 class _PoolKey(NamedTuple):
-    """Under what an I/O context is shared."""
+    """The key of a shared I/O context."""
 
     pool: str
     namespace: str
 
 
 class _ImageKey(NamedTuple):
-    """Under what an image is shared."""
+    """The key of a shared image."""
 
     pool: str
     namespace: str
@@ -91,65 +91,68 @@ class _ImageKey(NamedTuple):
 
 
 def _require_texts(*names: object) -> None:
-    """Raise for a name that is no text; some may not be given."""
+    """Raise if a name is not a string. None stands for a name that was not given."""
     for name in names:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"names must be str, not {type(name).__name__}")
 
 
 class ConnectionPool:
-    """Opens what is asked for once, shares it among all who ask, and closes it when nobody has used it for a while.
+    """Share one connection, its I/O contexts and its images among tasks.
 
-    Use it as an async context manager, in the event loop of those who ask::
+    The pool opens each object once, and shares the object among all tasks that ask for it. The pool closes objects that
+    have been idle for a while. Use the pool as an async context manager, in the event loop of these tasks::
 
         async with aiorbd.ConnectionPool(lambda: aiorbd.connect("/etc/ceph/ceph.conf")) as connections:
             async with connections.open_image("rbd", "vm-1") as image:
                 ...
 
-    `open_image` with a name gives the image that has this name at the time of the call: each call asks the cluster.
-    `IoCtx.remove_image` over this connection closes the image where the pool only keeps it open for later.
+    `open_image` with a name returns the image that has this name at the time of the call. Each call asks the cluster.
+    `IoCtx.remove_image` over this connection closes an image that the pool only keeps open for later use.
 
-    Who shares an image shares its exclusive lock and its cache: a change of one is seen by all at once, and
-    `Image.set_snapshot` or `close` would be everybody's, so leave these alone. A connection that the cluster has cut
-    off is replaced for those who ask next. At the end of the block all is closed, within the `close_timeout` of the
-    connection. Leaving the block of an image that was written to flushes it.
+    Tasks that share an image also share its exclusive lock and its cache. All tasks see a change by one task
+    immediately. Do not call `Image.set_snapshot` or `close` on a shared image, because these calls affect all tasks.
+
+    If the cluster has blocklisted the connection, later calls get a new connection. The end of the pool's block closes
+    all objects, within the `close_timeout` of the connection. The end of an image's block flushes the image if it was
+    written to.
     """
 
     def __init__(self, connect: Callable[[], Opening[Cluster]], *, idle_timeout: float = 60.0) -> None:
-        """Make a pool.
+        """Create a pool.
 
         Args:
-            connect: Makes the connection: a call of `aiorbd.connect`.
-            idle_timeout: Seconds after which what nobody uses is closed.
+            connect: A function that calls `aiorbd.connect` and returns the result.
+            idle_timeout: Seconds after which the pool closes an unused object. 0 closes unused objects at once.
         """
         if idle_timeout < 0:
             raise ValueError("idle_timeout must not be negative")
         self._connect = connect
         self._idle_timeout = idle_timeout
         self._shared: dict[Hashable, _Shared[Any]] = {}
-        #: Not to be had any more, and still in use.
+        #: The objects that are still in use, but that no further task gets.
         self._outdated: set[_Shared[Any]] = set()
         self._tasks: anyio.abc.TaskGroup | None = None
-        #: Seconds that closing one of them may take; None for its own `close_timeout`.
+        #: The seconds that closing one object may take; None means the object's own `close_timeout`.
         self._bound: float | None = None
 
     def connect(self) -> AbstractAsyncContextManager[Cluster]:
-        """Use the connection, within ``async with``.
+        """Use the shared connection, within ``async with``.
 
         Raises:
-            ClosedError: The pool is not open.
-            RbdError: What `aiorbd.connect` raises.
+            ClosedError: The connection pool is not open.
+            RbdError: Any error of `aiorbd.connect`.
 
         Implements: rados_connect
         """
         return self._use((), lambda _: self._connect())
 
     def open_ioctx(self, pool: str, namespace: str = "") -> AbstractAsyncContextManager[IoCtx]:
-        """Use an I/O context, within ``async with``.
+        """Use a shared I/O context, within ``async with``.
 
         Raises:
-            ClosedError: The pool is not open.
-            RbdError: What `Cluster.open_ioctx` raises.
+            ClosedError: The connection pool is not open.
+            RbdError: Any error of `Cluster.open_ioctx`.
 
         Implements: rados_ioctx_create
         """
@@ -171,11 +174,13 @@ class ConnectionPool:
         snapshot: str | None = None,
         read_only: bool = False,
     ) -> AbstractAsyncContextManager[Image]:
-        """Use an image, by name or by id, within ``async with``; those at a snapshot or for reading only are others.
+        """Use a shared image, by name or by id, within ``async with``.
+
+        An image that is open at a snapshot or for reading only is shared separately.
 
         Raises:
-            ClosedError: The pool is not open.
-            RbdError: What `IoCtx.open_image` raises.
+            ClosedError: The connection pool is not open.
+            RbdError: Any error of `IoCtx.open_image`.
 
         Implements: rbd_aio_open, rbd_aio_open_by_id, rbd_aio_open_read_only, rbd_aio_open_by_id_read_only
         """
@@ -190,10 +195,10 @@ class ConnectionPool:
     async def evict_image(
         self, pool: str, name: str | None = None, *, image_id: str | None = None, namespace: str = ""
     ) -> None:
-        """Stop sharing an image that was opened by this name, or by this id: it is closed as soon as nobody uses it.
+        """Stop sharing an image that was opened by this name, or by this id.
 
-        Whoever asks next gets one that is opened anew. What was opened by name is not found by id, nor the other way
-        round.
+        The image is closed as soon as no task uses it. The next call opens the image anew. A name does not find an
+        image that was opened by id, and an id does not find an image that was opened by name.
 
         Implements: rbd_aio_close
         """
@@ -213,7 +218,7 @@ class ConnectionPool:
             await self._give_back(key, shared)
 
     async def _get(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> _Shared[R]:
-        """Return what is open, or open it; it is in use then."""
+        """Return the open object, or open the object. The object is then in use."""
         pool = key.pool if isinstance(key, (_PoolKey, _ImageKey)) else ""
         name = key.name if isinstance(key, _ImageKey) else None
         while True:
@@ -228,7 +233,7 @@ class ConnectionPool:
             shared.users += 1
             shared.keep(None)
             try:
-                async with shared.opening:  # who is first opens it; if that fails or is cancelled, the next one tries
+                async with shared.opening:  # the first task opens; if that fails or is cancelled, the next one tries
                     if shared.resource is None:
                         async with AsyncExitStack() as stack:
                             shared.resource = await make(stack)
@@ -243,7 +248,7 @@ class ConnectionPool:
             await self._give_back(key, shared)
 
     async def _give_back(self, key: Hashable, shared: _Shared[Any]) -> None:
-        """One user less."""
+        """End one use of an object. After the last use, close the object or keep it for later."""
         shared.users -= 1
         shared.idle_since = anyio.current_time()
         useless = shared.resource is None or not shared.usable or not self._idle_timeout or self._tasks is None
@@ -253,12 +258,12 @@ class ConnectionPool:
             shared.keep(lambda: self._evict(key, shared))
 
     async def _evict(self, key: Hashable, shared: _Shared[Any]) -> None:
-        """Close what is kept, unless somebody has begun to use it."""
+        """Close an object that is kept for later, unless a task has begun to use it."""
         if not shared.users:
             await self._drop(key, shared)
 
     async def _retire(self, key: Hashable, shared: _Shared[Any]) -> None:
-        """Give it to nobody any more, and close it when nobody uses it."""
+        """Stop sharing an object, and close the object when no task uses it."""
         if self._shared.get(key) is shared:
             del self._shared[key]
         if shared.users:
@@ -297,13 +302,13 @@ class ConnectionPool:
             await tasks.__aexit__(None, None, None)
         finally:
             everything = {*self._shared.values(), *self._outdated}
-            # The images and I/O contexts of a connection close with it, all at once and within one bound.
+            # Closing a connection closes its images and I/O contexts, all at once and within one limit.
             async with anyio.create_task_group() as closing:
                 for shared in everything:
                     if isinstance(shared.resource, Cluster):
                         closing.start_soon(shared.close)
             self._bound = 0.0
-            # The last that were opened first: what others were opened from comes after them.
+            # Close all remaining entries, the last ones first.
             for key, shared in reversed(list(self._shared.items())):
                 await self._drop(key, shared)
             for shared in list(self._outdated):

@@ -1,4 +1,4 @@
-"""Seeing inside a connection: figures, observers, whether the cluster still knows it."""
+"""The statistics and observers of a connection."""
 
 from aiorbd._core.handle import Handle
 from aiorbd._core.lifecycle import State
@@ -8,13 +8,13 @@ from aiorbd.stats import ClusterStats, Observer
 
 
 class ClusterStatistics(Resource[Handle]):
-    """What a connection tells of itself: part of `Cluster`."""
+    """The statistics and observers of a connection. Part of `Cluster`."""
 
     def stats(self) -> ClusterStats:
-        """Return figures: what is in flight, and what was done how often and how fast.
+        """Return statistics of this connection: the calls in flight, and the counts and durations of completed calls.
 
-        It costs a few microseconds for each operation in flight. What a Prometheus collector exports can be read
-        from here at each scrape, and also within an observer.
+        The call costs a few microseconds for each operation in flight. A Prometheus collector can call this at each
+        scrape. An observer can call this too.
 
         Raises:
             ClosedError: The connection is closed.
@@ -25,20 +25,20 @@ class ClusterStatistics(Resource[Handle]):
         return self._handle.bridge.stats()
 
     def add_observer(self, observer: Observer) -> None:
-        """Call `observer` with a `CompletedOperation` whenever a call of C's is over: for spans, histograms, logs.
+        """Call `observer` with a `CompletedOperation` at the end of each C call: for spans, histograms or logs.
 
-        It is called on the event loop, in the context (`contextvars`) of the task that began the operation, so
-        that a span's parent is found there, and also for what was abandoned, when that ends at last. It must not
-        block; what it raises is logged. Each call costs some microseconds then.
+        The observer runs on the event loop, in the context (`contextvars`) of the task that began the operation. So a
+        span finds its parent there. Abandoned operations are reported too, when they end. The observer must not block.
+        Exceptions of the observer are logged. With an observer, each call costs some more microseconds.
         """
         self._handle.check_thread()
         self._handle.bridge.observers.append(observer)
 
     def remove_observer(self, observer: Observer) -> None:
-        """Call `observer` no more.
+        """Stop calling `observer`.
 
         Raises:
-            ValueError: It is none.
+            ValueError: `observer` is not an observer of this connection.
         """
         self._handle.check_thread()
         self._handle.bridge.observers.remove(observer)

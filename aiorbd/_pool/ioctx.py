@@ -1,4 +1,4 @@
-"""A pool, or a namespace of it, and the images there."""
+"""A pool, or a namespace of a pool, and its images."""
 
 from typing import Final, Unpack
 
@@ -73,9 +73,9 @@ async def open_ioctx(
 
 
 class IoCtx(Pool):
-    """An I/O context, made by `Cluster.open_ioctx`: where images are listed, made and opened.
+    """An open pool, or one namespace of a pool, made by `Cluster.open_ioctx`. Lists, creates and opens images.
 
-    Use it as an async context manager, or call `close`.
+    Use the I/O context as an async context manager, or call `close`.
     """
 
     def __init__(self, handle: PoolHandle, pool: str, namespace: str, close_timeout: float) -> None:
@@ -85,30 +85,37 @@ class IoCtx(Pool):
         self._namespace = namespace
 
     async def close(self, timeout: float | None = None) -> None:
-        """Close the I/O context, and the images and watches opened from it; wait for that at most `timeout` seconds.
+        """Close the I/O context, after the images and watches that were opened from it.
+
+        The close waits at most `timeout` seconds for operations in flight. None means the `close_timeout` given to
+        `connect`. After a cancelled or overdue wait, the close continues in the background.
+
+        Raises:
+            CloseTimeout: Operations are still in flight after `timeout` seconds.
+            RbdError: Ceph reported an error during the close. The I/O context is closed all the same.
 
         Implements: rados_ioctx_destroy
         """
         await super().close(timeout)
 
     async def _is_current(self, pool: str, _name: str | None) -> bool:
-        """Tell whether the pool of that name is the one that is open."""
+        """Tell whether the pool name still belongs to the open pool."""
         handle, encoded = self._handle, encode_name(pool, "pool name", "rados_pool_lookup")
         return await handle.run("rados_pool_lookup", lambda: handle.is_pool(encoded))
 
     @property
     def pool(self) -> str:
-        """The pool's name when it was opened."""
+        """The name that the pool had when it was opened."""
         return self._pool
 
     @property
     def namespace(self) -> str:
-        """The namespace; empty for the default one."""
+        """The namespace; empty for the default namespace."""
         return self._namespace
 
     @property
     def trash(self) -> Trash:
-        """Its trash."""
+        """The trash of the pool or namespace."""
         return Trash(self._handle)
 
     @property
@@ -123,7 +130,7 @@ class IoCtx(Pool):
 
     @property
     def objects(self) -> Objects:
-        """The RADOS objects here."""
+        """The RADOS objects of the pool or namespace."""
         return Objects(self._handle, self._close_timeout)
 
     # -- images --------------------------------------------------------------------------------
@@ -131,22 +138,24 @@ class IoCtx(Pool):
     async def create_image(
         self, name: str, size: int, options: ImageOptions | None = None, **keywords: Unpack[ImageKeywords]
     ) -> None:
-        """Create an image. What is not given is chosen by the cluster. When cancelled, the outcome is unknown.
+        """Create an image. If the call is cancelled, the outcome is unknown.
+
+        The cluster chooses the value of each option that is not given.
 
         Args:
-            name: The image's name, without ``@`` and ``/``.
-            size: Bytes.
+            name: The name of the image, without ``@`` and ``/``.
+            size: The size of the image in bytes.
             options: Options of the image.
-            **keywords: Options too, like ``order=22``: see `ImageKeywords`.
+            **keywords: More options, like ``order=22``: see `ImageKeywords`.
 
         Raises:
-            ImageExists: There is an image of that name.
-            NamespaceNotFound: The namespace of this I/O context is not there.
-            PoolNotFound: There is no such data pool or journal pool.
+            ImageExists: An image with this name already exists.
+            NamespaceNotFound: The namespace of this I/O context does not exist.
+            PoolNotFound: The data pool or journal pool does not exist.
             InvalidArgument: The name or an option is not acceptable, or the pool does not mirror its images.
-            ArgumentOutOfRange: librbd cannot keep the value of an option: see `ImageKeywords`.
+            ArgumentOutOfRange: librbd cannot store the value of an option: see `ImageKeywords`.
             NoSpace, DiskQuotaExceeded: The pool is full, and the I/O context was opened with `full_try`. Without
-                that the call waits until there is room.
+                `full_try`, the call waits until there is room.
 
         Implements: rbd_create4
         """
@@ -174,22 +183,24 @@ class IoCtx(Pool):
         options: ImageOptions | None = None,
         **keywords: Unpack[ImageKeywords],
     ) -> None:
-        """Make a clone of a snapshot of an image here. When cancelled, the outcome is unknown.
+        """Clone a snapshot of an image. If the call is cancelled, the outcome is unknown.
 
         Args:
-            parent_name: The image's name.
-            parent_snapshot: Its snapshot; it must be protected, unless `clone_format` is 2.
-            ioctx: Where the clone is made: this one, or another pool or namespace of the cluster.
-            name: The clone's name.
+            parent_name: The name of the image to clone, in the pool or namespace of this I/O context.
+            parent_snapshot: The name of the image's snapshot. The snapshot must be protected, unless `clone_format` is
+                2.
+            ioctx: The pool or namespace in which to create the clone: this I/O context, or another one of the same
+                cluster.
+            name: The name of the clone.
             options: Options of the clone.
-            **keywords: Options too: see `ImageKeywords`.
+            **keywords: More options: see `ImageKeywords`.
 
         Raises:
-            ImageNotFound: There is no image `parent_name`.
-            SnapshotNotFound: It has no such snapshot.
-            NamespaceNotFound: The namespace of `ioctx` is not there.
-            PoolNotFound: There is no such data pool.
-            ImageExists: There is an image `name`.
+            ImageNotFound: No image has the name `parent_name`.
+            SnapshotNotFound: The image has no snapshot with the name `parent_snapshot`.
+            NamespaceNotFound: The namespace of `ioctx` does not exist.
+            PoolNotFound: The data pool does not exist.
+            ImageExists: An image with the name `name` already exists.
             InvalidArgument: The snapshot is not protected, or an option is not acceptable.
 
         Implements: rbd_clone3
@@ -208,26 +219,28 @@ class IoCtx(Pool):
     ) -> None:
         """Remove an image, by name or by id.
 
-        When cancelled, or when `progress` raises, librbd is asked to stop. If it does, the image is half removed: its
-        name is free for others, `images` marks it as `removing`, and a call with its `image_id` finishes the work.
-        librbd removes by name: the name is compared with the image's just before, and a rename in that instant is not
-        noticed.
+        If the call is cancelled, or if `progress` raises, librbd is asked to stop. If librbd stops, the image is half
+        removed: the name is free for other images, and `images` marks the image as `removing`. A call with the
+        `image_id` completes the removal.
+
+        librbd removes an image by name. So this call checks just before the removal that the name belongs to the image.
+        A rename in that instant is not noticed.
 
         Args:
-            name: The image's name.
-            image_id: Its id, instead of its name.
-            progress: Called on the event loop with what is done and what there is to do. What it raises is raised
-                here, if the image was not removed all the same.
-            retry_for: For how many seconds to try again while it is open somewhere. A client that died is
-                watching for up to 30 s.
+            name: The name of the image.
+            image_id: The id of the image, instead of the name.
+            progress: Called on the event loop as ``progress(done, total)``. If `progress` raises, this call raises the
+                error, unless the image was removed all the same.
+            retry_for: Seconds to retry while the image is open somewhere. A dead client keeps its watch for up to 30 s.
 
         Raises:
-            ImageNotFound: There is no such image.
-            ImageHasSnapshots: Its snapshots must go first.
-            ImageMemberOfGroup: It must be taken out of its group first.
-            ImageBusy: It is open somewhere, or a client that had it open died less than 30 s ago; the message says
-                at which addresses. What a `ConnectionPool` of this connection keeps open for later is closed.
-            InvalidArgument: The image of that id is in the trash: see `trash`.
+            ImageNotFound: The image does not exist.
+            ImageHasSnapshots: The image has snapshots. Remove the snapshots first.
+            ImageMemberOfGroup: The image is a member of a group. Remove the image from the group first.
+            ImageBusy: The image is open somewhere, or a client that had the image open died less than 30 s ago. The
+                message names the addresses. If a `ConnectionPool` of this connection only keeps the image open for
+                later use, the image is closed and does not count as open.
+            InvalidArgument: The image with this id is in the trash: see `trash`.
 
         Implements: rbd_remove_with_progress, rbd_trash_remove_with_progress
         """
@@ -239,12 +252,12 @@ class IoCtx(Pool):
             raise TypeError("remove_image() takes either a name or an image_id")
 
     async def rename_image(self, name: str, new_name: str) -> None:
-        """Rename an image. When cancelled, the outcome is unknown.
+        """Rename an image. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            ImageNotFound: There is no image `name`.
-            ImageExists: There is an image `new_name`.
-            InvalidArgument: `new_name` is empty or holds ``@`` or ``/``.
+            ImageNotFound: No image has the name `name`.
+            ImageExists: An image with the name `new_name` already exists.
+            InvalidArgument: `new_name` is empty or contains ``@`` or ``/``.
 
         Implements: rbd_rename
         """
@@ -254,22 +267,22 @@ class IoCtx(Pool):
         await self._handle.call("rbd_rename", source, destination, on=on)
 
     async def list_images(self) -> list[str]:
-        """Return the names of all images, also of those that are half removed: see `images`.
+        """Return the names of all images, half-removed images included: see `images`.
 
         Raises:
-            PoolNotFound: The pool was deleted meanwhile.
-            NamespaceNotFound: The namespace of this I/O context is not there.
+            PoolNotFound: The pool was deleted in the meantime.
+            NamespaceNotFound: The namespace of this I/O context does not exist.
 
         Implements: rbd_list2
         """
         return [spec.name async for spec in self.images()]
 
     def images(self) -> Listing[ImageSpec]:
-        """Iterate over the ids and names of all images. Those that are half removed come last, marked as `removing`.
+        """Iterate over the ids and names of all images. Half-removed images come last, marked as `removing`.
 
         Raises:
-            PoolNotFound: The pool was deleted meanwhile.
-            NamespaceNotFound: The namespace of this I/O context is not there.
+            PoolNotFound: The pool was deleted in the meantime.
+            NamespaceNotFound: The namespace of this I/O context does not exist.
 
         Implements: rbd_list2, rbd_trash_get
         """
@@ -291,19 +304,19 @@ class IoCtx(Pool):
         snapshot: str | Snapshot | None = None,
         read_only: bool = False,
     ) -> Opening[Image]:
-        """Open an image, by name or by id. Await the result, or use it with ``async with``.
+        """Open an image, by name or by id. Await the result, or use the result with ``async with``.
 
         Args:
-            name: The image's name.
-            image_id: Its id, instead of its name.
-            snapshot: Open it as it was then; implies reading only.
-            read_only: Take no lock and refuse writes. Such an image does not hear of changes by others, of its size for
-                example.
+            name: The name of the image.
+            image_id: The id of the image, instead of the name.
+            snapshot: Open the image at this snapshot, for reading only.
+            read_only: Take no lock and refuse writes. The open image does not notice changes by other clients, for
+                example of the image size.
 
         Raises:
-            ImageNotFound: There is no such image.
-            SnapshotNotFound: It has no such snapshot.
-            NamespaceNotFound: The namespace of this I/O context is not there.
+            ImageNotFound: The image does not exist.
+            SnapshotNotFound: The image has no such snapshot.
+            NamespaceNotFound: The namespace of this I/O context does not exist.
 
         Implements: rbd_aio_open, rbd_aio_open_by_id, rbd_aio_open_read_only, rbd_aio_open_by_id_read_only
         """
@@ -321,24 +334,24 @@ class IoCtx(Pool):
     # -- the pool ------------------------------------------------------------------------------
 
     async def pool_init(self, force: bool = False) -> None:
-        """Prepare a new pool for images. When cancelled, the outcome is unknown.
+        """Prepare a new pool for images. If the call is cancelled, the outcome is unknown.
 
         Args:
-            force: Although it is used for something else already.
+            force: Prepare the pool even if it already has another use.
 
         Raises:
-            PermissionError: It is used for something else.
+            PermissionError: The pool has another use.
 
         Implements: rbd_pool_init
         """
         await self._handle.call("rbd_pool_init", bool(force))
 
     async def pool_stats_get(self) -> PoolStats:
-        """Return what the images of the pool, or of its namespace, come to.
+        """Return aggregate statistics of the images of the pool or namespace.
 
         Raises:
-            PoolNotFound: The pool was deleted meanwhile.
-            NamespaceNotFound: The namespace of this I/O context is not there.
+            PoolNotFound: The pool was deleted in the meantime.
+            NamespaceNotFound: The namespace of this I/O context does not exist.
 
         Implements: rbd_pool_stats_create, rbd_pool_stats_option_add_uint64, rbd_pool_stats_get,
         rbd_pool_stats_destroy

@@ -9,22 +9,22 @@ from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import encode_name, encode_new_name, grow, split
 from aiorbd.errors import Target
 
-#: Within the class, `list` is the method: Python 3.14 evaluates annotations there.
+#: The type of a list of names. Inside the class, `list` is the method, and Python 3.14 evaluates annotations there.
 _Names: TypeAlias = list[str]
 
 
 class Namespaces(Topic[PoolHandle]):
-    """The namespaces of a pool, whichever the I/O context is in: `IoCtx.namespaces`."""
+    """The namespaces of a pool: `IoCtx.namespaces`. The namespace of the I/O context itself makes no difference."""
 
     def _namespace(self, name: str) -> Target:
         return self._handle.about("namespace", f"namespace {name!r}")
 
     async def create(self, name: str) -> None:
-        """Create a namespace. When cancelled, the outcome is unknown.
+        """Create a namespace. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            NamespaceExists: There is one of that name.
-            InvalidArgument: The name is empty or holds ``@`` or ``/``.
+            NamespaceExists: A namespace with this name already exists.
+            InvalidArgument: The name is empty or contains ``@`` or ``/``.
 
         Implements: rbd_namespace_create
         """
@@ -32,11 +32,11 @@ class Namespaces(Topic[PoolHandle]):
         await self._handle.call("rbd_namespace_create", encoded, on=self._namespace(name))
 
     async def remove(self, name: str) -> None:
-        """Remove an empty namespace. When cancelled, the outcome is unknown.
+        """Remove an empty namespace. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            NamespaceNotFound: There is none of that name.
-            NamespaceBusy: It has images.
+            NamespaceNotFound: No namespace has this name.
+            NamespaceBusy: The namespace has images.
 
         Implements: rbd_namespace_remove
         """
@@ -44,7 +44,7 @@ class Namespaces(Topic[PoolHandle]):
         await self._handle.call("rbd_namespace_remove", encoded, on=self._namespace(name))
 
     async def list(self) -> _Names:
-        """Return the names of all namespaces but the default one.
+        """Return the names of all namespaces, except the default namespace.
 
         Implements: rbd_namespace_list
         """
@@ -61,7 +61,7 @@ class Namespaces(Topic[PoolHandle]):
         return await handle.run("rbd_namespace_list", lambda: grow(read, 1024))
 
     async def exists(self, name: str) -> bool:
-        """Tell whether there is a namespace of that name.
+        """Tell whether a namespace with this name exists.
 
         Implements: rbd_namespace_exists
         """

@@ -1,4 +1,4 @@
-"""Being told what others say about a RADOS object."""
+"""Watch a RADOS object: receive the notifications that clients send about the object."""
 
 import errno
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -15,12 +15,12 @@ from aiorbd.errors import Target
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-#: Notifications that may wait to be taken.
+#: The largest number of notifications that may wait in the mailbox.
 ROOM: Final = 4096
 
 
 class WatchHandle(Handle):
-    """A watch of librados's: its cookie, and the mailbox that its callbacks fill."""
+    """The handle of a librados watch: the cookie of the watch, and the mailbox that the callbacks fill."""
 
     def __init__(self, ioctx: PoolHandle, key: bytes, target: Target) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("object", f"watch of {target}"))
@@ -28,19 +28,19 @@ class WatchHandle(Handle):
         self.key: bytes = key
         self.source: Source = self.new_source(endless=True)
         self.mailbox: Mailbox = Mailbox(self, self.source, ROOM)
-        #: Where librados puts the cookie, whoever waits for it by then; 0 is none.
+        #: librados stores the cookie here, even if the waiting task was cancelled. 0 means no cookie.
         self.cookie: Any = ffi.new("uint64_t *")
 
     def require_place(self, operation: str) -> None:
-        """Any thread: raise when the pool was deleted."""
+        """Raise if the pool was deleted. Any thread may call this."""
         self.ioctx.require_place(operation)
 
     async def find_place(self, code: int = -errno.ENOENT) -> None:
-        """After a call of the loop's that failed so: let a thread look whether the pool is there."""
+        """Have a worker thread check that the pool exists, after a call on the event loop failed with `code`."""
         await self.ioctx.find_place(code)
 
     def shut(self) -> None:
-        """Unwatch on a worker thread, and wait until no callback is on its way."""
+        """Unwatch on a worker thread, and wait until no callback is running."""
         if self.pointer is None:
             self._gone(0)
         else:
@@ -49,7 +49,7 @@ class WatchHandle(Handle):
     def _unwatch(self) -> int:
         code: int = rados().rados_unwatch2(self.ioctx.pointer, self.pointer)
         rados().rados_watch_flush(rados().rados_ioctx_get_cluster(self.ioctx.pointer))
-        # A watch that is broken, or whose object was removed, is gone already.
+        # If the watch is broken or the object was removed, the watch no longer exists.
         return 0 if code in (-errno.ENOTCONN, -errno.ENOENT) else code
 
     def _gone(self, code: int) -> None:
@@ -58,12 +58,12 @@ class WatchHandle(Handle):
 
 
 class Notification:
-    """What somebody said about a watched object, from `ObjectWatch`.
+    """A notification about a watched object, from `ObjectWatch`.
 
     Attributes:
         id: The number of the notification.
-        notifier_id: Whose client it is.
-        data: What was said.
+        notifier_id: The number of the client that sent the notification.
+        data: The data that the client sent.
     """
 
     __slots__ = ("_handle", "data", "id", "notifier_id")
@@ -79,7 +79,9 @@ class Notification:
         return f"<aiorbd.Notification {self.id} of client {self.notifier_id}: {len(self.data)} bytes>"
 
     async def ack(self, reply: "ReadableBuffer" = b"") -> None:
-        """Acknowledge it, which its sender waits for, with an answer. When cancelled, it may have been sent.
+        """Acknowledge the notification with a reply. The sender waits for this.
+
+        If the call is cancelled, the acknowledgement may have been sent.
 
         Raises:
             ClosedError: The watch is closed.
@@ -89,7 +91,7 @@ class Notification:
         handle, function = self._handle, "rados_notify_ack"
         view = readable(reply, "reply", function, handle.target)
         number(len(view), "length of the reply", function, handle.target, bits=31)
-        # Its arguments begin with the pool's handle, which cannot close before the watch has.
+        # The C function takes the handle of the pool. This handle cannot close before the watch has closed.
         await handle.run(
             function,
             lambda: handle.raise_for(
@@ -100,9 +102,9 @@ class Notification:
 
 
 class ObjectWatch(Resource[WatchHandle]):
-    """A watch of an object, made by `Objects.watch`: iterate over it with ``async for``.
+    """A watch of an object, made by `Objects.watch`. Iterate over the watch with ``async for``.
 
-    Each notification wants to be acknowledged (`Notification.ack`): whoever sent it waits for that.
+    Acknowledge each notification with `Notification.ack`. The sender waits for the acknowledgement.
     """
 
     def __init__(self, handle: WatchHandle, close_timeout: float) -> None:
@@ -113,7 +115,14 @@ class ObjectWatch(Resource[WatchHandle]):
         )
 
     async def close(self, timeout: float | None = None) -> None:
-        """Stop to watch; wait for that at most `timeout` seconds.
+        """Stop the watch.
+
+        The close waits at most `timeout` seconds for operations in flight. None means the `close_timeout` given to
+        `connect`. After a cancelled or overdue wait, the close continues in the background.
+
+        Raises:
+            CloseTimeout: Operations are still in flight after `timeout` seconds.
+            RbdError: Ceph reported an error during the close. The watch is closed all the same.
 
         Implements: rados_unwatch2, rados_watch_flush
         """
@@ -121,14 +130,14 @@ class ObjectWatch(Resource[WatchHandle]):
 
     @property
     def lost(self) -> int:
-        """How many notifications nobody took in time, so that they were dropped; their senders got no answer."""
+        """The number of dropped notifications: no task took them in time. Their senders got no reply."""
         return self._handle.mailbox.lost
 
     async def check(self) -> float:
-        """Return how many seconds ago the cluster confirmed the watch.
+        """Return the number of seconds since the cluster last confirmed the watch.
 
         Raises:
-            ConnectionShutdown: The watch is broken: notifications may have been missed. Watch anew.
+            ConnectionShutdown: The watch is broken, and notifications may have been missed. Make a new watch.
 
         Implements: rados_watch_check
         """
@@ -172,7 +181,7 @@ async def open_watch(ioctx: PoolHandle, key: str, on: Target, timeout: float, cl
         )
         return code
 
-    def ended(code: int) -> None:  # also when nobody waits any more: closing unwatches then
+    def ended(code: int) -> None:  # also after a cancellation: closing then unwatches
         if code >= 0:
             handle.take(handle.cookie[0])
 

@@ -1,4 +1,4 @@
-"""RADOS objects beside images: what block clients keep their own state in."""
+"""RADOS objects beside the images. Block clients keep their own state in such objects."""
 
 import errno
 import os
@@ -17,19 +17,20 @@ from aiorbd.models import NotifyReply, NotifyResult, ObjectStat
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-#: Bytes that one call may move: librados counts them in an int.
+#: The largest number of bytes for one call. librados counts the bytes in an int.
 LARGEST: Final = (1 << 31) - 1
 
-#: Entries of an omap that are asked for at once.
+#: The number of omap entries in one request.
 PAGE: Final = 512
 
 
 class Objects(Topic[PoolHandle]):
-    """The RADOS objects of a pool and namespace: `IoCtx.objects`.
+    """The RADOS objects of a pool or namespace: `IoCtx.objects`.
 
-    When the wait for one of these is cancelled, but for `flush`, `notify` and `watch`, librados takes the
-    request back: a read is over then, a change has an unknown outcome, since it may have been on its way. It
-    may even take effect after a change that was begun later; once `IoCtx.drain` has returned, none can any more.
+    If a call is cancelled, librados cancels the request. This does not apply to `flush`, `notify` and `watch`. A
+    cancelled read ends at once. A cancelled change has an unknown outcome, because the change may already be in flight.
+    The change may even take effect after a change that began later. After `IoCtx.drain` has returned, no cancelled
+    change takes effect.
     """
 
     def __init__(self, handle: PoolHandle, close_timeout: float) -> None:
@@ -41,7 +42,7 @@ class Objects(Topic[PoolHandle]):
         return Target("object", f"object {self._handle.name + '/' + key!r}")
 
     async def _submit(self, function: str, key: str, *arguments: Any, keep: object = None) -> int:
-        """Submit what takes the I/O context, the object's name and a completion first."""
+        """Submit a C function that takes the I/O context, the object's name and a completion first."""
         handle = self._handle
         encoded = encode_name(key, "object name", function)
         c_function = getattr(rados(), function)
@@ -59,17 +60,17 @@ class Objects(Topic[PoolHandle]):
     # -- data ----------------------------------------------------------------------------------
 
     async def read(self, key: str, length: int = 8192, offset: int = 0) -> bytes:
-        """Return up to `length` bytes from `offset`: less where the object ends.
+        """Return up to `length` bytes from `offset`, or fewer bytes at the end of the object.
 
         Raises:
-            ObjectNotFound: There is no such object.
+            ObjectNotFound: The object does not exist.
 
         Implements: rados_aio_read
         """
         on = self._object(key)
         length = number(length, "length", "rados_aio_read", on, bits=31)
         offset = number(offset, "offset", "rados_aio_read", on)
-        if not length:  # which librados takes for "all", and writes past the end of the buffer
+        if not length:  # librados takes 0 for "all", and would write past the end of the buffer
             await self.stat(key)
             return b""
         buffer = ffi.new("char[]", length)
@@ -77,7 +78,7 @@ class Objects(Topic[PoolHandle]):
         return bytes(ffi.buffer(buffer, got))
 
     async def write(self, key: str, data: "ReadableBuffer", offset: int = 0) -> None:
-        """Write at `offset`; the object is made if there is none. When cancelled, the outcome is unknown.
+        """Write at `offset`. If the object does not exist, create it. If the call is cancelled, the outcome is unknown.
 
         Implements: rados_aio_write
         """
@@ -86,7 +87,7 @@ class Objects(Topic[PoolHandle]):
         await self._submit("rados_aio_write", key, view, len(view), offset, keep=view)
 
     async def write_full(self, key: str, data: "ReadableBuffer") -> None:
-        """Replace the object's data. When cancelled, the outcome is unknown.
+        """Replace the data of the object. If the call is cancelled, the outcome is unknown.
 
         Implements: rados_aio_write_full
         """
@@ -94,7 +95,7 @@ class Objects(Topic[PoolHandle]):
         await self._submit("rados_aio_write_full", key, view, len(view), keep=view)
 
     async def append(self, key: str, data: "ReadableBuffer") -> None:
-        """Write at the object's end. When cancelled, the outcome is unknown.
+        """Write at the end of the object. If the call is cancelled, the outcome is unknown.
 
         Implements: rados_aio_append
         """
@@ -108,10 +109,10 @@ class Objects(Topic[PoolHandle]):
         return view
 
     async def stat(self, key: str) -> ObjectStat:
-        """Return an object's size, and when it was last written.
+        """Return the size of an object, and the time of its last write.
 
         Raises:
-            ObjectNotFound: There is no such object.
+            ObjectNotFound: The object does not exist.
 
         Implements: rados_aio_stat
         """
@@ -120,23 +121,25 @@ class Objects(Topic[PoolHandle]):
         return ObjectStat(size[0], utc(modified[0]))
 
     async def remove(self, key: str) -> None:
-        """Remove an object. When cancelled, the outcome is unknown.
+        """Remove an object. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            ObjectNotFound: There is no such object.
+            ObjectNotFound: The object does not exist.
 
         Implements: rados_aio_remove
         """
         await self._submit("rados_aio_remove", key)
 
     async def flush(self) -> None:
-        """Wait for every change here that was begun before. Each one's own await says whether it failed.
+        """Wait for all changes through this I/O context that began before this call.
+
+        The await of each change raises the error of that change.
 
         Implements: rados_aio_flush_async
         """
         handle = self._handle
         handle.check()
-        # librados knows of those that are submitted, and some may still be on their way to it.
+        # librados waits only for requests that were submitted. Some may still wait for a thread to submit them.
         begun = handle.bridge.submissions(handle)
         await handle.wait_until(lambda: all(operation.value is not None for operation in begun), None)
         await handle.submit_rados(
@@ -149,7 +152,9 @@ class Objects(Topic[PoolHandle]):
     # -- omap ----------------------------------------------------------------------------------
 
     async def omap_set(self, key: str, values: Mapping[str, "ReadableBuffer"]) -> None:
-        """Set entries of an object's omap; the object is made if there is none. When cancelled, the outcome is unknown.
+        """Set entries of an object's omap. If the object does not exist, create it.
+
+        If the call is cancelled, the outcome is unknown.
 
         Implements: rados_aio_write_op_operate, rados_write_op_omap_set2
         """
@@ -165,11 +170,13 @@ class Objects(Topic[PoolHandle]):
             ffi.new("size_t[]", [len(name) for name in names]),
             ffi.new("size_t[]", [len(view) for view in views]),
             len(names),
-        )  # librados has copied them
+        )  # librados has copied the names and values
         await self._write(operation, key)
 
     async def omap_remove(self, key: str, names: Iterable[str]) -> None:
-        """Remove entries of an object's omap; what is not there is left alone. When cancelled, the outcome is unknown.
+        """Remove entries of an object's omap. Names without an entry are ignored.
+
+        If the call is cancelled, the outcome is unknown.
 
         Implements: rados_aio_write_op_operate, rados_write_op_omap_rm_keys2
         """
@@ -180,15 +187,17 @@ class Objects(Topic[PoolHandle]):
         await self._write(operation, key)
 
     def omap_items(self, key: str, *, start_after: str = "", prefix: str = "") -> Listing[tuple[str, bytes]]:
-        """Iterate over the entries of an object's omap, by name; a page of them at a time is in memory.
+        """Iterate over the entries of an object's omap, in the order of their names.
+
+        One page of entries at a time is in memory.
 
         Args:
-            key: The object's name.
-            start_after: Only names after this one.
-            prefix: Only names that begin like this.
+            key: The name of the object.
+            start_after: Return only entries with names after this name.
+            prefix: Return only entries with names that begin with this prefix.
 
         Raises:
-            ObjectNotFound: There is no such object.
+            ObjectNotFound: The object does not exist.
 
         Implements: rados_aio_read_op_operate, rados_read_op_omap_get_vals2
         """
@@ -240,31 +249,31 @@ class Objects(Topic[PoolHandle]):
     # -- watch and notify ----------------------------------------------------------------------
 
     def watch(self, key: str, *, timeout: float = 30) -> Opening[ObjectWatch]:
-        """Be told when somebody notifies about an object. Await the result, or use it with ``async with``.
+        """Receive the notifications about an object. Await the result, or use the result with ``async with``.
 
         Args:
-            key: The object's name; it must be there.
-            timeout: Seconds after which the cluster forgets a client that it does not hear of.
+            key: The name of the object. The object must exist.
+            timeout: The cluster drops the watch of a client that is silent for this number of seconds.
 
         Raises:
-            ObjectNotFound: There is no such object.
+            ObjectNotFound: The object does not exist.
 
         Implements: rados_aio_watch2
         """
         return Opening(lambda: open_watch(self._handle, key, self._object(key), timeout, self._close_timeout))
 
     async def notify(self, key: str, data: "ReadableBuffer" = b"", *, timeout: float = 5) -> NotifyResult:
-        """Tell everybody who watches an object something, and collect what they answer.
+        """Send a notification to all watchers of an object, and collect their replies.
 
-        When cancelled, they may have been told.
+        If the call is cancelled, the watchers may have received the notification.
 
         Args:
-            key: The object's name.
-            data: What to tell.
-            timeout: Seconds to wait for answers. Who did not answer by then is in `NotifyResult.timeouts`.
+            key: The name of the object.
+            data: The data of the notification.
+            timeout: Seconds to wait for replies. `NotifyResult.timeouts` has the watchers that did not reply in time.
 
         Raises:
-            ObjectNotFound: There is no such object.
+            ObjectNotFound: The object does not exist.
 
         Implements: rados_aio_notify, rados_decode_notify_response, rados_free_notify_response
         """
@@ -281,20 +290,20 @@ class Objects(Topic[PoolHandle]):
             )
             return code
 
-        def ended(_code: int) -> None:  # also when nobody waits any more: librados made the buffer for us
+        def ended(_code: int) -> None:  # also after a cancellation: the buffer of librados must be freed
             nonlocal answer
             answer = take_buffer(reply, length, rados().rados_buffer_free)
 
         try:
             await handle.submit_rados(function, submit, (view, reply, length), on=on, ended=ended)
-        except Timeout:  # some did not answer; what the others said is there all the same
+        except Timeout:  # some watchers did not reply, but the replies of the others are there
             if not answer:
                 raise
         return _decode(answer)
 
 
 class _OmapPage:
-    """A request for one page, and what comes of it."""
+    """A request for one page of omap entries, and the result."""
 
     def __init__(self, start_after: str, prefix: str) -> None:
         lib = rados()
@@ -307,12 +316,12 @@ class _OmapPage:
         )
 
     def __del__(self) -> None:
-        # librados makes the iterator when it makes the request, and the result may come when nobody waits.
+        # librados creates the iterator with the request. The result may arrive after the task was cancelled.
         if self.iterator[0]:
             rados().rados_omap_get_end(self.iterator[0])
 
     def entries(self) -> list[tuple[str, bytes]]:
-        """What came."""
+        """Return the entries of the page."""
         key, value = ffi.new("char **"), ffi.new("char **")
         key_length, value_length = ffi.new("size_t *"), ffi.new("size_t *")
         found: list[tuple[str, bytes]] = []
@@ -325,7 +334,7 @@ class _OmapPage:
 
 
 def _names(names: Iterable[str], function: str) -> list[Any]:
-    """What C takes for names of omap entries. An empty one could never be listed."""
+    """Return the names of omap entries for C. An empty name is refused, because such an entry could never be listed."""
     return [ffi.from_buffer("char[]", encode_name(name, "omap name", function)) for name in names]
 
 
@@ -334,7 +343,7 @@ def _write_op() -> Any:
 
 
 def _decode(answer: bytes) -> NotifyResult:
-    """Read what watchers answered, as librados packs it."""
+    """Decode the replies of watchers from librados's format."""
     acks, ack_count = ffi.new("struct notify_ack_t **"), ffi.new("size_t *")
     timeouts, timeout_count = ffi.new("struct notify_timeout_t **"), ffi.new("size_t *")
     if not answer:

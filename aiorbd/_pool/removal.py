@@ -1,4 +1,4 @@
-"""Removing images: those that are open somewhere, those in the trash, and those that are half removed."""
+"""Remove images: open images, images in the trash, and half-removed images."""
 
 import errno
 import os
@@ -29,15 +29,15 @@ from aiorbd.errors import (
 
 _REMOVE: Final = "rbd_remove_with_progress"
 
-#: Seconds between two tries to remove what is open somewhere.
+#: Seconds between two attempts to remove an image that is open somewhere.
 _PAUSE: Final = 0.5
 
-#: Seconds for the question whether an image is half removed, when there is an error to be told.
+#: Seconds to find out, after an error, whether the image is half removed.
 _PATIENCE: Final = 5.0
 
 
 async def remove_by_name(ioctx: PoolHandle, name: str, progress: Progress | None, retry_for: float) -> None:
-    """Remove the image that has a name now."""
+    """Remove the image that has the name now."""
     encoded = encode_name(name, "image name", _REMOVE)
     ioctx.check()
     image_id = await ioctx.run("rados_read_op_operate", lambda: ioctx.id_of(encoded))
@@ -45,7 +45,7 @@ async def remove_by_name(ioctx: PoolHandle, name: str, progress: Progress | None
 
 
 async def remove_by_id(ioctx: PoolHandle, image_id: str, progress: Progress | None, retry_for: float) -> None:
-    """Remove an image whatever its name is, or what an earlier removal has left of it."""
+    """Remove an image under any name, or complete an earlier removal."""
     encoded = encode_name(image_id, "image id", _REMOVE)
     ioctx.check()
     if await ioctx.run("rbd_trash_get", lambda: _is_removing(ioctx, encoded)):
@@ -61,7 +61,7 @@ async def remove_by_id(ioctx: PoolHandle, image_id: str, progress: Progress | No
 async def _remove(
     ioctx: PoolHandle, name: str, image_id: str | None, progress: Progress | None, retry_for: float
 ) -> None:
-    """Remove an image by its name, as long as that is the image's."""
+    """Remove an image by its name, if the name still belongs to the image."""
     encoded, on = encode_name(name, "image name", _REMOVE), ioctx.image(name)
 
     async def remove() -> None:
@@ -114,10 +114,11 @@ async def _remove_when_free(
     opening: tuple[str, bytes],
     retry_for: float,
 ) -> None:
-    """Remove an image, for `retry_for` seconds if need be; in the end, say who has it open.
+    """Remove an image. While the image is open somewhere, retry for `retry_for` seconds.
 
-    What a connection pool only keeps open for whoever asks next is closed. `opening` is the C function that opens the
-    image for reading only, and what that takes.
+    The last error names the clients that have the image open. Images that a connection pool only keeps open for later
+    use are closed. `opening` has the C function that opens the image for reading only, and the argument of this
+    function.
     """
     deadline = anyio.current_time() + retry_for
     evicted = False
@@ -126,7 +127,7 @@ async def _remove_when_free(
             await remove()
         except ImageBusy as error:
             if not evicted and await _evict(ioctx, image_id):
-                evicted = True  # once: who opens it all the time uses it
+                evicted = True  # only once: a task that opens the image again and again uses it
                 continue
             left = deadline - anyio.current_time()
             if left <= 0:
@@ -137,15 +138,15 @@ async def _remove_when_free(
             evicted = False
             await anyio.sleep(min(_PAUSE, left))
         else:
-            await _evict(ioctx, image_id)  # who keeps it open for reading only holds nothing up
+            await _evict(ioctx, image_id)  # handles kept for reading only did not prevent the removal
             return
 
 
 async def _evict(ioctx: PoolHandle, image_id: str | None) -> bool:
-    """Close the handles of an image that nobody uses; tell whether there was one."""
+    """Close the unused handles of an image, and tell whether there was one."""
     found = False
     for handle in open_handles(ioctx.bridge, (ioctx.pool_id, ioctx.namespace, image_id)):
-        if handle.evict is not None:  # asked now: others may have begun to use it meanwhile
+        if handle.evict is not None:  # checked at each step: a task may have begun to use the handle
             found = True
             await handle.evict()
     return found
@@ -159,7 +160,7 @@ def _by_id(ioctx: PoolHandle, image_id: str) -> Target:
 
 
 def _trash_info(ioctx: PoolHandle, encoded: bytes) -> tuple[int, int] | None:
-    """Return who moved an image to the trash, and until when it stays; None when it is not there."""
+    """Return the source of an image in the trash and the end of its deferment; None if the image is not there."""
     info = ffi.new("rbd_trash_image_info_t *")
     code = rbd().rbd_trash_get(ioctx.pointer, encoded, info)
     if code == -errno.ENOENT:
@@ -178,7 +179,7 @@ def _is_removing(ioctx: PoolHandle, encoded: bytes) -> bool:
 
 
 def mark_removing(ioctx: PoolHandle, specs: Any, count: int) -> list[bool]:
-    """Tell of each image in a list whether it is half removed: librbd puts those at the end."""
+    """Tell for each image in a list whether the image is half removed. librbd puts these images at the end."""
     marks = [False] * count
     for index in range(count - 1, -1, -1):
         marks[index] = specs[index].id[0] != b"\0" and _is_removing(ioctx, ffi.string(specs[index].id))
@@ -188,7 +189,7 @@ def mark_removing(ioctx: PoolHandle, specs: Any, count: int) -> list[bool]:
 
 
 def _is_deferred(ioctx: PoolHandle, encoded: bytes) -> bool:
-    """Tell whether the time of an image in the trash is not over, by this host's clock."""
+    """Tell whether the deferment of an image in the trash has not ended, by this host's clock."""
     info = _trash_info(ioctx, encoded)
     return info is not None and info[1] > time.time()
 
@@ -204,7 +205,7 @@ def _name(ioctx: PoolHandle, image_id: str, encoded: bytes) -> str:
 
 
 def _watchers(ioctx: PoolHandle, opening: str, name: bytes) -> str:
-    """Say who has an image open for writing; empty when that cannot be found out."""
+    """Return the addresses of the clients that have an image open for writing; empty if they cannot be found out."""
     own = rados().rados_get_instance_id(ioctx.cluster.pointer)
     with ioctx.opened(opening, name) as (opened, image):
 
@@ -218,7 +219,7 @@ def _watchers(ioctx: PoolHandle, opening: str, name: bytes) -> str:
             return code, found
 
         openers = Counter(grow(read, 64) if opened >= 0 else [])
-    # Our own come first: the caller can close them.
+    # This connection's own opens come first: the caller can close them.
     return ", ".join(
         address + (" (this connection)" if mine else "") + (f", {times} times" if times > 1 else "")
         for (address, mine), times in sorted(openers.items(), key=lambda item: not item[0][1])
@@ -226,14 +227,14 @@ def _watchers(ioctx: PoolHandle, opening: str, name: bytes) -> str:
 
 
 def explain_purge(ioctx: PoolHandle, when: int, code: int) -> None:
-    """Raise with the name of an image that keeps the trash from being purged."""
+    """Raise an error that names an image that prevents the purge of the trash."""
 
     def look(size: int) -> tuple[int, str | None]:
         items, count = ffi.new("rbd_trash_image_info_t[]", size), ffi.new("size_t *", size)
         listed = rbd().rbd_trash_list(ioctx.pointer, items, count)
         if listed < 0:
             return listed, None
-        try:  # of those that could go, the first that cannot, for this reason
+        try:  # find the first expired image that cannot be removed for this reason
             for item in items[0 : count[0]]:
                 if item.deferment_end_time <= when and _keeps(ioctx, ffi.string(item.id), code):
                     return listed, f"image {decode(item.name)!r}, id {decode(item.id)!r}"
@@ -247,12 +248,12 @@ def explain_purge(ioctx: PoolHandle, when: int, code: int) -> None:
         )
 
 
-#: Why an image cannot be removed: it is open, has snapshots, or is a member of a group.
+#: The reasons that prevent a removal: the image is open, has snapshots, or is a member of a group.
 _KEPT: Final = {-errno.EBUSY, -errno.ENOTEMPTY, -errno.EMLINK}
 
 
 def _keeps(ioctx: PoolHandle, image_id: bytes, code: int) -> bool:
-    """Tell whether an image cannot be removed for the reason that an error number stands for."""
+    """Tell whether an image cannot be removed for the reason of the error number `code`."""
     with ioctx.opened("rbd_open_by_id_read_only", image_id) as (opened, image):
         if opened < 0:
             return False
@@ -263,4 +264,4 @@ def _keeps(ioctx: PoolHandle, image_id: bytes, code: int) -> bool:
             found: int = rbd().rbd_snap_list(image, ffi.new("rbd_snap_info_t[]", 1), ffi.new("int *", 1))
         else:
             found = rbd().rbd_watchers_list(image, ffi.new("rbd_image_watcher_t[]", 0), ffi.new("size_t *", 0))
-        return found == -errno.ERANGE  # there are some
+        return found == -errno.ERANGE  # the list is not empty

@@ -1,7 +1,7 @@
-"""Images into files, files into images, images into images: what is empty is skipped, what was interrupted goes on.
+"""Export, import and copy whole images. Empty ranges are skipped, and interrupted transfers can be resumed.
 
-All three work through an image a segment at a time. At the end of each what was moved is made durable, and only then
-reported: so whatever `progress` was told last is where an interrupted transfer can `start` again.
+Each transfer works through an image in segments. At the end of each segment, the transferred data is made durable and
+then reported. So an interrupted transfer can `start` again at the last position that `progress` received.
 """
 
 import errno
@@ -31,13 +31,13 @@ T = TypeVar("T")
 
 MIB: Final = 1 << 20
 
-#: What is moved, or looked through, between two reports.
+#: The number of bytes that are transferred or searched between two reports.
 SEGMENT: Final = 256 * MIB
 
-#: Reads or writes of 4 MiB that librbd may have at once.
+#: The largest number of reads or writes of 4 MiB that may be in flight.
 MOST: Final = 1 << 12
 
-#: One read or write: the usual size of an object.
+#: The size of one read or write: the usual size of an object.
 CHUNK: Final = 4 * MIB
 _ZEROES: Final = bytes(CHUNK)
 
@@ -51,27 +51,30 @@ async def export_image(
     use_object_map: bool = True,
     progress: "Progress | None" = None,
 ) -> int:
-    """Write what an image is read at into a file, with holes where there are only zeroes; return the bytes written.
+    """Export an image to a file, with holes for zeroes. Return the number of bytes written.
 
-    Export a snapshot if the image is written to meanwhile. When cancelled, or when it fails, the file is what it was
-    reported to be, and more.
+    The exported data is the data that reads of the image return: the current data, or the data of the snapshot that the
+    image is read at. If the image is written to during the export, export a snapshot instead.
+
+    If the export is cancelled or fails, the file has at least the data that was reported.
 
     Args:
-        image: The image, of which at most three times `depth` chunks of 4 MiB are in memory.
-        path: The file. It is replaced, or, with `start`, what is before `start` is kept.
-        start: Where to go on, in bytes: what `progress` was told last.
-        depth: How many reads librbd has at once, 1 to 4096.
-        use_object_map: False: read the whole image, also where its object map says that there is nothing. That is
-            slower, and right when the map is wrong. It needs an image opened with `read_only=True` and without a
-            snapshot: in all others librbd itself asks the map before each read.
-        progress: Called on the event loop with how many bytes of the image are in the file and on its disk, and how
-            many there are.
+        image: The image. At most three times `depth` chunks of 4 MiB are in memory.
+        path: The file. An existing file is replaced. With `start`, the data before `start` is kept.
+        start: The position at which to resume, in bytes: the last `done` that `progress` received.
+        depth: The number of reads in flight, 1 to 4096.
+        use_object_map: False reads the whole image, also where the object map shows no data. This is slower, and right
+            if the object map is wrong. False needs an image opened with `read_only=True` and without a snapshot. For
+            all other images, librbd itself asks the object map before each read.
+        progress: Called on the event loop as ``progress(done, total)``. `done` is the number of bytes of the image that
+            are in the file and on its disk. `total` is the image size.
 
     Raises:
         OSError: The file cannot be written.
-        InvalidArgument: It is no regular file.
-        EOFError: It is shorter than `start`.
-        SnapshotNotFound, ImageNotFound: What is read was removed meanwhile: what is in the file may not be its data.
+        InvalidArgument: The path is not a regular file.
+        EOFError: The file is shorter than `start`.
+        SnapshotNotFound, ImageNotFound: The snapshot or image was removed during the export. The file may not have its
+            data.
         PastEndOfImage: `start` is not within the image, or the image shrank.
 
     Implements: rbd_aio_read2, rbd_diff_iterate2
@@ -110,26 +113,30 @@ async def import_image(
     progress: "Progress | None" = None,
     **keywords: Unpack[ImageKeywords],
 ) -> int:
-    """Make an image of a file's size that holds what it holds, without its zeroes; return the bytes written.
+    """Create an image from a file, without the file's zeroes. Return the number of bytes written.
+
+    The image has the size of the file.
 
     Args:
-        ioctx: Where to make it.
-        path: The file, or block device.
-        name: The image's name.
-        options: How to make it: see `IoCtx.create_image`.
-        start: Where to go on, in bytes, with an image that an earlier call has made: what `progress` was told last.
-        depth: How many writes of 4 MiB librbd has at once, 1 to 4096.
-        progress: Called on the event loop with how many bytes of the file are in the image, durably, and how many
-            there are.
-        keywords: Options by name.
+        ioctx: The pool or namespace in which to create the image.
+        path: The file or block device.
+        name: The name of the image.
+        options: Options of the image: see `IoCtx.create_image`.
+        start: The position at which to resume, in bytes: the last `done` that `progress` received. An earlier call has
+            created the image.
+        depth: The number of writes of 4 MiB in flight, 1 to 4096.
+        progress: Called on the event loop as ``progress(done, total)``. `done` is the number of bytes of the file that
+            are durable in the image. `total` is the size of the file.
+        **keywords: More options: see `ImageKeywords`.
 
     Raises:
         OSError: The file cannot be read.
-        EOFError: It became shorter meanwhile.
-        ImageExists: There is an image of that name, and `start` is 0.
-        ImageNotFound: There is none, and `start` is not.
-        InvalidArgument: The source is neither a regular file nor a block device, or the image to go on with has another
+        EOFError: The file became shorter during the import.
+        ImageExists: An image with this name already exists, and `start` is 0.
+        ImageNotFound: No image has this name, and `start` is not 0.
+        InvalidArgument: The source is neither a regular file nor a block device, or the image to resume has another
             size.
+        PastEndOfImage: `start` is past the end.
 
     Implements: rbd_create4, rbd_aio_write2, rbd_aio_flush
     """
@@ -147,16 +154,16 @@ async def import_image(
                 raise invalid(message, "import_image", f"image {name!r}")
             _require_start(image, start, size)
             offset = start
-            free: list[bytearray] = []  # to be filled anew: touching fresh memory costs more than the copy
+            free: list[bytearray] = []  # for reuse: touching fresh memory costs more than the copy
 
             def release(data: Any) -> None:
                 free.append(data.obj)
 
             while offset < size:
-                # A segment of what is read: holes cost nothing, and would only make more reports.
+                # A segment counts the bytes that are read. Holes cost nothing, and would only cause more reports.
                 read = 0
-                # Not the bytes of twice the depth: librbd copies what it has, and touching fresh memory takes longer
-                # than waiting for a buffer.
+                # `max_bytes` is the bytes of `depth` chunks, not of twice as many: librbd copies the data, and touching
+                # fresh memory takes longer than waiting for a free buffer.
                 async with image.writer(depth=depth, max_bytes=depth * CHUNK, release=release) as writer:
                     while offset < size and read < SEGMENT:
                         buffer = free.pop() if free else bytearray(CHUNK)
@@ -182,22 +189,26 @@ async def copy_image(
     use_object_map: bool = True,
     progress: "Progress | None" = None,
 ) -> int:
-    """Copy what an image is read at into another one, of the same cluster or another; return the bytes written.
+    """Copy an image to another image, of the same cluster or of another cluster. Return the number of bytes written.
 
-    Where the source is empty the destination is made so, which costs nothing where it is. What it has beyond the
-    source's size is left alone. Copy a snapshot if the source is written to meanwhile.
+    The copied data is the data that reads of the source return: the current data, or the data of the snapshot that the
+    source is read at. If the source is written to during the copy, copy a snapshot instead.
+
+    Where the source is empty, the copy also empties the destination. This costs nothing where the destination is
+    already empty. Beyond the size of the source, the destination keeps its data.
 
     Args:
-        source: What is read.
-        destination: An open image, at least as large.
-        start: Where to go on, in bytes: what `progress` was told last.
-        depth: How many reads, and writes, librbd has at once, 1 to 4096.
-        use_object_map: Whether to leave out what the source's object map says is not there: see `export_image`.
-        progress: Called on the event loop with how many bytes are in the destination, durably, and how many there are.
+        source: The image to read.
+        destination: An open image, at least as large as the source.
+        start: The position at which to resume, in bytes: the last `done` that `progress` received.
+        depth: The number of reads in flight, and the number of writes in flight, 1 to 4096.
+        use_object_map: Whether to skip ranges where the source's object map shows no data: see `export_image`.
+        progress: Called on the event loop as ``progress(done, total)``. `done` is the number of bytes that are durable
+            in the destination. `total` is the size of the source.
 
     Raises:
-        PastEndOfImage: The destination is smaller, `start` is not within the source, or one of them shrank.
-        SnapshotNotFound, ImageNotFound: What is read was removed meanwhile: what was copied may not be its data.
+        PastEndOfImage: The destination is smaller, `start` is not within the source, or one of the images shrank.
+        SnapshotNotFound, ImageNotFound: The source was removed during the copy. The destination may not have its data.
         ReadOnlyImage: The destination is open for reading only.
 
     Implements: rbd_aio_read2, rbd_diff_iterate2, rbd_aio_write2, rbd_aio_write_zeroes, rbd_aio_flush
@@ -246,7 +257,7 @@ def _require_start(image: "Image", start: int, size: int) -> None:
 
 
 async def _data(image: "Image", begin: int, end: int, *, use_object_map: bool) -> list[tuple[int, int]]:
-    """Where there may be data, in order."""
+    """Return the extents that may have data, in order."""
     if not use_object_map:
         return [(begin, end - begin)]
     extents = image.diff(begin, end - begin, whole_object=True)
@@ -262,7 +273,10 @@ def _is_zero(data: bytes) -> bool:
 
 
 class _File:
-    """A descriptor for worker threads, which a cancelled task may leave behind: the last of them closes it."""
+    """A file descriptor for worker threads.
+
+    A cancelled task may leave a thread behind, so the last user closes the file.
+    """
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
@@ -271,7 +285,7 @@ class _File:
         self._closing = False
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function of a descriptor on a thread."""
+        """Call a function with the descriptor, on a worker thread."""
         result: T = await run_sync(self._call, function, arguments)
         return result
 
@@ -300,7 +314,10 @@ class _File:
     async def opened(
         cls, path: str | os.PathLike[str], flags: int, kinds: tuple[Callable[[int], bool], ...], caller: str
     ) -> AsyncIterator[Self]:
-        """One of a kind of file, that is closed at the end of the block, or when no thread uses it any more."""
+        """Open a file of certain kinds for the block.
+
+        The end of the block closes the file. If a thread still uses the file then, the last such thread closes it.
+        """
         file = cls()
         try:
             await file.call(_require_kind, path, kinds, caller)
@@ -309,11 +326,11 @@ class _File:
         finally:
             with file._mutex:
                 file._closing = True
-            file._leave()  # the block was a user, too
+            file._leave()  # the block is a user too
 
 
 def _require_kind(_: int, path: str | os.PathLike[str], kinds: tuple[Callable[[int], bool], ...], caller: str) -> None:
-    """Refuse what has no size, or no places to seek to: a pipe, or /dev/zero."""
+    """Raise if the file is of another kind. Some kinds have no size or cannot seek, for example a pipe or /dev/zero."""
     try:
         mode = Path(path).stat().st_mode
     except FileNotFoundError:
@@ -326,7 +343,7 @@ def _require_kind(_: int, path: str | os.PathLike[str], kinds: tuple[Callable[[i
 
 
 def _cut_and_extend(file: int, start: int, size: int) -> None:
-    """What an earlier attempt wrote behind `start` is given up: it would show through holes."""
+    """Remove the data of an earlier attempt after `start`, which would show through holes. Set the file's size."""
     if os.fstat(file).st_size < start:
         raise EOFError(f"the file is shorter than start, {start} bytes")
     os.ftruncate(file, start)
@@ -342,7 +359,7 @@ def _write_all(file: int, data: bytes, offset: int) -> None:
 
 
 def _next_data(file: int, offset: int, end: int, buffer: bytearray) -> tuple[int, int]:
-    """Read the next chunk that is no hole of the file; return where it begins and its length, 0 at the end."""
+    """Read the next chunk that is not a hole of the file. Return its offset and its length, 0 at the end."""
     if os.fstat(file).st_size < end and stat.S_ISREG(os.fstat(file).st_mode):
         raise EOFError(f"the file became shorter than {end} bytes")
     try:

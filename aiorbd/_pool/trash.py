@@ -1,4 +1,4 @@
-"""Images that were removed, but not quite."""
+"""The trash of a pool: images that can be restored or removed for good."""
 
 import time
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from aiorbd.enums import TrashImageSource
 from aiorbd.errors import Target
 from aiorbd.models import TrashEntry
 
-#: The last second that Ceph can note, in the year 2106.
+#: The last second that Ceph can store, in the year 2106.
 _LATEST: Final = (1 << 32) - 1
 
 
@@ -26,17 +26,17 @@ class Trash(Topic[PoolHandle]):
         return Target("image", f"image id {image_id!r} in the trash of {self._handle.target}")
 
     async def move(self, name: str, delay: float | timedelta = 0) -> None:
-        """Move an image to the trash. When cancelled, the outcome is unknown.
+        """Move an image to the trash. If the call is cancelled, the outcome is unknown.
 
-        Whoever has it open goes on with it.
+        Clients that have the image open can still use the image.
 
         Args:
-            name: Its name.
-            delay: Seconds before it can be removed from there without force.
+            name: The name of the image.
+            delay: Seconds until the image can be removed from the trash without `force`.
 
         Raises:
-            ImageNotFound: There is no such image.
-            ImageMemberOfGroup: It must be taken out of its group first.
+            ImageNotFound: The image does not exist.
+            ImageMemberOfGroup: The image is a member of a group. Remove the image from the group first.
             InvalidArgument: The delay is negative, or ends after the year 2106.
 
         Implements: rbd_trash_move
@@ -50,10 +50,10 @@ class Trash(Topic[PoolHandle]):
         await self._handle.call("rbd_trash_move", encoded, whole, on=on)
 
     async def get(self, image_id: str) -> TrashEntry:
-        """Return one entry.
+        """Return one entry of the trash.
 
         Raises:
-            ImageNotFound: There is none of that id.
+            ImageNotFound: The trash has no image with this id.
 
         Implements: rbd_trash_get
         """
@@ -71,11 +71,11 @@ class Trash(Topic[PoolHandle]):
         return await handle.run("rbd_trash_get", call, on=on)
 
     def entries(self) -> Listing[TrashEntry]:
-        """Iterate over what is in the trash.
+        """Iterate over the images in the trash.
 
         Raises:
-            PoolNotFound: The pool was deleted meanwhile.
-            NamespaceNotFound: The namespace of this I/O context is not there.
+            PoolNotFound: The pool was deleted in the meantime.
+            NamespaceNotFound: The namespace of this I/O context does not exist.
 
         Implements: rbd_trash_list
         """
@@ -87,22 +87,22 @@ class Trash(Topic[PoolHandle]):
     async def remove(
         self, image_id: str, force: bool = False, *, progress: Progress | None = None, retry_for: float = 0.0
     ) -> None:
-        """Remove an image for good.
+        """Remove an image in the trash for good.
 
-        When cancelled, librbd is asked to stop; calling again finishes the work.
+        If the call is cancelled, librbd is asked to stop. Another call completes the removal.
 
         Args:
-            image_id: Its id.
-            force: Although its time in the trash is not over.
-            progress: Called on the event loop with what is done and what there is to do.
-            retry_for: For how many seconds to try again while it is open somewhere.
+            image_id: The id of the image.
+            force: Remove the image even before its `TrashEntry.deferment_end_time`.
+            progress: Called on the event loop as ``progress(done, total)``.
+            retry_for: Seconds to retry while the image is open somewhere.
 
         Raises:
-            ImageNotFound: There is no such image in the trash.
-            PermissionError: Its time in the trash is not over, or the key does not allow it.
-            ImageHasSnapshots: Its snapshots must go first.
-            ImageMemberOfGroup: It must be taken out of its group first.
-            ImageBusy: It is open somewhere; the message says at which addresses.
+            ImageNotFound: The trash has no image with this id.
+            PermissionError: The `deferment_end_time` has not passed, or the key does not allow the removal.
+            ImageHasSnapshots: The image has snapshots. Remove the snapshots first.
+            ImageMemberOfGroup: The image is a member of a group. Remove the image from the group first.
+            ImageBusy: The image is open somewhere. The message names the addresses.
 
         Implements: rbd_trash_remove_with_progress
         """
@@ -110,11 +110,11 @@ class Trash(Topic[PoolHandle]):
         await remove_from_trash(handle, image_id, force=force, progress=progress, retry_for=retry_for)
 
     async def restore(self, image_id: str, name: str) -> None:
-        """Take an image out of the trash, under a name. When cancelled, the outcome is unknown.
+        """Restore an image from the trash, under a name. If the call is cancelled, the outcome is unknown.
 
         Raises:
-            ImageNotFound: There is no such image in the trash.
-            ImageExists: There is an image of that name.
+            ImageNotFound: The trash has no image with this id.
+            ImageExists: An image with this name already exists.
 
         Implements: rbd_trash_restore
         """
@@ -130,19 +130,20 @@ class Trash(Topic[PoolHandle]):
         *,
         progress: Progress | None = None,
     ) -> None:
-        """Remove for good what has been in the trash long enough.
+        """Remove all images for good that have been in the trash for long enough.
 
-        librbd cannot be stopped: when cancelled, it goes on.
+        librbd cannot be stopped: a cancelled purge continues in librbd.
 
         Args:
-            expired_before: What could be removed by then; None for now.
-            threshold: Instead, the oldest ones until the pool is no fuller than this, of 1.
-            progress: Called on the event loop with what is done and what there is to do.
+            expired_before: Remove the images that can be removed without force at this time. None means now.
+            threshold: Instead, remove the oldest images until at most this fraction of the pool is used. 1 is a full
+                pool.
+            progress: Called on the event loop as ``progress(done, total)``.
 
         Raises:
             InvalidArgument: The threshold is not between 0 and 1, or the time has no time zone.
-            ImageBusy, ImageHasSnapshots, ImageMemberOfGroup: An image cannot go; the message names it. What can go
-                is gone.
+            ImageBusy, ImageHasSnapshots, ImageMemberOfGroup: An image cannot be removed. The message names this image.
+                The images that can be removed are gone.
 
         Implements: rbd_trash_purge_with_progress
         """
@@ -153,7 +154,7 @@ class Trash(Topic[PoolHandle]):
             raise TypeError(f"expired_before must be a datetime, not {type(expired_before).__name__}")
         if expired_before is not None and expired_before.tzinfo is None:
             raise invalid(f"{expired_before} has no time zone", function, self._handle.target)
-        # Ceph keeps such times in 32 bits.
+        # Ceph stores these times in 32 bits.
         when = min(max(int(time.time() if expired_before is None else expired_before.timestamp()), 0), _LATEST)
         limit = -1.0 if threshold is None else threshold
         on = Target("other", f"trash of {self._handle.target}")

@@ -1,4 +1,4 @@
-"""A development cluster from the shell: ``python -m aiorbd.testing up``, ``env``, ``down``."""
+"""Run a development cluster from the shell: ``python -m aiorbd.testing up``, ``env``, ``down``."""
 
 import argparse
 import contextlib
@@ -30,7 +30,7 @@ def _up(directory: Path, arguments: argparse.Namespace) -> str:
 
 
 def _require_own(directory: Path) -> None:
-    """Refuse what another user may have put in the place of a cluster: a configuration file can name any key."""
+    """Refuse the directory of another user. The configuration file there could name any key."""
     if directory.exists() and directory.stat().st_uid != os.getuid():
         raise SystemExit(f"{directory} belongs to another user: choose another --directory")
 
@@ -46,7 +46,7 @@ def _down(directory: Path) -> None:
         pid = int((directory / "supervisor.pid").read_text())
     except FileNotFoundError:
         raise SystemExit(f"no cluster runs in {directory}") from None
-    # A supervisor that was killed could not clean up, and its number may be another process's now.
+    # A killed supervisor could not clean up, and another process may have its process id by now.
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         if str(directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGTERM)
@@ -58,7 +58,7 @@ def _down(directory: Path) -> None:
 
 
 def main() -> None:
-    """Run one command."""
+    """Run the command that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m aiorbd.testing", description=__doc__)
     default = Path(tempfile.gettempdir(), f"aiorbd-dev-{os.getuid()}")
     parser.add_argument("--directory", type=Path, default=default, help="where it lives (default: %(default)s)")

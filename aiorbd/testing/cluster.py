@@ -1,4 +1,4 @@
-"""A development cluster, and what can be done to it."""
+"""A development cluster: start, stop, run programs, cause faults."""
 
 import json
 import os
@@ -28,7 +28,7 @@ async def _in_thread(function: Callable[..., T], *arguments: Any, **options: Any
 
 
 def _state(task: Path) -> str:
-    """Return the state of a thread, "T" for stopped; of one that just ended, that too."""
+    """Return the state of a thread. "T" means stopped, and stands also for a thread that has just ended."""
     try:
         return (task / "stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -36,15 +36,15 @@ def _state(task: Path) -> str:
 
 
 def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subprocess.Popen[str]", dict[str, int]]:
-    """Start a supervisor and wait until its cluster is ready; return it and the daemons' process ids."""
+    """Start a supervisor and wait until its cluster is ready. Return the supervisor and the daemons' process ids."""
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "aiorbd.testing.supervisor", str(directory), json.dumps(asdict(config)), *flags],
         stdin=subprocess.DEVNULL if flags else subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # One that outlives its starter must not hold the starter's terminal or pipe open.
+        # A detached supervisor outlives its starter. So it must not hold the starter's terminal or pipe open.
         stderr=subprocess.DEVNULL if flags else None,
         text=True,
-        start_new_session=True,  # a Ctrl-C in the terminal is the owner's business
+        start_new_session=True,  # only the owner handles a Ctrl-C in the terminal
     )
     assert supervisor.stdout is not None
     answer = json.loads(supervisor.stdout.readline() or '{"error": "the supervisor died"}')
@@ -55,20 +55,20 @@ def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subproc
 
 
 class DevCluster:
-    """A Ceph cluster of its own under a temporary directory, on free ports of the loopback interface.
+    """A Ceph cluster in a temporary directory of its own, on free ports of the loopback interface.
 
-    Use it as an async context manager::
+    Use the cluster as an async context manager::
 
         async with DevCluster() as ceph, aiorbd.connect(ceph.conffile) as cluster:
             ...
 
-    or, where no event loop runs, as a plain one (``with DevCluster() as ceph``).
+    Without an event loop, use a plain context manager (``with DevCluster() as ceph``).
 
-    Leaving the block, or the death of the process, ends the daemons and removes their directory.
+    The end of the block, or the death of the process, ends the daemons and removes their directory.
     """
 
     def __init__(self, config: ClusterConfig | None = None, **options: Any) -> None:
-        """Take a `ClusterConfig`, or its fields as keyword arguments."""
+        """Take a `ClusterConfig`, or the fields of a `ClusterConfig` as keyword arguments."""
         self.config: ClusterConfig = config or ClusterConfig(**options)
         self._supervisor: subprocess.Popen[str] | None = None
         self._directory: Path | None = None
@@ -77,19 +77,19 @@ class DevCluster:
 
     @property
     def directory(self) -> Path:
-        """Where configuration, keyring, logs and data lie."""
+        """The directory of the configuration, the keyring, the logs and the data."""
         if self._directory is None:
             raise RuntimeError("the cluster is not running")
         return self._directory
 
     @property
     def conffile(self) -> str:
-        """The configuration file for `aiorbd.connect` and ``CEPH_CONF``."""
+        """The path of the configuration file, for `aiorbd.connect` and ``CEPH_CONF``."""
         return str(self.directory / "ceph.conf")
 
     @property
     def mon_host(self) -> str:
-        """The monitor's address, for connecting without a file."""
+        """The address of the monitor, for connections without a configuration file."""
         for line in Path(self.conffile).read_text().splitlines():
             name, _, value = line.partition(" = ")
             if name == "mon host":
@@ -97,13 +97,13 @@ class DevCluster:
         raise RuntimeError(f"{self.conffile} names no monitor")
 
     def environment(self) -> dict[str, str]:
-        """Environment variables for programs that should find the cluster."""
+        """Return environment variables for programs that use the cluster."""
         return dict(os.environ) | {"CEPH_CONF": self.conffile}
 
     # -- life ----------------------------------------------------------------------------------
 
     def start_blocking(self) -> None:
-        """Start; for callers without an event loop."""
+        """Start the cluster without an event loop."""
         self.config.require_programs()
         directory = Path(tempfile.mkdtemp(prefix="aiorbd-"))
         try:
@@ -114,9 +114,9 @@ class DevCluster:
         self._directory = directory
 
     def stop_blocking(self) -> None:
-        """Stop; for callers without an event loop. Stopping twice is allowed."""
+        """Stop the cluster without an event loop. Stopping twice is allowed."""
         if self._supervisor is not None:
-            self._supervisor.communicate()  # the end of its input is what it waits for
+            self._supervisor.communicate()  # closes the supervisor's input, which ends the supervisor
             self._supervisor = self._directory = None
 
     def __enter__(self) -> Self:
@@ -129,7 +129,7 @@ class DevCluster:
         self.stop_blocking()
 
     async def start(self) -> None:
-        """Start the daemons and wait until the cluster takes I/O: a few seconds."""
+        """Start the daemons, and wait until the cluster accepts I/O. This takes a few seconds."""
         await _in_thread(self.start_blocking)
 
     async def stop(self) -> None:
@@ -143,43 +143,46 @@ class DevCluster:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with CancelScope(shield=True):  # the moment that killing takes
+        with CancelScope(shield=True):  # killing takes only a moment
             await self.stop()
 
     # -- commands ------------------------------------------------------------------------------
 
     def run_blocking(self, *command: str, stdin: bytes | None = None) -> bytes:
-        """Run a program that finds the cluster, like ``rbd``; return what it printed."""
+        """Run a program that uses the cluster, like ``rbd``, without an event loop. Return the program's output."""
         done = subprocess.run(command, input=stdin, capture_output=True, env=self.environment(), check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout
 
     async def run(self, *command: str, stdin: bytes | None = None) -> bytes:
-        """Run a program that finds the cluster, like ``rbd``; return what it printed."""
+        """Run a program that uses the cluster, like ``rbd``. Return the program's output."""
         return await _in_thread(self.run_blocking, *command, stdin=stdin)
 
     # -- faults --------------------------------------------------------------------------------
 
     def pause(self, daemon: str = "osd.0") -> None:
-        """Stop a daemon in its tracks: to its clients the cluster is dead."""
+        """Pause the process of a daemon. For the daemon's clients, the cluster is dead."""
         pid = self._pids[daemon]
         os.kill(pid, signal.SIGSTOP)
-        # The kernel stops one thread after the other: until the last, a request might be answered.
+        # The kernel stops one thread after the other. Until the last thread stops, a request might be answered.
         while any("T" not in _state(task) for task in Path(f"/proc/{pid}/task").iterdir()):
             time.sleep(0.001)
 
     def resume(self, daemon: str = "osd.0") -> None:
-        """Let a paused daemon go on."""
+        """Continue a paused daemon."""
         os.kill(self._pids[daemon], signal.SIGCONT)
 
     async def kill(self, daemon: str = "osd.0", number: int = signal.SIGKILL) -> None:
-        """End a daemon. A memory-backed OSD that gets SIGKILL loses its data; SIGTERM saves it."""
+        """End a daemon with a signal.
+
+        A memory-backed OSD loses its data with SIGKILL, and saves its data with SIGTERM.
+        """
         await _in_thread(self._ask, do="kill", name=daemon, signal=int(number))
         del self._pids[daemon]
 
     async def restart(self, daemon: str = "osd.0", number: int = signal.SIGTERM) -> None:
-        """End a daemon, if it runs, and start it again; wait until it serves."""
+        """End a daemon if it runs, start the daemon again, and wait until the daemon serves."""
         osd = int(daemon.partition(".")[2]) if daemon.startswith("osd.") else None
         before = None if osd is None else (await _in_thread(self._osd_state, osd))[1]
         if daemon in self._pids:
@@ -192,11 +195,14 @@ class DevCluster:
             await self.run("ceph", "--connect-timeout", "30", "mon", "stat")
 
     async def blocklist(self, address: str) -> None:
-        """Cut a client off, by its address as ``rbd status`` shows it."""
+        """Blocklist a client, by the client's address as ``rbd status`` shows it."""
         await self.run("ceph", "osd", "blocklist", "add", address)
 
     async def set_quota(self, pool: str, max_bytes: int) -> None:
-        """Bound what a pool may hold; 0 lifts the bound. It takes a manager to notice: `mgr=True`."""
+        """Limit the bytes in a pool; 0 removes the limit.
+
+        Only a cluster with a manager notices that the limit is reached: `mgr=True`.
+        """
         await self.run("ceph", "osd", "pool", "set-quota", pool, "max_bytes", str(max_bytes))
 
     def _ask(self, **request: Any) -> dict[str, Any]:
@@ -212,7 +218,7 @@ class DevCluster:
         return answer
 
     def _osd_state(self, number: int) -> tuple[bool, int]:
-        """Return whether the monitors take an OSD for up, and the nonce of its address, another one at each start."""
+        """Return whether the monitors see an OSD as up, and the nonce of its address. Each start has another nonce."""
         dump = json.loads(self.run_blocking("ceph", "--connect-timeout", "30", "osd", "dump", "-f", "json"))
         (osd,) = [osd for osd in dump["osds"] if osd["osd"] == number]
         addresses = osd["public_addrs"]["addrvec"] if osd["public_addrs"] else []
@@ -222,7 +228,7 @@ class DevCluster:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             up, nonce = self._osd_state(number)
-            # Up, and not the one before it whose death the monitors have not noticed.
+            # The OSD is up with a new nonce. Before, the monitors may not have noticed the end of the old process.
             if up and nonce != before:
                 return
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What a development cluster is made of, and its configuration file."""
+"""The parts of a development cluster, and its configuration file."""
 
 import shutil
 import socket
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-#: Which Debian package has a program.
+#: The Debian package of each program.
 PACKAGES = {
     "ceph": "ceph-common",
     "ceph-authtool": "ceph-common",
@@ -21,22 +21,23 @@ PACKAGES = {
 
 
 class MissingDaemonError(RuntimeError):
-    """A program of Ceph's is not installed; the message names its package."""
+    """A program of Ceph is not installed. The message names the program's package."""
 
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """What to start.
+    """The parts of a development cluster.
 
     Attributes:
-        osds: How many OSDs.
-        mgr: Whether to start a manager too; nothing in librbd needs one.
+        osds: The number of OSDs.
+        mgr: Whether to start a manager too. librbd needs no manager.
         cephx: Whether clients must show a key.
-        objectstore: Where OSDs keep data: in memory, or in a file under the cluster's directory.
-        osd_bytes: How much each OSD can hold.
-        pool: A pool to create and initialise for images; empty for none.
-        delay: Mean seconds by which each request of a client reaches an OSD late, as over a network.
-        options: More lines for the ``[global]`` section of the configuration.
+        objectstore: The place of the OSDs' data: ``memstore`` in memory, ``bluestore`` in a file under the cluster's
+            directory.
+        osd_bytes: The capacity of each OSD in bytes.
+        pool: A pool to create and initialise for images; empty for no pool.
+        delay: The mean delay of each client request to an OSD in seconds, as over a network.
+        options: More options for the ``[global]`` section of the configuration file.
     """
 
     osds: int = 1
@@ -49,14 +50,14 @@ class ClusterConfig:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def require_programs(self) -> None:
-        """Raise `MissingDaemonError` unless everything is installed."""
+        """Raise `MissingDaemonError` if a required program is not installed."""
         needed = ["ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool"]
         for program in [*needed, "ceph-mgr"] if self.mgr else needed:
             if shutil.which(program) is None:
                 raise MissingDaemonError(f"{program} is not installed: apt-get install {PACKAGES[program]}")
 
     def write(self, directory: Path) -> str:
-        """Write ``ceph.conf``; return the monitor's address."""
+        """Write ``ceph.conf``, and return the monitor's address."""
         address = f"127.0.0.1:{_free_port()}"
         auth = "cephx" if self.cephx else "none"
         lines = {
@@ -75,19 +76,19 @@ class ClusterConfig:
             "osd objectstore": self.objectstore,
             "memstore device bytes": str(self.osd_bytes),
             "bluestore block size": str(self.osd_bytes),
-            "osd fast shutdown": "false",  # a memory-backed OSD saves its data in the slow one only
+            "osd fast shutdown": "false",  # a memory-backed OSD saves its data only in a slow shutdown
             "ms bind ipv6": "false",
-            # One machine, one copy, no waiting.
+            # One machine, one copy of the data, no waiting.
             "osd pool default size": "1",
             "osd pool default min size": "1",
-            # Nobody else could take over, so the right to be read runs out in weeks, not in seconds: an OSD that
-            # stood still for longer sometimes never answers again (seen with 16.2).
+            # No other OSD could take over, so a read lease lasts weeks, not seconds. An OSD that is paused for longer
+            # than its lease sometimes never answers again (seen with 16.2).
             "osd pool default read lease ratio": "100000",
             "osd pool default pg num": "8",
             "osd pool default pg autoscale mode": "off",
             "osd crush chooseleaf type": "0",
             "mon allow pool size one": "true",
-            "mon auth emergency allowed ciphers": "aes,aes256k",  # or 20.2 lets in no client of an older release
+            "mon auth emergency allowed ciphers": "aes,aes256k",  # without this, 20.2 refuses clients of older releases
             "mon allow pool delete": "true",
             "mon osd crush smoke test": "false",
             "mon data avail crit": "1",
@@ -97,7 +98,7 @@ class ClusterConfig:
         } | dict(self.options)
         client = {"keyring": f"{directory}/keyring", "admin socket": "", "log file": ""}
         text = ""
-        daemon = {"public addr": "127.0.0.1", "cluster addr": "127.0.0.1"}  # or they would listen everywhere
+        daemon = {"public addr": "127.0.0.1", "cluster addr": "127.0.0.1"}  # or daemons listen on all interfaces
         osd = dict(daemon)
         if self.delay:  # Ceph draws each delay evenly between 0 and the maximum
             osd |= {

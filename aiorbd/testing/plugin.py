@@ -1,7 +1,7 @@
-"""pytest fixtures: a real cluster for the session, and an empty place in it for each test.
+"""pytest fixtures: a real cluster for the session, and an empty namespace of the cluster for each test.
 
-They are there wherever aiorbd is installed beside pytest. `aiorbd_ioctx` is an async fixture: run
-its tests with anyio's plugin (``@pytest.mark.anyio``) or with pytest-asyncio in auto mode.
+The fixtures exist wherever aiorbd is installed beside pytest. `aiorbd_ioctx` is an async fixture: run its tests with
+anyio's plugin (``@pytest.mark.anyio``) or with pytest-asyncio in auto mode.
 """
 
 import uuid
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def aiorbd_cluster() -> "Iterator[DevCluster]":
     """A cluster with one memory-backed OSD and the pool ``rbd``, shared by the session."""
-    # Imported late: the plugin is loaded wherever pytest runs, and should cost nothing there.
+    # Imported late: pytest loads this plugin in every session, and loading must cost nothing.
     from aiorbd.testing.cluster import DevCluster  # noqa: PLC0415
 
     with DevCluster() as cluster:
@@ -27,7 +27,7 @@ def aiorbd_cluster() -> "Iterator[DevCluster]":
 
 @pytest.fixture
 async def aiorbd_ioctx(aiorbd_cluster: "DevCluster") -> "AsyncIterator[IoCtx]":
-    """An `aiorbd.IoCtx` on a namespace that nobody else uses."""
+    """An `aiorbd.IoCtx` on a new namespace. No other test uses this namespace."""
     import aiorbd  # noqa: PLC0415
 
     namespace = f"test-{uuid.uuid4().hex[:12]}"

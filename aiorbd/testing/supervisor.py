@@ -1,8 +1,8 @@
-"""The process that starts a cluster's daemons, and sees to it that they end.
+"""The process that starts the daemons of a cluster and ends them.
 
-It runs beside its owner, who talks to it in lines of JSON. When the owner is gone, however that came,
-its standard input ends and it stops the daemons and removes their directory. The daemons in turn are
-killed by the kernel should the supervisor die.
+The supervisor runs beside its owner. The owner sends requests as lines of JSON. When the owner ends, for any reason,
+the standard input of the supervisor ends. The supervisor then stops the daemons and removes their directory. If the
+supervisor dies, the kernel kills the daemons.
 """
 
 import argparse
@@ -26,7 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class StartError(RuntimeError):
-    """A daemon or a command failed while the cluster was started."""
+    """A daemon or a command failed during the start of the cluster."""
 
 
 def _die_with_parent() -> None:
@@ -34,7 +34,7 @@ def _die_with_parent() -> None:
 
 
 class Supervisor:
-    """Starts and stops daemons. Single-threaded: the kernel ties children to the thread that forked."""
+    """Starts and stops daemons, with one thread. The kernel ties child processes to the thread that forked them."""
 
     def __init__(self, directory: Path, config: ClusterConfig) -> None:
         self.directory: Path = directory.resolve()
@@ -44,7 +44,7 @@ class Supervisor:
     # -- starting ------------------------------------------------------------------------------
 
     def run(self, *command: str) -> str:
-        """Run a tool to its end; return what it printed."""
+        """Run a tool to its end, and return the tool's output."""
         environment = os.environ | {"CEPH_CONF": f"{self.directory}/ceph.conf"}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
         if done.returncode:
@@ -56,7 +56,7 @@ class Supervisor:
         return self.run("ceph", "--connect-timeout", "20", *command)
 
     def start(self, name: str) -> None:
-        """Start a daemon whose data is there."""
+        """Start a daemon. The data of the daemon must exist."""
         kind, _, number = name.partition(".")
         with (self.directory / "log" / f"{name}.out").open("ab") as output:
             self.daemons[name] = subprocess.Popen(
@@ -64,12 +64,12 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                cwd="/",  # as init does: Debian's build of Ceph 18.2 looks for its classes from there
+                cwd="/",  # as with init: Debian's build of Ceph 18.2 looks for its classes from there
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread
             )
 
     def boot(self) -> None:
-        """From nothing to a cluster that takes I/O."""
+        """Create a cluster, and wait until the cluster accepts I/O."""
         here = str(self.directory)
         for name in ("log", "run"):
             (self.directory / name).mkdir()
@@ -107,12 +107,12 @@ class Supervisor:
             self._make_key(name, "osd", "allow profile osd")
         else:
             (self.directory / name).mkdir()
-        # The same identity as the monitors know, or the daemon would wait for ever without a word.
+        # Use the identity that the monitors know. With another identity, the daemon waits for ever without a message.
         self.run("ceph-osd", "--mkfs", "-i", str(number), "--osd-uuid", identity, "-c", f"{self.directory}/ceph.conf")
         self.start(name)
 
     def wait_for_osds(self, seconds: float = 60) -> None:
-        """Wait until every OSD whose daemon runs is up."""
+        """Wait until all OSDs with a running daemon are up."""
         wanted = sum(name.startswith("osd.") for name in self.daemons)
         deadline = time.monotonic() + seconds
         while json.loads(self.ceph("osd", "stat", "-f", "json"))["num_up_osds"] < wanted:
@@ -127,14 +127,14 @@ class Supervisor:
     # -- faults and the end --------------------------------------------------------------------
 
     def kill(self, name: str, number: int) -> None:
-        """Send a signal that ends a daemon, and wait for its end."""
+        """Send a signal that ends a daemon, and wait until the daemon has ended."""
         daemon = self.daemons.pop(name)
         daemon.send_signal(signal.SIGCONT)
         daemon.send_signal(number)
         daemon.wait(30)
 
     def stop(self) -> None:
-        """End every daemon and remove the directory. There is nothing to save."""
+        """End all daemons and remove the directory. No data needs to be saved."""
         for daemon in self.daemons.values():
             daemon.kill()
         for daemon in self.daemons.values():
@@ -142,7 +142,7 @@ class Supervisor:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def obey(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what the owner asks."""
+        """Carry out a request of the owner, and return the answer."""
         action, name = request["do"], request["name"]
         if action == "start":
             self.start(name)
@@ -152,12 +152,12 @@ class Supervisor:
         return {}
 
     def pids(self) -> dict[str, int]:
-        """Return the daemons' process ids."""
+        """Return the process ids of the daemons."""
         return {name: daemon.pid for name, daemon in self.daemons.items()}
 
 
 def _serve(supervisor: Supervisor, ended: int) -> None:
-    """Obey lines from standard input until it ends or a byte comes from the signal handler."""
+    """Carry out requests from standard input, until the input ends or the signal handler sends a byte."""
     with selectors.DefaultSelector() as selector:
         selector.register(sys.stdin, selectors.EVENT_READ)
         selector.register(ended, selectors.EVENT_READ)
@@ -176,7 +176,7 @@ def _serve(supervisor: Supervisor, ended: int) -> None:
 
 
 def main() -> int:
-    """Boot, say so on standard output, obey, stop."""
+    """Start the cluster, report the result on standard output, carry out requests, and stop the cluster."""
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("config")
