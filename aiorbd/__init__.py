@@ -19,18 +19,19 @@ uses only the public names below.
 
 from importlib.metadata import version as _installed_version
 
-from aiorbd._cluster.cluster import Cluster, connect
+from aiorbd._cluster.cluster import DEFAULT_CONF_FILES, Cluster, connect
 from aiorbd._cluster.commands import Command
 from aiorbd._cluster.log import ClusterLog, LogLevel
-from aiorbd._cluster.shared import ConnectionPool
+from aiorbd._cluster.shared_connection import SharedConnection
 from aiorbd._core.listing import Listing
 from aiorbd._core.metadata import Metadata
 from aiorbd._core.progress import Progress
-from aiorbd._core.resource import Opening
+from aiorbd._core.resource import Default, Opening
+from aiorbd._image.advisory_locks import AdvisoryLocks
 from aiorbd._image.diff import Diff
+from aiorbd._image.exclusive_lock import ExclusiveLock
 from aiorbd._image.file import BlockingImageFile, ImageFile
 from aiorbd._image.image import Image
-from aiorbd._image.locks import Locks
 from aiorbd._image.read_stream import Chunk, ReadStream
 from aiorbd._image.snapshots import Snapshot
 from aiorbd._image.updates import Updates
@@ -86,6 +87,7 @@ from aiorbd.errors import (
     InvalidArgument,
     KeyringNotFound,
     LibraryNotFoundError,
+    LibraryTooOldError,
     LockBusy,
     LockExists,
     LockNotFound,
@@ -95,6 +97,7 @@ from aiorbd.errors import (
     NamespaceNotFound,
     NoSpace,
     NotSupportedError,
+    ObjectBusy,
     ObjectExists,
     ObjectNotFound,
     OperationCanceled,
@@ -119,7 +122,7 @@ from aiorbd.models import (
     ImageSpec,
     LinkedImage,
     Locker,
-    Lockers,
+    LockOwner,
     LogEntry,
     NotifyReply,
     NotifyResult,
@@ -130,11 +133,20 @@ from aiorbd.models import (
     Version,
     Watcher,
 )
-from aiorbd.stats import LATENCY_BOUNDS, ClusterStats, CompletedOperation, Observer, OperationStats
+from aiorbd.stats import (
+    LATENCY_BOUNDS,
+    ClusterStats,
+    CompletedOperation,
+    Observer,
+    OperationStats,
+    StartedOperation,
+    StartObserver,
+)
 
 __version__ = _installed_version("aiorbd")
 
 __all__ = [
+    "DEFAULT_CONF_FILES",
     "FEATURES_DEFAULT",
     "FEATURES_INCOMPATIBLE",
     "FEATURES_MUTABLE",
@@ -142,6 +154,7 @@ __all__ = [
     "FEATURES_SINGLE_CLIENT",
     "FEATURE_NAMES",
     "LATENCY_BOUNDS",
+    "AdvisoryLocks",
     "ArgumentOutOfRange",
     "BlockingImageFile",
     "Capabilities",
@@ -156,11 +169,12 @@ __all__ = [
     "CompareMismatch",
     "CompletedOperation",
     "ConfigFileNotFound",
-    "ConnectionPool",
     "ConnectionShutdown",
+    "Default",
     "Diff",
     "DiskQuotaExceeded",
     "Error",
+    "ExclusiveLock",
     "Extent",
     "Feature",
     "ForkedError",
@@ -186,15 +200,15 @@ __all__ = [
     "IoCtx",
     "KeyringNotFound",
     "LibraryNotFoundError",
+    "LibraryTooOldError",
     "LinkedImage",
     "Listing",
     "LockBusy",
     "LockExists",
     "LockMode",
     "LockNotFound",
+    "LockOwner",
     "Locker",
-    "Lockers",
-    "Locks",
     "LogEntry",
     "LogLevel",
     "Metadata",
@@ -209,6 +223,7 @@ __all__ = [
     "Notification",
     "NotifyReply",
     "NotifyResult",
+    "ObjectBusy",
     "ObjectExists",
     "ObjectNotFound",
     "ObjectStat",
@@ -232,6 +247,7 @@ __all__ = [
     "RbdError",
     "ReadOnlyImage",
     "ReadStream",
+    "SharedConnection",
     "Snapshot",
     "SnapshotBusy",
     "SnapshotCreateFlag",
@@ -239,6 +255,8 @@ __all__ = [
     "SnapshotNamespaceType",
     "SnapshotNotFound",
     "SnapshotRemoveFlag",
+    "StartObserver",
+    "StartedOperation",
     "Timeout",
     "Trash",
     "TrashEntry",

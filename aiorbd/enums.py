@@ -72,15 +72,36 @@ FEATURE_NAMES: Final = {
 }
 
 #: The default features of new images (``RBD_FEATURES_...``).
-FEATURES_DEFAULT: Final = Feature(61)
+FEATURES_DEFAULT: Final = (
+    Feature.LAYERING | Feature.EXCLUSIVE_LOCK | Feature.OBJECT_MAP | Feature.FAST_DIFF | Feature.DEEP_FLATTEN
+)
 #: A client that does not know one of these features cannot open the image.
-FEATURES_INCOMPATIBLE: Final = Feature(2179)
+FEATURES_INCOMPATIBLE: Final = Feature.LAYERING | Feature.STRIPINGV2 | Feature.DATA_POOL | Feature.DIRTY_CACHE
 #: A client that does not know one of these features cannot write to the image.
-FEATURES_RW_INCOMPATIBLE: Final = Feature(4095)
+FEATURES_RW_INCOMPATIBLE: Final = (
+    FEATURES_INCOMPATIBLE
+    | Feature.EXCLUSIVE_LOCK
+    | Feature.OBJECT_MAP
+    | Feature.FAST_DIFF
+    | Feature.DEEP_FLATTEN
+    | Feature.JOURNALING
+    | Feature.OPERATIONS
+    | Feature.MIGRATING
+    | Feature.NON_PRIMARY
+)
 #: Features that can be enabled and disabled on an existing image.
-FEATURES_MUTABLE: Final = Feature(3164)
+FEATURES_MUTABLE: Final = (
+    Feature.EXCLUSIVE_LOCK
+    | Feature.OBJECT_MAP
+    | Feature.FAST_DIFF
+    | Feature.JOURNALING
+    | Feature.NON_PRIMARY
+    | Feature.DIRTY_CACHE
+)
 #: Features that make sense only with one writer at a time.
-FEATURES_SINGLE_CLIENT: Final = Feature(2140)
+FEATURES_SINGLE_CLIENT: Final = (
+    Feature.EXCLUSIVE_LOCK | Feature.OBJECT_MAP | Feature.FAST_DIFF | Feature.JOURNALING | Feature.DIRTY_CACHE
+)
 
 
 class OperationFeature(IntFlag):
@@ -137,6 +158,7 @@ class SnapshotNamespaceType(IntEnum):
 class SnapshotCreateFlag(IntFlag):
     """Flags for taking a snapshot (``RBD_SNAP_CREATE_...``)."""
 
+    NONE = 0
     SKIP_QUIESCE = 1 << 0
     IGNORE_QUIESCE_ERROR = 1 << 1
 
@@ -144,13 +166,14 @@ class SnapshotCreateFlag(IntFlag):
 class SnapshotRemoveFlag(IntFlag):
     """Steps that come before the removal of a snapshot in use (``RBD_SNAP_REMOVE_...``)."""
 
+    NONE = 0
     UNPROTECT = 1 << 0
     FLATTEN = 1 << 1
     FORCE = UNPROTECT | FLATTEN
 
 
 class LockMode(IntEnum):
-    """The modes of an image's managed lock (``RBD_LOCK_MODE_...``). Ceph 18.2 lacks ``EXCLUSIVE_TRANSIENT``."""
+    """The modes of an image's exclusive lock (``RBD_LOCK_MODE_...``). Ceph 18.2 lacks ``EXCLUSIVE_TRANSIENT``."""
 
     EXCLUSIVE = 0
     SHARED = 1

@@ -2,18 +2,33 @@
 
 Two families derive from :class:`Error`. :class:`RbdError` and its subclasses report the answers of Ceph. They are also
 `OSError`s and carry an errno. :class:`UsageError` and its subclasses report misuse that never reached Ceph.
+
+The names follow one rule. A subclass of `RbdError` is named after the condition, without ``Error``: `ImageNotFound`.
+All other classes end in ``Error``: `ClosedError`. A name that Python's `rbd` module has stays as it is there.
 """
 
 import builtins
 import errno as _errno
 import os
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 #: The kind of a call's target. The kind and an errno select the class of the exception.
 Subject = Literal[
     "image", "pool", "cluster", "keyring", "snapshot", "namespace", "lock", "key", "object", "parent", "other"
 ]
+
+
+#: The largest number of characters of a message or a target.
+_LONGEST: Final = 400
+
+
+def shortened(text: str) -> str:
+    """Return a text for a message, without the middle of a very long text."""
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2 - 10
+    return f"{text[:half]} [...] {text[-half:]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +62,12 @@ class ForkedError(UsageError):
     """The parent process connected the cluster. Connect again in the child process."""
 
 
-class NotSupportedError(Error, NotImplementedError):
-    """The host's librbd or librados is too old for this call. Nothing reached Ceph.
+class NotSupportedError(Error):
+    """The call is not supported: by the library on this host, by the cluster, or by the image. See the subclasses."""
 
-    If the cluster does not support a call, the error is `FunctionNotSupported` or `OperationNotSupported`.
+
+class LibraryTooOldError(NotSupportedError, NotImplementedError):
+    """The host's librbd or librados is too old for this call. Nothing reached Ceph.
 
     Attributes:
         function: The missing C function.
@@ -83,17 +100,18 @@ class RbdError(Error, OSError):
 
     Attributes:
         errno: The positive error number.
-        operation: The C function that returned the error, or that would have been called.
-        target: The target of the call, for example ``image 'rbd/vm-1'``.
+        operation: The C function that returned the error, or that would have been called. Empty if there is no such
+            function.
+        target: The target of the call, for example ``image 'rbd/vm-1'``. A long name is shortened.
     """
 
     operation: str
     target: str
 
     def __init__(self, errno: int, message: str | None = None, operation: str = "", target: str = "") -> None:
-        super().__init__(errno, message if message is not None else os.strerror(errno))
+        super().__init__(errno, shortened(message) if message is not None else os.strerror(errno))
         self.operation = operation
-        self.target = target
+        self.target = shortened(target)
 
     def __str__(self) -> str:
         where = " on ".join(part for part in (self.operation, self.target) if part)
@@ -175,7 +193,11 @@ class ReadOnlyImage(RbdError):
     """The image was opened for reading only, or at a snapshot."""
 
 
-class ImageBusy(RbdError):
+class ObjectBusy(RbdError):
+    """An item is in use. Subclasses tell the kind of the item."""
+
+
+class ImageBusy(ObjectBusy):
     """The image is in use: by watchers, by the holder of a lock, or by another operation."""
 
 
@@ -183,15 +205,15 @@ class ImageMemberOfGroup(RbdError):
     """The image is a member of a group. Remove the image from the group first."""
 
 
-class SnapshotBusy(RbdError):
+class SnapshotBusy(ObjectBusy):
     """The snapshot is protected, or has clones."""
 
 
-class NamespaceBusy(RbdError):
+class NamespaceBusy(ObjectBusy):
     """The namespace is not empty."""
 
 
-class LockBusy(RbdError):
+class LockBusy(ObjectBusy):
     """Another client holds the lock."""
 
 
@@ -239,8 +261,8 @@ class DiskQuotaExceeded(RbdError):
     """The pool has reached its quota."""
 
 
-class FunctionNotSupported(RbdError):
-    """The cluster lacks a function (ENOSYS). If librbd lacks a function, the error is `NotSupportedError`."""
+class FunctionNotSupported(RbdError, NotSupportedError):
+    """The cluster lacks a function (ENOSYS). If librbd lacks a function, the error is `LibraryTooOldError`."""
 
 
 class OperationCanceled(RbdError):
@@ -268,13 +290,14 @@ class CompareMismatch(RbdError):
         return type(self), (self.errno, self.strerror, self.operation, self.target, self.offset)
 
 
-class OperationNotSupported(RbdError):
+class OperationNotSupported(RbdError, NotSupportedError):
     """The cluster or the image does not support the operation in the present state (EOPNOTSUPP)."""
 
 
 _BY_ERRNO: dict[int, type[RbdError]] = {
     _errno.ENOENT: ObjectNotFound,
     _errno.EEXIST: ObjectExists,
+    _errno.EBUSY: ObjectBusy,
     _errno.EPERM: PermissionError,
     _errno.EACCES: PermissionError,
     _errno.EINVAL: InvalidArgument,

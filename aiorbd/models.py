@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from aiorbd.enums import SnapshotNamespaceType, TrashImageSource
+from aiorbd.enums import LockMode, SnapshotNamespaceType, TrashImageSource
 
 
 class Version(NamedTuple):
@@ -23,6 +23,7 @@ class Layout(NamedTuple):
     stripe_count: int
     block_name_prefix: str
     data_pool_id: int
+    create_timestamp: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Watcher:
 
     Attributes:
         address: The network address of the client.
-        id: The number of the client in the cluster, as `Cluster.get_instance_id` returns it.
+        id: The number of the client in the cluster, as `Cluster.instance_id` returns it.
         cookie: The number of the client's watch.
     """
 
@@ -136,26 +137,28 @@ class Locker:
         client: The name of the client, like ``client.4123``.
         cookie: The cookie with which the client took the lock.
         address: The network address of the client.
+        exclusive: Whether only one client may hold the lock.
+        tag: The tag of a shared lock. All holders use the same tag.
     """
 
     client: str
     cookie: str
     address: str
+    exclusive: bool
+    tag: str
 
 
 @dataclass(frozen=True, slots=True)
-class Lockers:
-    """The holders of an image's advisory lock.
+class LockOwner:
+    """A client that holds the exclusive lock of an image.
 
     Attributes:
-        exclusive: Whether only one client may hold the lock.
-        tag: The tag of a shared lock. All holders must use the same tag.
-        lockers: The clients that hold the lock.
+        address: The network address of the client.
+        mode: The mode in which the client holds the lock.
     """
 
-    exclusive: bool
-    tag: str
-    lockers: tuple[Locker, ...]
+    address: str
+    mode: LockMode
 
 
 @dataclass(frozen=True, slots=True)

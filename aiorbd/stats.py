@@ -76,6 +76,25 @@ class ClusterStats:
 
 
 @dataclass(frozen=True, slots=True)
+class StartedOperation:
+    """One call that begins, as passed to an `on_start`: see `Cluster.add_observer`.
+
+    Attributes:
+        operation: The C function.
+        target: The target of the call, as in errors.
+        length: The number of bytes to read or write; 0 for calls without a length.
+        started: The start of the call in nanoseconds since the epoch, as OpenTelemetry expects.
+        number: A number of the call. The `CompletedOperation` of the same call has the same number.
+    """
+
+    operation: str
+    target: str
+    length: int
+    started: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class CompletedOperation:
     """One completed call, as passed to an observer: see `Cluster.add_observer`.
 
@@ -87,6 +106,7 @@ class CompletedOperation:
         seconds: The duration of the call.
         error: The error of a failed call, or None.
         abandoned: Whether the waiting task was cancelled. Only observers see the outcome of an abandoned call.
+        number: A number of the call. The `StartedOperation` of the same call has the same number.
     """
 
     operation: str
@@ -96,7 +116,11 @@ class CompletedOperation:
     seconds: float
     error: BaseException | None
     abandoned: bool
+    number: int
 
 
 #: A function that is called on the event loop, in the context (`contextvars`) of the task that began the operation.
 Observer: TypeAlias = Callable[[CompletedOperation], object]
+
+#: Like `Observer`, but called at the start of the operation.
+StartObserver: TypeAlias = Callable[[StartedOperation], object]

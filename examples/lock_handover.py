@@ -26,10 +26,10 @@ async def owned(image: aiorbd.Image, who: str) -> AsyncIterator[None]:
     async with image.watch() as updates:
         while True:
             try:
-                await image.locks.lock_exclusive(who)
+                await image.advisory_locks.lock_exclusive(who)
                 break
             except aiorbd.LockBusy:
-                (holder,) = (await image.locks.list_lockers()).lockers or [None]
+                (holder,) = await image.advisory_locks.lockers() or [None]
                 print(f"{who}: waits for {holder.cookie if holder else 'nobody any more'}")
                 with anyio.move_on_after(5):  # a holder that died sends no update
                     await updates.wait()
@@ -38,7 +38,7 @@ async def owned(image: aiorbd.Image, who: str) -> AsyncIterator[None]:
     finally:
         with anyio.CancelScope(shield=True):
             await image.flush()
-            await image.locks.unlock(who)
+            await image.advisory_locks.unlock(who)
             await image.metadata.set("last-owner", who)  # a change, of which Ceph informs the other client
 
 

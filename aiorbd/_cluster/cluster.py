@@ -18,7 +18,8 @@ from aiorbd._cluster.statistics import ClusterStatistics
 from aiorbd._core.bridge import Bridge
 from aiorbd._core.current import current_loop
 from aiorbd._core.handle import Handle
-from aiorbd._core.resource import Opening
+from aiorbd._core.listing import Listing, whole
+from aiorbd._core.resource import Default, Opening
 from aiorbd._native import loader
 from aiorbd._native.loader import ffi, rados
 from aiorbd._native.marshal import encode_name, encode_new_name, encode_text, grow, invalid, number, seconds
@@ -26,6 +27,9 @@ from aiorbd._pool.ioctx import IoCtx, open_ioctx
 from aiorbd.errors import PoolNotFound, Target, Timeout
 
 logger: logging.Logger = logging.getLogger("aiorbd")
+
+#: The value of `conffile` that means the usual places of Ceph's configuration file.
+DEFAULT_CONF_FILES: Final = ""
 
 #: The default number of seconds that `connect` waits for the monitors.
 CONNECT_TIMEOUT: Final = 30.0
@@ -36,6 +40,8 @@ CLOSE_TIMEOUT: Final = 10.0
 
 class ClusterHandle(Handle):
     """The handle of a ``rados_t``. The pointer is None until the connection is made."""
+
+    closes_with = "rados_shutdown"
 
     def shut(self) -> None:
         """Disconnect on a worker thread, and then release the bridge."""
@@ -66,11 +72,11 @@ class Cluster(ClusterCommands, ClusterStatistics):
         self._fsid = fsid
         self._instance_id = instance_id
 
-    async def close(self, timeout: float | None = None) -> None:
+    async def close(self, timeout: float | Default | None = Default.CLOSE_TIMEOUT) -> None:
         """Disconnect, after closing all objects that were opened from this connection.
 
-        The close waits at most `timeout` seconds for operations in flight. None means the `close_timeout` given to
-        `connect`. After a cancelled or overdue wait, the close continues in the background.
+        The close waits at most `timeout` seconds for operations in flight. None waits without a
+        limit. After a cancelled or overdue wait, the close continues in the background.
 
         Raises:
             CloseTimeout: Operations are still in flight after `timeout` seconds.
@@ -80,15 +86,17 @@ class Cluster(ClusterCommands, ClusterStatistics):
         """
         await super().close(timeout)
 
-    def get_fsid(self) -> str:
-        """Return the unique id of the cluster, as ``ceph fsid`` prints it.
+    @property
+    def fsid(self) -> str:
+        """The unique id of the cluster, as ``ceph fsid`` prints it.
 
         Implements: rados_cluster_fsid
         """
         return self._fsid
 
-    def get_instance_id(self) -> int:
-        """Return the number that the cluster gave this connection. Watchers and blocklists show this number.
+    @property
+    def instance_id(self) -> int:
+        """The number that the cluster gave this connection. Watchers and blocklists show this number.
 
         Implements: rados_get_instance_id
         """
@@ -120,8 +128,8 @@ class Cluster(ClusterCommands, ClusterStatistics):
         encoded = encode_name(name, "pool name", "rados_pool_delete")
         await self._handle.call("rados_pool_delete", encoded, on=Target("pool", f"pool {name!r}"))
 
-    async def list_pools(self) -> list[str]:
-        """Return the names of all pools.
+    def pools(self) -> Listing[str]:
+        """List the names of all pools: await the result, or iterate over it.
 
         Implements: rados_pool_list
         """
@@ -132,10 +140,13 @@ class Cluster(ClusterCommands, ClusterStatistics):
             length = handle.raise_for(rados().rados_pool_list(handle.pointer, buffer, size), "rados_pool_list")
             return (-errno.ERANGE if length > size else 0), bytes(ffi.buffer(buffer)[:length])
 
-        names = await handle.run("rados_pool_list", lambda: grow(read, 1024))
-        return [os.fsdecode(name) for name in names.split(b"\0") if name]
+        async def names() -> list[str]:
+            found = await handle.run("rados_pool_list", lambda: grow(read, 1024))
+            return [os.fsdecode(name) for name in found.split(b"\0") if name]
 
-    async def pool_lookup(self, name: str) -> int:
+        return whole(f"pools of {handle.target}", names)
+
+    async def pool_id(self, name: str) -> int:
         """Return the id of a pool.
 
         Raises:
@@ -146,7 +157,7 @@ class Cluster(ClusterCommands, ClusterStatistics):
         encoded = encode_name(name, "pool name", "rados_pool_lookup")
         return await self._handle.call("rados_pool_lookup", encoded, on=Target("pool", f"pool {name!r}"))
 
-    async def pool_reverse_lookup(self, pool_id: int) -> str:
+    async def pool_name(self, pool_id: int) -> str:
         """Return the name of a pool.
 
         Raises:
@@ -164,7 +175,7 @@ class Cluster(ClusterCommands, ClusterStatistics):
         Implements: rados_pool_lookup
         """
         try:
-            await self.pool_lookup(name)
+            await self.pool_id(name)
         except PoolNotFound:
             return False
         return True
@@ -206,19 +217,19 @@ class Cluster(ClusterCommands, ClusterStatistics):
 
 
 def connect(
-    conffile: str | os.PathLike[str] | None = "",
+    conffile: str | os.PathLike[str] | None = DEFAULT_CONF_FILES,
     *,
     client_id: str = "admin",
     conf: Mapping[str, str] | None = None,
     timeout: float | None = CONNECT_TIMEOUT,
     cluster_name: str = "ceph",
-    close_timeout: float = CLOSE_TIMEOUT,
+    close_timeout: float | None = CLOSE_TIMEOUT,
     cluster_log: LogLevel | None = None,
 ) -> Opening[Cluster]:
     """Connect to a cluster. Await the result, or use the result with ``async with``.
 
     Args:
-        conffile: The path of the configuration file. The empty string means the usual places (``$CEPH_CONF``,
+        conffile: The path of the configuration file. `DEFAULT_CONF_FILES` means the usual places (``$CEPH_CONF``,
             ``/etc/ceph/ceph.conf``, ``~/.ceph/ceph.conf``, ``ceph.conf``). None means no file: `conf` must then name
             the monitors.
         client_id: The name of the client, without the prefix ``client.``.
@@ -229,8 +240,8 @@ def connect(
         timeout: Seconds to wait for the monitors; None waits without a limit. If the call is cancelled, it returns at
             once.
         cluster_name: The name of the cluster in the default paths.
-        close_timeout: Seconds that `Cluster.close` and the end of ``async with`` wait for operations in flight. The
-            limit also applies to the I/O contexts and images opened from this connection.
+        close_timeout: Seconds that `Cluster.close` and the end of ``async with`` wait for operations in flight; None
+            waits without a limit. The limit also applies to the I/O contexts and images opened from this connection.
         cluster_log: Send the lines of the cluster log, from this level on, to the logger ``aiorbd.cluster_log``; None
             sends no lines. `Cluster.monitor_log` is then not available.
 
@@ -250,8 +261,9 @@ def connect(
     """
     if conf is not None and not isinstance(conf, Mapping):
         raise TypeError(f"conf must be a mapping of options, not {type(conf).__name__}")
+    close_within = math.inf if close_timeout is None else close_timeout
     return Opening(
-        lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout, cluster_log)
+        lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_within, cluster_log)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final, Literal, Self
 from aiorbd._core.handle import Handle
 from aiorbd._core.loops import Loop
 from aiorbd._core.mailbox import Mailbox, Messages
-from aiorbd._core.resource import Resource
+from aiorbd._core.resource import Default, Resource
 from aiorbd._core.stream import Source
 from aiorbd._native.loader import ffi, rados
 from aiorbd._native.marshal import invalid, utc
@@ -25,6 +25,8 @@ ROOM: Final = 4096
 
 class LogHandle(Handle):
     """The handle of the log callback. A client has only one log callback."""
+
+    closes_with = "rados_monitor_log2"
 
     def __init__(self, cluster: Handle, level: str, source: Source | None = None) -> None:
         super().__init__(cluster.bridge, cluster, Target("cluster", f"log of {cluster.target}"))
@@ -64,11 +66,11 @@ class ClusterLog(Resource[LogHandle]):
         super().__init__(handle, close_timeout)
         self._messages = Messages(handle.source, handle, handle.mailbox, _entry)
 
-    async def close(self, timeout: float | None = None) -> None:
+    async def close(self, timeout: float | Default | None = Default.CLOSE_TIMEOUT) -> None:
         """Stop following the log.
 
-        The close waits at most `timeout` seconds for operations in flight. None means the `close_timeout` given to
-        `connect`. After a cancelled or overdue wait, the close continues in the background.
+        The close waits at most `timeout` seconds for operations in flight. None waits without a
+        limit. After a cancelled or overdue wait, the close continues in the background.
 
         Raises:
             CloseTimeout: Operations are still in flight after `timeout` seconds.

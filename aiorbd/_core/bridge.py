@@ -140,7 +140,7 @@ class Bridge(Table):
         self.operations[token] = job
         job.owner.in_flight += 1
         if self.observers:
-            job.note = Note(job.name, str(job.on), job.length)
+            job.note = Note(self.observers, job.name, str(job.on), job.length)
         try:
             self._workers.submit(job)
         except RuntimeError:  # no thread can start
@@ -178,7 +178,7 @@ class Bridge(Table):
         """Count a call that a worker thread made, and notify the observers."""
         error = self._tally.add(job)
         if job.note is not None:
-            job.note.tell(self.observers, error, abandoned=job.abandoned)
+            job.note.tell(error, abandoned=job.abandoned)
             job.note = None
 
     def stats(self) -> ClusterStats:

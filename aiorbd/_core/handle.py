@@ -15,10 +15,9 @@ from aiorbd._core.async_calls import RadosAioCall
 from aiorbd._core.lifecycle import Lifecycle
 from aiorbd._core.listing import Listing
 from aiorbd._core.operation import Job
-from aiorbd._core.progress import Progress, ProgressJob
 from aiorbd._native import loader
 from aiorbd._native.loader import ffi
-from aiorbd._native.marshal import grow, grow_string, require_callable
+from aiorbd._native.marshal import grow, grow_string
 from aiorbd.errors import Subject, Target, error_for
 
 if TYPE_CHECKING:
@@ -163,63 +162,6 @@ class Handle(Lifecycle):
 
         return await self.run(function, call, on=on, also=also)
 
-    async def call_with_progress(
-        self,
-        function: "CFunction",
-        *arguments: Any,
-        progress: Progress | None,
-        on: Target | None = None,
-        ended: Callable[[], None] | None = None,
-        begin: Callable[[], None] | None = None,
-        after: tuple[Any, ...] = (),
-        also: Iterable[Lifecycle] = (),
-        first: Callable[[], object] | None = None,
-        why: Why | None = None,
-        stoppable: bool = True,
-    ) -> int:
-        """Call one C function like `call`, with a progress callback.
-
-        The callback and its argument follow `arguments`, and `after` comes last. `progress` is called on the event
-        loop. When the waiting task is cancelled, librbd is asked to stop, if the call is `stoppable`.
-
-        `begin` is called on the event loop before the call. `ended` is called there after the call, even if no task
-        waits any more. `first` and `why` are called on the worker thread, like those of `call`.
-        """
-        require_callable(progress, "progress")
-        c_function = getattr(loader.library_of(function), function)
-        also = tuple(also)
-        # For a copy to another cluster, the error does not tell which cluster has blocklisted this client.
-        elsewhere = any(handle.bridge is not self.bridge for handle in also)
-        check = self.raise_only if elsewhere else self.raise_for
-
-        def call(callback: Any, argument: Any) -> int:
-            if first is not None:
-                first()
-            code = c_function(self.pointer, *arguments, callback, argument, *after)
-            self.explain(code, function, why)
-            check(code, function, on)
-            self.require_place(function)
-            return int(code)
-
-        def make(leave: Callable[[], None] | None) -> ProgressJob[int]:
-            def over() -> None:
-                try:
-                    if ended is not None:
-                        ended()
-                finally:
-                    if leave is not None:
-                        leave()
-
-            group = self.thread_group(function, also, long=True)
-            return ProgressJob(
-                self, function, call, progress, on=on, ended=over, also=also, stoppable=stoppable, group=group
-            )
-
-        job = await self.start_with(function, make)
-        if begin is not None:
-            begin()
-        return await self.bridge.call(job)
-
     async def get(
         self,
         function: "CFunction",
@@ -311,7 +253,7 @@ class Handle(Lifecycle):
                     page = [convert(items[i], notes[i]) for i in range(first, at) if notes[i] is not None]
             return page
 
-        return Listing(next_page)
+        return Listing(f"{function} on {on or self.target}", next_page)
 
     async def submit_rados(
         self,

@@ -48,7 +48,10 @@ class Lifecycle(Owner):
         awaited: The number of tasks that wait for some of the operations in flight. Each completion wakes these tasks.
         waiting: The number of tasks that wait for a state of this handle.
         usable: Whether the handle is open.
+        closes_with: The C function that closes the native object, for errors.
     """
+
+    closes_with: str = ""
 
     in_flight: int
     awaited: int
@@ -185,7 +188,7 @@ class Lifecycle(Owner):
         self.check_loop()
         if left := await self.wait_for(lambda _: True, timeout):
             message = f"{left} operations still in flight after {timeout} s"
-            raise Timeout(errno.ETIMEDOUT, message, "drain", str(self.target))
+            raise Timeout(errno.ETIMEDOUT, message, "", str(self.target))
 
     # -- closing -------------------------------------------------------------------------------
 
@@ -268,7 +271,7 @@ class Lifecycle(Owner):
             raise CloseTimeout(
                 errno.ETIMEDOUT,
                 f"not closed after {timeout:.3g} s: {self._held_up_by()}; it closes in the background when they end",
-                "close",
+                self.closes_with,
                 str(self.target),
             )
         if self._close_error is not None:

@@ -1,23 +1,36 @@
-"""Async iterators over lists that C returns as a whole or page by page."""
+"""Lists that C returns as a whole or page by page: iterate over them, or await them."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, Self, TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 
 
 class Listing(Generic[T]):
-    """An async iterator over a list.
+    """A list of things in the cluster.
 
-    The first request begins at the first step. The iteration may stop at any step.
+    ``async for`` takes one item at a time, and may stop at any step. ``await`` returns all items as a list. After
+    some steps, the list has the remaining items. The first request begins at the first step or with the ``await``.
     """
 
-    def __init__(self, next_page: Callable[[], Awaitable[list[T]]]) -> None:
+    def __init__(self, what: str, next_page: Callable[[], Awaitable[list[T]]]) -> None:
         """Private. `next_page` returns an empty list at the end."""
+        self._what = what
         self._next_page = next_page
         self._page: deque[T] = deque()
         self._ended = False
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "open"
+        return f"<aiorbd.Listing: {self._what}, {state}>"
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        """Return the remaining items as a list."""
+        return self._rest().__await__()
+
+    async def _rest(self) -> list[T]:
+        return [item async for item in self]
 
     def __aiter__(self) -> Self:
         return self
@@ -34,3 +47,27 @@ class Listing(Generic[T]):
         """Drop the remaining items. Leaving a loop early has the same effect."""
         self._page.clear()
         self._ended = True
+
+    #: `close` is another name of `aclose`.
+    close = aclose
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def whole(what: str, read: Callable[[], Awaitable[list[T]]]) -> Listing[T]:
+    """Return a listing of all items that one call of `read` returns."""
+    known = False
+
+    async def next_page() -> list[T]:
+        nonlocal known
+        if known:
+            return []
+        page = await read()
+        known = True
+        return page
+
+    return Listing(what, next_page)

@@ -83,7 +83,7 @@ class Messages(Stream[T]):
     def _take(self) -> list[T]:
         taken = self._mailbox.take(self._convert)
         if not taken and (error := self._mailbox.error):
-            self._source.end(error_for(-error, "rados_watcherrcb_t", self._target, "the watch is broken: watch anew"))
+            self._source.end(error_for(-error, "rados_aio_watch2", self._target, "the watch is broken: watch anew"))
         return taken
 
     def _stop(self) -> None:

@@ -121,4 +121,4 @@ class Metadata(Topic[Handle]):
             start = encode_name(page[-1][0], "key", function) if len(page) == PAGE else None
             return page
 
-        return Listing(next_page)
+        return Listing(f"metadata of {handle.target}", next_page)

@@ -1,51 +1,70 @@
 """Counting of calls and notification of observers. All of this runs on the event loop."""
 
+import itertools
 import logging
 import time
+from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiorbd._core.operation import Job, Operation
 from aiorbd._native import loader
 from aiorbd._native.requests import FUNCTIONS, STALE_BY_NOW
 from aiorbd.errors import Target, error_for
-from aiorbd.stats import LATENCY_BOUNDS, CompletedOperation, Observer, OperationStats
+from aiorbd.stats import LATENCY_BOUNDS, CompletedOperation, Observer, OperationStats, StartedOperation, StartObserver
 
 if TYPE_CHECKING:
     from aiorbd._core.lifecycle import Lifecycle
 
 logger = logging.getLogger("aiorbd")
 
+#: The source of the numbers of observed calls.
+_numbers: Final = itertools.count(1)
+
+
+class Watching(NamedTuple):
+    """The functions of one observer."""
+
+    completed: Observer
+    started: StartObserver | None
+
 
 class Note:
-    """The data about one call that the observers get when the call is completed."""
+    """One call that the observers are notified of. The call begins when the note is created."""
 
-    __slots__ = ("_began", "_context", "_length", "_name", "_started", "_target")
+    __slots__ = ("_began", "_context", "_observers", "_start")
 
-    def __init__(self, name: str, target: str, length: int) -> None:
-        self._name = name
-        self._target = target
-        self._length = length
-        self._started = time.time_ns()
-        self._began = time.perf_counter_ns()
+    def __init__(self, observers: list[Watching], name: str, target: str, length: int) -> None:
+        self._observers = observers
         self._context: Context = copy_context()
-
-    def tell_result(self, observers: list[Observer], value: int, *, abandoned: bool) -> None:
-        """Notify the observers of a completed call with librbd's result `value`."""
-        error = error_for(value, self._name, Target("image", self._target)) if value < 0 else None
-        self.tell(observers, error, abandoned=abandoned)
-
-    def tell(self, observers: list[Observer], error: BaseException | None, *, abandoned: bool) -> None:
-        """Notify the observers of a completed call. Exceptions of an observer are logged."""
-        seconds = (time.perf_counter_ns() - self._began) / 1e9
-        completed = CompletedOperation(
-            self._name, self._target, self._length, self._started, seconds, error, abandoned
-        )  # fmt: skip
+        self._start = StartedOperation(name, target, length, time.time_ns(), next(_numbers))
         for observer in tuple(observers):
-            try:
-                self._context.copy().run(observer, completed)
-            except Exception:
-                logger.exception("an observer failed")
+            if observer.started is not None:
+                self._notify(observer.started, self._start)
+        self._began = time.perf_counter_ns()
+
+    def tell_result(self, value: int, *, abandoned: bool) -> None:
+        """Notify the observers of the end of the call, with librbd's result `value`."""
+        start = self._start
+        error = error_for(value, start.operation, Target("image", start.target)) if value < 0 else None
+        self.tell(error, abandoned=abandoned)
+
+    def tell(self, error: BaseException | None, *, abandoned: bool) -> None:
+        """Notify the observers of the end of the call."""
+        seconds = (time.perf_counter_ns() - self._began) / 1e9
+        start = self._start
+        completed = CompletedOperation(
+            start.operation, start.target, start.length, start.started, seconds, error, abandoned, start.number
+        )
+        for observer in tuple(self._observers):
+            self._notify(observer.completed, completed)
+
+    def _notify(self, observer: Callable[[Any], object], event: object) -> None:
+        """Call an observer's function. Exceptions of the function are logged."""
+        try:
+            self._context.copy().run(observer, event)
+        except Exception:
+            logger.exception("an observer failed")
 
 
 class NotedOperation(Operation):
@@ -55,12 +74,12 @@ class NotedOperation(Operation):
 
     def __init__(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int) -> None:
         super().__init__(owner, keep)
-        self._note = Note(name, target, length)
+        self._note = Note(owner.bridge.observers, name, target, length)
 
     def settle(self) -> None:
         """Notify the observers, unless librbd did not get the request, which is then submitted again."""
         if self.value != STALE_BY_NOW:
-            self._note.tell_result(self.owner.bridge.observers, self.value or 0, abandoned=self.abandoned)
+            self._note.tell_result(self.value or 0, abandoned=self.abandoned)
 
 
 class Tally:

@@ -42,6 +42,8 @@ def _out() -> tuple[Any, Any, Any]:
 class PoolHandle(Handle):
     """The handle of a ``rados_ioctx_t``."""
 
+    closes_with = "rados_ioctx_destroy"
+
     #: ``pool`` or ``pool/namespace``, for the names of images in errors.
     name: str = ""
     #: The number of the pool.

@@ -1,5 +1,6 @@
 """The common base of clusters, I/O contexts and images: opening and closing."""
 
+import enum
 import warnings
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
@@ -10,6 +11,19 @@ from aiorbd._core.lifecycle import State
 from aiorbd.errors import UsageError
 
 H = TypeVar("H", bound=Handle)
+
+
+class Default(enum.Enum):
+    """A default value that is set elsewhere.
+
+    Attributes:
+        CLOSE_TIMEOUT: The `close_timeout` that was given to `connect`.
+    """
+
+    CLOSE_TIMEOUT = "close_timeout"
+
+    def __repr__(self) -> str:
+        return f"<the connection's {self.value}>"
 
 
 class Resource(Generic[H]):
@@ -53,18 +67,25 @@ class Resource(Generic[H]):
         """
         await self._handle.drain(timeout)
 
-    async def close(self, timeout: float | None = None) -> None:
+    async def close(self, timeout: float | Default | None = Default.CLOSE_TIMEOUT) -> None:
         """Close this object, after all objects that were opened from this object.
 
-        New calls are refused at once. The close waits for the operations in flight, at most `timeout` seconds (None:
-        the `close_timeout` given to `connect`). The close itself cannot be cancelled: after a cancelled or overdue
-        wait, the close continues in the background. Closing twice is allowed.
+        New calls are refused at once. The close waits for the operations in flight, at most `timeout` seconds; None
+        waits without a limit. The close itself cannot be cancelled: after a cancelled or overdue wait, the close
+        continues in the background. Closing twice is allowed.
 
         Raises:
             CloseTimeout: Operations are still in flight.
             RbdError: Ceph reported an error while closing. The object is closed all the same.
         """
-        await self._handle.close(self._close_timeout if timeout is None else timeout)
+        await self._handle.close(self._close_timeout if isinstance(timeout, Default) else timeout)
+
+    async def aclose(self) -> None:
+        """Close this object like `close`, within the `close_timeout` of the connection.
+
+        `contextlib.aclosing` calls this method.
+        """
+        await self.close()
 
     async def __aenter__(self) -> Self:
         self._handle.check()
@@ -83,7 +104,7 @@ class Resource(Generic[H]):
 
 
 class Topic(Generic[H]):
-    """One group of the calls on an open object: ``image.locks``, ``ioctx.trash``."""
+    """One group of the calls on an open object: ``image.advisory_locks``, ``ioctx.trash``."""
 
     def __init__(self, handle: H) -> None:
         """Private."""
@@ -107,6 +128,9 @@ class Opening(Generic[R]):
         self._open_it = open_it
         self._opened: R
         self._entered = False
+
+    def __repr__(self) -> str:
+        return f"<aiorbd.Opening: {'entered' if self._entered else 'nothing opened yet'}>"
 
     def __await__(self) -> Generator[Any, None, R]:
         """Open the object. The caller must close the object."""

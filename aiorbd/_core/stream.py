@@ -149,6 +149,13 @@ class Stream(Generic[T]):
         self._stop()
         await checkpoint()
 
+    #: `close` is another name of `aclose`.
+    close = aclose
+
+    @property
+    def _state(self) -> str:
+        return "ended" if self._closed else "open"
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -1,9 +1,11 @@
 """Clone, copy, flatten and sparsify an open image, and list its parent and clones."""
 
 import errno
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from aiorbd._core.listing import Listing
+from aiorbd._core.long_call import LongCall
 from aiorbd._core.pool import Pool
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._core.progress import Progress
@@ -19,12 +21,88 @@ from aiorbd._native.image_options import ImageKeywords, ImageOptions, merged
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode, encode_new_name, handle_of, number
 from aiorbd.enums import SnapshotNamespaceType
-from aiorbd.errors import Target, error_for
+from aiorbd.errors import error_for
 from aiorbd.models import LinkedImage, Parent
 
 if TYPE_CHECKING:
     from aiorbd._image.image import Image
     from aiorbd._native.c_functions import CFunction
+
+
+class _CopyInto(LongCall):
+    """A copy of an image to a new image."""
+
+    handle: ImageHandle
+
+    def __init__(
+        self,
+        handle: ImageHandle,
+        function: "CFunction",
+        other: PoolHandle,
+        name: str,
+        options: ImageOptions,
+        after: tuple[int, ...],
+    ) -> None:
+        encoded, self._on = encode_new_name(name, "image name", function), other.image(name)
+        super().__init__(
+            handle, function, other.pointer, encoded, options._pointer, on=self._on, also=[other], after=after
+        )
+        self._other = other
+        self._options = options
+
+    def prepare(self) -> None:
+        """Have librbd read a changed header, and put the data pool into the options.
+
+        librbd itself does not keep the data pool of the image.
+        """
+        self.handle.image_size.require_fresh()
+        keep_data_pool(self.handle.ioctx, self.handle.layout.data_pool_id, self._other, self._options)
+
+    def explain(self, code: int) -> None:
+        """Tell which place, snapshot or option is missing."""
+        self._other.explain(code, self.function, None)
+        self.handle.image_size.require_view()
+        explain_new(self._other, self._options, code, self.function, self._on)
+
+
+class _CopyTo(LongCall):
+    """A copy of an image to another open image. `leave` releases the gate of the other image."""
+
+    handle: ImageHandle
+
+    def __init__(self, handle: ImageHandle, other: ImageHandle, leave: Callable[[], None] | None) -> None:
+        super().__init__(handle, "rbd_copy_with_progress2", other.pointer, on=other.target, also=[other])
+        self._other = other
+        self._leave = leave
+
+    def begin(self) -> None:
+        """Note a write, so that leaving ``async with`` flushes the other image."""
+        self._other.lib.aiorbd_image_add_write(self._other.native)
+
+    def prepare(self) -> None:
+        """Have librbd read a changed header."""
+        self.handle.image_size.require_fresh()
+
+    def ended(self) -> None:
+        """Let other calls of the other image begin."""
+        if self._leave is not None:
+            self._leave()
+
+
+class _Flatten(LongCall):
+    """The detachment of a clone from its parent."""
+
+    def explain(self, code: int) -> None:
+        """Tell if the image has no parent."""
+        if code != -errno.EINVAL:
+            return
+        image, snapshot = ffi.new("rbd_linked_image_spec_t *"), ffi.new("rbd_snap_spec_t *")
+        found = rbd().rbd_get_parent(self.handle.pointer, image, snapshot)
+        if found >= 0:
+            rbd().rbd_linked_image_spec_cleanup(image)
+            rbd().rbd_snap_spec_cleanup(snapshot)
+        elif found == -errno.ENOENT:
+            raise error_for(code, self.function, self.handle.target, "the image has no parent")
 
 
 class ImageCopies(Resource[ImageHandle]):
@@ -142,33 +220,8 @@ class ImageCopies(Resource[ImageHandle]):
         other = handle_of(image, ImageHandle, "image")
         other.check()
         leave = await other.pass_gate(COPY_TARGET)  # the other image must not shrink during the copy
-        begun = False
-
-        def begin() -> None:
-            nonlocal begun
-            begun = True
-            other.lib.aiorbd_image_add_write(other.native)  # so that leaving ``async with`` flushes the other image
-
-        def ended() -> None:
-            if leave is not None:
-                leave()
-
-        try:
-            await self._handle.call_with_progress(
-                "rbd_copy_with_progress2",
-                other.pointer,
-                progress=progress,
-                on=other.target,
-                also=[other],
-                begin=begin,
-                ended=ended,
-                first=self._handle.image_size.require_fresh,
-            )
-            await confirm_there(self._handle, "rbd_copy_with_progress2")
-        except BaseException:
-            if not begun:
-                ended()
-            raise
+        await _CopyTo(self._handle, other, leave).run(progress)
+        await confirm_there(self._handle, "rbd_copy_with_progress2")
 
     async def deep_copy(
         self,
@@ -216,35 +269,8 @@ class ImageCopies(Resource[ImageHandle]):
         """Call a librbd function that copies this image to a new image."""
         other = handle_of(ioctx, PoolHandle, "ioctx")
         other.check()
-        encoded, on = encode_new_name(name, "image name", function), other.image(name)
-        await self._handle.call_with_progress(
-            function,
-            other.pointer,
-            encoded,
-            wanted._pointer,
-            progress=progress,
-            on=on,
-            after=after,
-            also=[other],
-            first=lambda: self._prepare_copy(other, wanted),
-            why=lambda code: self._explain_copy(other, wanted, code, function, on),
-        )
+        await _CopyInto(self._handle, function, other, name, wanted, after).run(progress)
         await confirm_there(self._handle, function)
-
-    def _prepare_copy(self, other: PoolHandle, options: ImageOptions) -> None:
-        """Have librbd read a changed header, and put the data pool into the options. Runs on a worker thread.
-
-        librbd itself does not keep the data pool of the image.
-        """
-        handle = self._handle
-        handle.image_size.require_fresh()
-        keep_data_pool(handle.ioctx, handle.layout.data_pool_id, other, options)
-
-    def _explain_copy(self, other: PoolHandle, options: ImageOptions, code: int, function: str, on: Target) -> None:
-        """Raise if the reason for a failed copy is known. Runs on a worker thread."""
-        other.explain(code, function, None)
-        self._handle.image_size.require_view()
-        explain_new(other, options, code, function, on)
 
     async def flatten(self, *, progress: Progress | None = None) -> None:
         """Copy the parent's data to this clone, and detach the clone from its parent.
@@ -261,21 +287,7 @@ class ImageCopies(Resource[ImageHandle]):
 
         Implements: rbd_flatten_with_progress
         """
-        function: Final = "rbd_flatten_with_progress"
-        handle = self._handle
-
-        def why(code: int) -> None:
-            image, snapshot = ffi.new("rbd_linked_image_spec_t *"), ffi.new("rbd_snap_spec_t *")
-            if code != -errno.EINVAL:
-                return
-            found = rbd().rbd_get_parent(handle.pointer, image, snapshot)
-            if found >= 0:
-                rbd().rbd_linked_image_spec_cleanup(image)
-                rbd().rbd_snap_spec_cleanup(snapshot)
-            elif found == -errno.ENOENT:
-                raise error_for(code, function, handle.target, "the image has no parent")
-
-        await handle.call_with_progress(function, progress=progress, why=why)
+        await _Flatten(self._handle, "rbd_flatten_with_progress").run(progress)
 
     async def sparsify(self, sparse_size: int, *, progress: Progress | None = None) -> None:
         """Free the space of zeroes.
@@ -294,7 +306,7 @@ class ImageCopies(Resource[ImageHandle]):
         Implements: rbd_sparsify_with_progress
         """
         sparse_size = number(sparse_size, "sparse size", "rbd_sparsify_with_progress", self._handle.target)
-        await self._handle.call_with_progress("rbd_sparsify_with_progress", sparse_size, progress=progress)
+        await LongCall(self._handle, "rbd_sparsify_with_progress", sparse_size).run(progress)
 
     async def rebuild_object_map(self, *, progress: Progress | None = None) -> None:
         """Examine all objects and rebuild the object map.
@@ -307,9 +319,9 @@ class ImageCopies(Resource[ImageHandle]):
 
         Implements: rbd_rebuild_object_map
         """
-        await self._handle.call_with_progress("rbd_rebuild_object_map", progress=progress)
+        await LongCall(self._handle, "rbd_rebuild_object_map").run(progress)
 
-    async def get_parent(self) -> Parent | None:
+    async def parent(self) -> Parent | None:
         """Return the parent of a clone. Return None if the image is not a clone, or no longer a clone.
 
         Implements: rbd_get_parent

@@ -185,6 +185,9 @@ class Diff(Stream[Extent]):
         self._numbers = bridge_ffi.new("uint64_t[]", 3 * BATCH)
         self._walk: _Walk | None = None
 
+    def __repr__(self) -> str:
+        return f"<aiorbd.Diff: {self._arguments.target}, {self._state}>"
+
     async def _go_on(self) -> None:
         if self._walk is None:
             self._handle.check()

@@ -14,7 +14,7 @@ from anyio import from_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
 from aiorbd._native.marshal import invalid, large_bytes, readable, writable, writable_bytes
-from aiorbd.errors import UsageError
+from aiorbd.errors import ClosedError, UsageError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -44,6 +44,9 @@ class ImageFile:
         self._closed = False
         self._flushed = False  # whether `aclose` has flushed
 
+    def __repr__(self) -> str:
+        return f"<aiorbd.ImageFile: {self._handle.target}, {'closed' if self._closed else 'open'}>"
+
     @property
     def closed(self) -> bool:
         """Whether the file is closed."""
@@ -51,7 +54,7 @@ class ImageFile:
 
     def _check(self) -> None:
         if self._closed:
-            raise ValueError("I/O operation on closed file")
+            raise ClosedError(f"the file of {self._handle.target} is closed")
         self._handle.check()  # before taking the lock, which belongs to the image's event loop
 
     @asynccontextmanager
@@ -135,7 +138,7 @@ class ImageFile:
             else:
                 raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
             if position < 0:
-                raise invalid(f"position {position} is before the beginning", "seek", self._handle.target)
+                raise invalid(f"position {position} is before the beginning", "", self._handle.target)
             self._position = position
             return position
 
@@ -153,7 +156,7 @@ class ImageFile:
         """
         async with self._in_turn():
             size = self._position if size is None else index(size)
-            await self._image.resize(size)
+            await self._image.resize(size, allow_shrink=True)
             return size
 
     async def flush(self) -> None:
@@ -174,6 +177,9 @@ class ImageFile:
                 self._closed = True
                 await self._image.flush()
                 self._flushed = True
+
+    #: `close` is another name of `aclose`.
+    close = aclose
 
     def __aiter__(self) -> Self:
         return self

@@ -22,6 +22,7 @@ from aiorbd._image.requests import Requests
 from aiorbd._image.size import ImageSize
 from aiorbd._native import loader
 from aiorbd._native.loader import bridge_ffi
+from aiorbd._native.marshal import utc
 from aiorbd._native.table import ImageOwner
 from aiorbd.errors import Target, error_for
 from aiorbd.models import Layout
@@ -40,6 +41,8 @@ class ImageHandle(Handle, ImageOwner):
         image_address: The address of the bridge's object for the image, while the image is open.
         strays: Whether cancelled writes may still be in flight: see `Strays`.
     """
+
+    closes_with = "rbd_aio_close"
 
     size: int
     image_address: int
@@ -71,7 +74,7 @@ class ImageHandle(Handle, ImageOwner):
         #: The sources to notify of header changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
         self.image_id: str = ""
-        self.layout: Layout = Layout(1, 1, 1, "", -1)
+        self.layout: Layout = Layout(1, 1, 1, "", -1, utc(0))
         #: Whether librbd caches reads; None until a call has asked.
         self.caches_reads: bool | None = None
         self.asking_policy: anyio.Lock = anyio.Lock()

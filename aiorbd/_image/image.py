@@ -7,14 +7,17 @@ import anyio
 from aiorbd._core.metadata import Metadata
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._core.progress import Progress
+from aiorbd._core.resource import Default
+from aiorbd._image.advisory_locks import AdvisoryLocks
 from aiorbd._image.copies import ImageCopies
 from aiorbd._image.diff import ImageDiff
+from aiorbd._image.exclusive_lock import ExclusiveLock
 from aiorbd._image.file import BlockingImageFile, ImageFile
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.image_snapshots import ImageSnapshots
 from aiorbd._image.info import ImageAttributes
 from aiorbd._image.io import ImageData
-from aiorbd._image.locks import Locks
+from aiorbd._image.maintenance import ShrinkingCall
 from aiorbd._image.opening import open_handle
 from aiorbd._image.presence import is_current, require_same_image
 from aiorbd._image.snapshots import Snapshot, id_of, name_of
@@ -88,11 +91,11 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         encoded_pool = encode_name(pool, "pool name", "rados_pool_lookup")
         return await handle.run("rados_read_op_operate", lambda: is_current(handle, encoded_pool, encoded))
 
-    async def close(self, timeout: float | None = None) -> None:
-        """Close the image. Wait at most `timeout` seconds for operations in flight.
+    async def close(self, timeout: float | Default | None = Default.CLOSE_TIMEOUT) -> None:
+        """Close the image. Wait at most `timeout` seconds for operations in flight; None waits without a limit.
 
-        None means the `close_timeout` given to `connect`. New calls are refused at once. If the wait is cancelled or
-        takes too long, the close continues in the background.
+        New calls are refused at once. If the wait is cancelled or takes too long, the close continues in the
+        background.
 
         Raises:
             CloseTimeout: Operations are still in flight after `timeout` seconds.
@@ -132,9 +135,14 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         return self._read_only
 
     @property
-    def locks(self) -> Locks:
-        """The locks of the image."""
-        return Locks(self._handle)
+    def advisory_locks(self) -> AdvisoryLocks:
+        """The advisory locks of the image, which nothing enforces."""
+        return AdvisoryLocks(self._handle)
+
+    @property
+    def exclusive_lock(self) -> ExclusiveLock:
+        """The exclusive lock of the image, which librbd manages."""
+        return ExclusiveLock(self._handle)
 
     def file(self, *, chunk_size: int = 1 << 22) -> ImageFile:
         """Return an asynchronous file object over the image.
@@ -182,7 +190,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
         return await handle.run("rbd_stat", call)
 
-    async def resize(self, size: int, allow_shrink: bool = True, *, progress: Progress | None = None) -> None:
+    async def resize(self, size: int, *, allow_shrink: bool = False, progress: Progress | None = None) -> None:
         """Change the image size.
 
         If the call is cancelled, librbd is asked to stop a shrink. The resulting size is unknown until the next call
@@ -204,4 +212,4 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         handle = self._handle
         handle.check()
         size = number(size, "size", "rbd_resize2", handle.target)
-        await handle.maintenance.call_that_shrinks("rbd_resize2", size, size, bool(allow_shrink), progress=progress)
+        await ShrinkingCall(handle, size, "rbd_resize2", size, bool(allow_shrink)).run(progress)

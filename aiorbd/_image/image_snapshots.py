@@ -5,6 +5,7 @@ import os
 from typing import Final
 
 from aiorbd._core.listing import Listing
+from aiorbd._core.long_call import LongCall
 from aiorbd._core.progress import Progress
 from aiorbd._core.resource import Resource
 from aiorbd._image.handle import ImageHandle
@@ -24,7 +25,7 @@ class ImageSnapshots(Resource[ImageHandle]):
     """The snapshots of an open image. Part of `Image`."""
 
     async def create_snapshot(
-        self, name: str, flags: SnapshotCreateFlag | int = 0, *, progress: Progress | None = None
+        self, name: str, flags: SnapshotCreateFlag | int = SnapshotCreateFlag.NONE, *, progress: Progress | None = None
     ) -> Snapshot:
         """Take a snapshot, and return it. If the call is cancelled, the outcome is unknown.
 
@@ -47,11 +48,11 @@ class ImageSnapshots(Resource[ImageHandle]):
         encoded = encode_new_name(name, "snapshot name", "rbd_snap_create2")
         on = snapshot_target(handle, name)
         flags = number(flags, "flags", "rbd_snap_create2", on, bits=32)
-        await handle.call_with_progress("rbd_snap_create2", encoded, flags, progress=progress, on=on)
+        await LongCall(handle, "rbd_snap_create2", encoded, flags, on=on).run(progress)
         return await self.get_snapshot(name)
 
     def snapshots(self, *, any_namespace: bool = False) -> Listing[Snapshot]:
-        """Iterate over the users' snapshots, oldest first.
+        """List the users' snapshots, oldest first: await the result, or iterate over it.
 
         Args:
             any_namespace: Whether to include snapshots of groups, of mirroring, and in the trash of snapshots.
@@ -110,24 +111,24 @@ class ImageSnapshots(Resource[ImageHandle]):
             )
         )
 
-    async def set_snapshot(self, name: str | Snapshot | None = None, *, snapshot_id: int | None = None) -> None:
-        """Make later reads return the data of a snapshot, or the current data if no snapshot is given.
+    async def set_snapshot(self, snapshot: str | Snapshot | None) -> None:
+        """Make later reads return the data of a snapshot, or the current data for None.
 
-        Pass the name of the snapshot, a `Snapshot`, or the snapshot's id. While a snapshot is set, the image cannot be
-        written to. If the call is cancelled, the outcome is unknown.
+        Pass the name of the snapshot, or a `Snapshot`. While a snapshot is set, the image cannot be written to. If the
+        call is cancelled, the outcome is unknown.
 
         Raises:
             SnapshotNotFound: The snapshot does not exist.
 
         Implements: rbd_snap_get_id, rbd_snap_set, rbd_snap_set_by_id
         """
-        if isinstance(name, Snapshot):
-            require_same_image(self._handle, name._handle, "rbd_snap_set_by_id", self._handle.target)
-            await set_snapshot(self._handle, snapshot_id=name.id)
+        if isinstance(snapshot, Snapshot):
+            require_same_image(self._handle, snapshot._handle, "rbd_snap_set_by_id", self._handle.target)
+            await set_snapshot(self._handle, snapshot_id=snapshot.id)
         else:
-            await set_snapshot(self._handle, name, snapshot_id)
+            await set_snapshot(self._handle, snapshot)
 
-    async def get_snapshot_limit(self) -> int | None:
+    async def snapshot_limit(self) -> int | None:
         """Return the largest number of snapshots that the image may have; None means no limit.
 
         Implements: rbd_snap_get_limit

@@ -1,14 +1,17 @@
 """Features, layout, times and watchers of an open image."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from aiorbd._core.listing import Listing
 from aiorbd._core.resource import Resource
 from aiorbd._image.handle import ImageHandle
-from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode, number, utc
 from aiorbd.enums import Feature, ImageFlag, OperationFeature
 from aiorbd.models import Watcher
+
+if TYPE_CHECKING:
+    from aiorbd._native.c_functions import CFunction
 
 
 class ImageAttributes(Resource[ImageHandle]):
@@ -46,33 +49,39 @@ class ImageAttributes(Resource[ImageHandle]):
         """
         return self._handle.layout.data_pool_id
 
+    @property
     def create_timestamp(self) -> datetime:
-        """Return the time when the image was created.
+        """The time when the image was created.
 
         Implements: rbd_get_create_timestamp
         """
-        return self._timestamp("rbd_get_create_timestamp")
+        return self._handle.layout.create_timestamp
 
-    def access_timestamp(self) -> datetime:
+    @property
+    def old_format(self) -> bool:
+        """Whether the image has the obsolete format 1.
+
+        Implements: rbd_get_old_format
+        """
+        return not self._handle.image_id
+
+    async def access_timestamp(self) -> datetime:
         """Return the time of the last read. By default, Ceph updates this time once a day.
 
         Implements: rbd_get_access_timestamp
         """
-        return self._timestamp("rbd_get_access_timestamp")
+        return await self._timestamp("rbd_get_access_timestamp")
 
-    def modify_timestamp(self) -> datetime:
+    async def modify_timestamp(self) -> datetime:
         """Return the time of the last write. By default, Ceph updates this time once a minute.
 
         Implements: rbd_get_modify_timestamp
         """
-        return self._timestamp("rbd_get_modify_timestamp")
+        return await self._timestamp("rbd_get_modify_timestamp")
 
-    def _timestamp(self, function: str) -> datetime:
-        handle = self._handle
-        handle.check()
-        out = ffi.new("struct timespec *")
-        handle.raise_for(getattr(rbd(), function)(handle.pointer, out), function)
-        return utc(out.tv_sec, out.tv_nsec)
+    async def _timestamp(self, function: "CFunction") -> datetime:
+        time = await self._handle.get(function, "struct timespec *")
+        return utc(time.tv_sec, time.tv_nsec)
 
     async def features(self) -> Feature:
         """Return the features of the image, including bits without a name in this library.
@@ -81,7 +90,7 @@ class ImageAttributes(Resource[ImageHandle]):
         """
         return Feature(await self._handle.get("rbd_get_features", "uint64_t *"))
 
-    async def update_features(self, features: Feature | int, enabled: bool) -> None:
+    async def update_features(self, features: Feature | int, *, enabled: bool) -> None:
         """Switch features on or off. If the call is cancelled, the outcome is unknown.
 
         Raises:
@@ -108,15 +117,10 @@ class ImageAttributes(Resource[ImageHandle]):
         """
         return ImageFlag(await self._handle.get("rbd_get_flags", "uint64_t *"))
 
-    async def old_format(self) -> bool:
-        """Tell whether the image has the obsolete format 1.
-
-        Implements: rbd_get_old_format
-        """
-        return bool(await self._handle.get("rbd_get_old_format", "uint8_t *"))
-
     def watchers(self) -> Listing[Watcher]:
-        """Iterate over the clients that have the image open for writing, including this client.
+        """List the clients that have the image open for writing, including this client.
+
+        Await the result, or iterate over it.
 
         Implements: rbd_watchers_list
         """

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
+#: The usual flags. The truth of an enum member costs more than a comparison with this object.
+_NO_FLAGS: Final = OpFlag.NONE
+
 #: The largest number of zero bytes in one write.
 _ZEROES: Final = 4 << 20
 
@@ -48,7 +51,7 @@ class ImageData(Resource[ImageHandle]):
 
     # -- reading -------------------------------------------------------------------------------
 
-    async def read(self, offset: int, length: int, *, op_flags: OpFlag | int = 0) -> bytes:
+    async def read(self, offset: int, length: int, *, op_flags: OpFlag | int = OpFlag.NONE) -> bytes:
         """Read and return `length` bytes from `offset`.
 
         Raises:
@@ -58,7 +61,7 @@ class ImageData(Resource[ImageHandle]):
         Implements: rbd_aio_read2
         """
         handle = self._handle
-        entry = None if op_flags else handle.bridge.read(handle, offset, length)
+        entry = handle.bridge.read(handle, offset, length) if op_flags is _NO_FLAGS else None
         if entry is None:
             return await self._read(handle, offset, length, op_flags)
         try:
@@ -86,7 +89,7 @@ class ImageData(Resource[ImageHandle]):
         data: bytes = entry.keep  # type: ignore[assignment]  # C created the bytes
         return data
 
-    async def read_into(self, buffer: "WriteableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
+    async def read_into(self, buffer: "WriteableBuffer", offset: int, *, op_flags: OpFlag | int = OpFlag.NONE) -> int:
         """Fill a writable buffer from `offset`, without a copy. Return the length of the buffer in bytes.
 
         The buffer stays exported until librbd is done with it, even if the read is cancelled. Until then, the contents
@@ -131,7 +134,7 @@ class ImageData(Resource[ImageHandle]):
 
     # -- writing -------------------------------------------------------------------------------
 
-    async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> int:
+    async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = OpFlag.NONE) -> int:
         """Write all of `data` at `offset`. Return the length of the data in bytes.
 
         If the call is cancelled, the outcome is unknown. Do not change the buffer before this call returns. After a
@@ -145,7 +148,7 @@ class ImageData(Resource[ImageHandle]):
         """
         handle = self._handle
         handle.check()
-        if type(data) is bytes and not op_flags:
+        if type(data) is bytes and op_flags is _NO_FLAGS:
             await handle.bridge.loop.checkpoint_if_cancelled()
             generation = handle.generation
             entry = handle.bridge.write(handle, data, offset)
@@ -187,7 +190,9 @@ class ImageData(Resource[ImageHandle]):
             await handle.requests.change(WRITEV, offset, length, views, _pieces(views), extra=len(views))
         return length
 
-    async def write_same(self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = 0) -> int:
+    async def write_same(
+        self, data: "ReadableBuffer", offset: int, length: int, *, op_flags: OpFlag | int = OpFlag.NONE
+    ) -> int:
         """Fill `length` bytes at `offset` with copies of `data`. Return `length`.
 
         If the call is cancelled, the outcome is unknown.
@@ -211,7 +216,7 @@ class ImageData(Resource[ImageHandle]):
         return length
 
     async def compare_and_write(
-        self, compare: "ReadableBuffer", data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0
+        self, compare: "ReadableBuffer", data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = OpFlag.NONE
     ) -> int:
         """Atomically write `data` at `offset` if the image contains `compare` there.
 
@@ -277,7 +282,9 @@ class ImageData(Resource[ImageHandle]):
         if await handle.requests.check_change("rbd_aio_discard", offset, length, largest=None):
             await handle.requests.change(DISCARD, offset, length, None, None)
 
-    async def write_zeroes(self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = 0) -> None:
+    async def write_zeroes(
+        self, offset: int, length: int, *, thick: bool = False, op_flags: OpFlag | int = OpFlag.NONE
+    ) -> None:
         """Make a range read as zeroes. If the call is cancelled, the outcome is unknown.
 
         Args:

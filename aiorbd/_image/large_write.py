@@ -40,7 +40,7 @@ class LargeWrite(RbdAioCall):
         self.keep_result()
         again = self.result == STALE_BY_NOW or (self.refused and self.result > 0)
         if self.note is not None and self.begun and not again:
-            self.note.tell(self.owner.bridge.observers, self.outcome(), abandoned=self.abandoned)
+            self.note.tell(self.outcome(), abandoned=self.abandoned)
         super().finish()
 
     def settle_again(self) -> None:

@@ -6,7 +6,7 @@ import logging
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._image.handle import ImageHandle
 from aiorbd._native.loader import ffi, rbd
-from aiorbd._native.marshal import encode_name, grow_string
+from aiorbd._native.marshal import encode_name, grow_string, utc
 from aiorbd.errors import ImageNotFound, RbdError, SnapshotNotFound, Target
 from aiorbd.models import Layout
 
@@ -91,7 +91,16 @@ def _look(handle: ImageHandle, snapshot: bytes, snapshot_id: int | None) -> str:
         lambda buffer, size: rbd().rbd_get_block_name_prefix(pointer, buffer, size),
         lambda code: handle.raise_for(code, "rbd_get_block_name_prefix"),
     )
-    handle.layout = Layout(info.obj_size, unit[0], count[0], prefix, rbd().rbd_get_data_pool_id(pointer))
+    created = ffi.new("struct timespec *")
+    handle.raise_for(rbd().rbd_get_create_timestamp(pointer, created), "rbd_get_create_timestamp")
+    handle.layout = Layout(
+        info.obj_size,
+        unit[0],
+        count[0],
+        prefix,
+        rbd().rbd_get_data_pool_id(pointer),
+        utc(created.tv_sec, created.tv_nsec),
+    )
     handle.image_id = (
         ""
         if _has_format_1(handle)

@@ -77,6 +77,9 @@ class ReadStream(Stream[Chunk]):
         self._row: deque[Request | Chunk | Exception] = deque()
         self._quick = 0  # the chunks to hand out before other tasks may run
 
+    def __repr__(self) -> str:
+        return f"<aiorbd.ReadStream: {self._handle.target}, {self._state}>"
+
     # -- handing out chunks --------------------------------------------------------------------
 
     async def __anext__(self) -> Chunk:

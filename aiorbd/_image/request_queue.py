@@ -142,7 +142,7 @@ class RequestQueue:
         bridge = self.handle.bridge
         if bridge.observers:
             about = self.handle.requests.describe(request.offset, request.length)
-            request.note = Note(FUNCTIONS[request.kind], about, request.length)
+            request.note = Note(bridge.observers, FUNCTIONS[request.kind], about, request.length)
         try:
             self.running.add(request)
             return bridge.submit(
@@ -214,7 +214,7 @@ class RequestQueue:
         if request.note is not None:
             note, request.note = request.note, None
             if value is not None and value != STALE_BY_NOW:
-                note.tell_result(self.handle.bridge.observers, value, abandoned=request.abandoned)
+                note.tell_result(value, abandoned=request.abandoned)
         if self._abandoned:
             return
         self._notify()

@@ -76,7 +76,7 @@ class ImageSize:
     def require_fresh(self) -> None:
         """Have librbd read a changed header. Raise if the snapshot that is read was removed. Runs on a worker thread.
 
-        In 16.2, copies and calls for the managed lock do not read a changed header. After a change, a copy may never
+        In 16.2, copies and calls for the exclusive lock do not read a changed header. After a change, a copy may never
         end. The release of the lock may never end if its feature was switched off. A copy of a removed snapshot
         contains no data.
         """

@@ -4,8 +4,10 @@ import errno
 from datetime import datetime
 from typing import Final
 
+from aiorbd._core.long_call import LongCall
 from aiorbd._core.progress import Progress
 from aiorbd._image.handle import ImageHandle
+from aiorbd._image.maintenance import ShrinkingCall
 from aiorbd._image.snapshot_ids import (
     KINDS,
     Facts,
@@ -32,18 +34,15 @@ class Snapshot:
     such a function raise `SnapshotNotFound` if the name now belongs to another snapshot. They raise
     `OperationNotSupported` if the snapshot is not a user's snapshot. librbd does not find such a snapshot by name.
 
-    The attributes describe the snapshot at the time when this object was made.
+    The attributes and properties describe the snapshot at the time when this object was made.
 
     Attributes:
         id: The id of the snapshot. The id never changes.
         name: The name of the snapshot. `rename` updates the name.
         size: The size of the image when the snapshot was taken, in bytes.
-        namespace_type: The kind of the snapshot: a user's snapshot, a snapshot of a group or of mirroring, or a
-            snapshot in the trash of snapshots.
-        protected: Whether the snapshot was protected.
     """
 
-    __slots__ = ("_handle", "id", "name", "namespace_type", "protected", "size")
+    __slots__ = ("_facts", "_handle", "id", "name", "size")
 
     def __init__(self, handle: ImageHandle, snapshot_id: int, name: str, size: int, facts: Facts) -> None:
         """Private."""
@@ -51,8 +50,7 @@ class Snapshot:
         self.id: int = snapshot_id
         self.name: str = name
         self.size: int = size
-        self.namespace_type: SnapshotNamespaceType = facts.namespace_type
-        self.protected: bool = facts.protected
+        self._facts = facts
 
     def __repr__(self) -> str:
         kind = "" if self.namespace_type is SnapshotNamespaceType.USER else f", {self.namespace_type.name}"
@@ -63,6 +61,22 @@ class Snapshot:
 
     def __hash__(self) -> int:
         return hash((self._handle, self.id))
+
+    @property
+    def namespace_type(self) -> SnapshotNamespaceType:
+        """The kind of the snapshot, by its owner: a user, a group, mirroring, or the trash of snapshots.
+
+        Implements: rbd_snap_get_namespace_type
+        """
+        return self._facts.namespace_type
+
+    @property
+    def protected(self) -> bool:
+        """Whether the snapshot was protected: see `is_protected`.
+
+        Implements: rbd_snap_is_protected
+        """
+        return self._facts.protected
 
     @property
     def _encoded(self) -> bytes:
@@ -117,7 +131,7 @@ class Snapshot:
         """
         function: Final = "rbd_snap_is_protected"
         if self.namespace_type is not SnapshotNamespaceType.USER:
-            await self.get_namespace_type()
+            await self._handle.run("rbd_snap_get_name", lambda: name_by_id(self._handle, self.id), on=self._target)
             return False
         return bool(await self._handle.get(function, "int *", self._encoded, on=self._target, first=self._require))
 
@@ -128,7 +142,11 @@ class Snapshot:
         return None if code < 0 else bool(out[0])
 
     async def remove(
-        self, flags: SnapshotRemoveFlag | int = 0, *, any_namespace: bool = False, progress: Progress | None = None
+        self,
+        flags: SnapshotRemoveFlag | int = SnapshotRemoveFlag.NONE,
+        *,
+        any_namespace: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         """Remove the snapshot. If the call is cancelled, the outcome is unknown.
 
@@ -151,15 +169,7 @@ class Snapshot:
         flags = number(flags, "flags", function, self._target, bits=32)
         if flags or self.namespace_type is SnapshotNamespaceType.USER:
             require_users(self.namespace_type, function, self._target)
-            await self._handle.call_with_progress(
-                function,
-                self._encoded,
-                flags,
-                progress=progress,
-                on=self._target,
-                first=self._require,
-                why=lambda code: self._explain_busy(code, function, flags),
-            )
+            await _Removal(self, flags).run(progress)
         else:
             await self.remove_by_id(any_namespace=any_namespace)
 
@@ -232,15 +242,7 @@ class Snapshot:
         Implements: rbd_snap_rollback_with_progress
         """
         require_users(self.namespace_type, "rbd_snap_rollback_with_progress", self._target)
-        await self._handle.maintenance.call_that_shrinks(
-            "rbd_snap_rollback_with_progress",
-            self.size,
-            self._encoded,
-            progress=progress,
-            on=self._target,
-            first=self._require,
-            stoppable=False,
-        )
+        await _Rollback(self).run(progress)
 
     async def set(self) -> None:
         """Make later reads of the image return the data of this snapshot, until a call of `Image.set_snapshot`.
@@ -252,7 +254,7 @@ class Snapshot:
         """
         await set_snapshot(self._handle, snapshot_id=self.id)
 
-    async def get_timestamp(self) -> datetime:
+    async def timestamp(self) -> datetime:
         """Return the time when the snapshot was taken.
 
         Raises:
@@ -278,19 +280,7 @@ class Snapshot:
 
         return await handle.run("rbd_snap_get_timestamp", call, on=target)
 
-    async def get_namespace_type(self) -> SnapshotNamespaceType:
-        """Return the kind of the snapshot: see `SnapshotNamespaceType`.
-
-        Raises:
-            SnapshotNotFound: The snapshot was removed.
-
-        Implements: rbd_snap_get_namespace_type
-        """
-        out_type = "rbd_snap_namespace_type_t *"
-        kind = await self._handle.get("rbd_snap_get_namespace_type", out_type, self.id, on=self._target)
-        return SnapshotNamespaceType(kind)
-
-    async def get_trash_namespace(self) -> str:
+    async def trash_namespace(self) -> str:
         """Return the name that the snapshot had before it was moved to the trash of snapshots.
 
         Raises:
@@ -300,6 +290,42 @@ class Snapshot:
         Implements: rbd_snap_get_trash_namespace
         """
         return await self._handle.get_string("rbd_snap_get_trash_namespace", self.id, on=self._target)
+
+
+class _Removal(LongCall):
+    """The removal of a snapshot by its name."""
+
+    def __init__(self, snapshot: Snapshot, flags: int) -> None:
+        super().__init__(snapshot._handle, "rbd_snap_remove2", snapshot._encoded, flags, on=snapshot._target)
+        self._snapshot = snapshot
+        self._flags = flags
+
+    def prepare(self) -> None:
+        """Check that the name still belongs to the snapshot."""
+        self._snapshot._require()
+
+    def explain(self, code: int) -> None:
+        """Tell why the snapshot is in use."""
+        self._snapshot._explain_busy(code, self.function, self._flags)
+
+
+class _Rollback(ShrinkingCall):
+    """A rollback to a snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(
+            snapshot._handle,
+            snapshot.size,
+            "rbd_snap_rollback_with_progress",
+            snapshot._encoded,
+            on=snapshot._target,
+            stoppable=False,
+        )
+        self._snapshot = snapshot
+
+    def prepare(self) -> None:
+        """Check that the name still belongs to the snapshot."""
+        self._snapshot._require()
 
 
 async def require_name(snapshot: Snapshot) -> None:

@@ -32,7 +32,7 @@ class ImageStreams(Resource[ImageHandle]):
         chunk_size: int = 4 * MIB,
         depth: int = 16,
         ordered: bool = True,
-        op_flags: OpFlag | int = 0,
+        op_flags: OpFlag | int = OpFlag.NONE,
     ) -> ReadStream:
         """Iterate over the chunks of many extents, or of one long range, with many reads in flight.
 

@@ -31,6 +31,9 @@ class Updates:
         self._source = handle.new_source(endless=True)
         handle.watchers.add(self._source)
 
+    def __repr__(self) -> str:
+        return f"<aiorbd.Updates: {self._handle.target}, {'ended' if self._source.ended else 'listening'}>"
+
     async def wait(self) -> None:
         """Wait until the header has changed since the last notification.
 
@@ -66,6 +69,9 @@ class Updates:
         """Stop listening for changes."""
         self._source.close()
         await checkpoint()
+
+    #: `close` is another name of `aclose`.
+    close = aclose
 
     async def __aenter__(self) -> Self:
         return self

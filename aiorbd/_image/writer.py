@@ -56,12 +56,16 @@ class Writer:
         self._ending = False  # refuses new writes
         self._closed = False
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.pending_bytes} bytes to write"
+        return f"<aiorbd.Writer: {self._handle.target}, {state}>"
+
     @property
     def pending_bytes(self) -> int:
         """The number of bytes that were accepted and are not written yet."""
         return sum(request.length for request in self._queue.unfinished() if request.kind == WRITE)
 
-    async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = 0) -> None:
+    async def write(self, data: "ReadableBuffer", offset: int, *, op_flags: OpFlag | int = OpFlag.NONE) -> None:
         """Write all of `data` at `offset`, as soon as there is room.
 
         Do not change `data` until `flush` returns, until the block ends, or until `release` is called with `data`: see
@@ -118,12 +122,34 @@ class Writer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
+        if error is None:
+            await self.aclose()
+        else:
+            self._give_up()
+
+    async def aclose(self) -> None:
+        """Wait for the accepted writes, make them durable, and close the writer. Closing twice is allowed.
+
+        If the call is cancelled, it is unknown which writes happened.
+
+        Raises:
+            RbdError: A write or the flush failed. The writer is closed all the same.
+
+        Implements: rbd_aio_flush
+        """
+        if not self._closed:
+            try:
                 await self._finish()
-        finally:
-            self._ending = self._closed = True
-            self._queue.abandon()
+            finally:
+                self._give_up()
+
+    #: `close` is another name of `aclose`.
+    close = aclose
+
+    def _give_up(self) -> None:
+        """Take no more writes, and drop the writes that librbd has not received."""
+        self._ending = self._closed = True
+        self._queue.abandon()
 
     async def _finish(self) -> None:
         """Do the work at the end of the block.

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from aiorbd._native.loader import SINCE, ffi, library_of, rados, rbd
 from aiorbd.enums import Feature
-from aiorbd.errors import NotSupportedError
+from aiorbd.errors import LibraryTooOldError
 from aiorbd.models import Version
 
 
@@ -37,7 +37,7 @@ def rados_version() -> Version:
 class Capabilities:
     """The functions and features of this host's librbd and librados.
 
-    A call of a missing function raises `NotSupportedError`.
+    A call of a missing function raises `LibraryTooOldError`.
 
     Attributes:
         librbd: librbd's version.
@@ -61,7 +61,7 @@ class Capabilities:
         """Raise if a C function is not available.
 
         Raises:
-            NotSupportedError: The function is missing. The error names the release that has it, and the version found.
+            LibraryTooOldError: The function is missing. The error names the release that has it, and the version found.
             ValueError: No release has such a function.
         """
         if function not in SINCE:
@@ -83,7 +83,7 @@ def capabilities() -> Capabilities:
     for function, since in sorted(SINCE.items()):
         try:
             getattr(library_of(function), function)
-        except NotSupportedError:
+        except LibraryTooOldError:
             missing[function] = since
         else:
             there[function] = since

@@ -185,8 +185,9 @@ class ImageOptions(MutableMapping[ImageOption, int | str]):
         """
         rbd().rbd_image_options_clear(self._pointer)
 
+    @property
     def is_empty(self) -> bool:
-        """Return whether no option is set.
+        """Whether no option is set.
 
         Implements: rbd_image_options_is_empty
         """

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiorbd._native import _compiled, _declared  # their types: *.pyi
-from aiorbd.errors import LibraryNotFoundError, NotSupportedError
+from aiorbd.errors import LibraryNotFoundError, LibraryTooOldError
 
 if TYPE_CHECKING:
     from aiorbd._native.c_functions import Rados, Rbd
@@ -48,7 +48,7 @@ class Library:
             if function not in SINCE:
                 raise
             found = ".".join(map(str, self.version()))
-            raise NotSupportedError(function, SINCE[function], self._path, found) from None
+            raise LibraryTooOldError(function, SINCE[function], self._path, found) from None
         setattr(self, function, bound)  # the next call finds the function without `__getattr__`
         return bound
 

@@ -49,7 +49,8 @@ def number(value: int, what: str, operation: str, target: object, bits: int = 63
     """
     value = as_integer(value, what)
     if not 0 <= value < 1 << bits:
-        raise invalid(f"{what} {value} is out of range", operation, target)
+        shown = value if abs(value) < 1 << 128 else f"of {value.bit_length()} bits"
+        raise invalid(f"{what} {shown} is out of range", operation, target)
     return value
 
 

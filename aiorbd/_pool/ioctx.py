@@ -8,7 +8,7 @@ from aiorbd._core.metadata import Metadata
 from aiorbd._core.pool import Pool
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._core.progress import Progress
-from aiorbd._core.resource import Opening
+from aiorbd._core.resource import Default, Opening
 from aiorbd._image.image import Image, open_image
 from aiorbd._image.new_image import clone_snapshot, explain_new
 from aiorbd._image.snapshots import Snapshot
@@ -84,11 +84,11 @@ class IoCtx(Pool):
         self._pool = pool
         self._namespace = namespace
 
-    async def close(self, timeout: float | None = None) -> None:
+    async def close(self, timeout: float | Default | None = Default.CLOSE_TIMEOUT) -> None:
         """Close the I/O context, after the images and watches that were opened from it.
 
-        The close waits at most `timeout` seconds for operations in flight. None means the `close_timeout` given to
-        `connect`. After a cancelled or overdue wait, the close continues in the background.
+        The close waits at most `timeout` seconds for operations in flight. None waits without a
+        limit. After a cancelled or overdue wait, the close continues in the background.
 
         Raises:
             CloseTimeout: Operations are still in flight after `timeout` seconds.
@@ -238,7 +238,7 @@ class IoCtx(Pool):
             ImageHasSnapshots: The image has snapshots. Remove the snapshots first.
             ImageMemberOfGroup: The image is a member of a group. Remove the image from the group first.
             ImageBusy: The image is open somewhere, or a client that had the image open died less than 30 s ago. The
-                message names the addresses. If a `ConnectionPool` of this connection only keeps the image open for
+                message names the addresses. If a `SharedConnection` of this connection only keeps the image open for
                 later use, the image is closed and does not count as open.
             InvalidArgument: The image with this id is in the trash: see `trash`.
 
@@ -275,10 +275,12 @@ class IoCtx(Pool):
 
         Implements: rbd_list2
         """
-        return [spec.name async for spec in self.images()]
+        return [spec.name for spec in await self.images()]
 
     def images(self) -> Listing[ImageSpec]:
-        """Iterate over the ids and names of all images. Half-removed images come last, marked as `removing`.
+        """List the ids and names of all images: await the result, or iterate over it.
+
+        Half-removed images come last, marked as `removing`.
 
         Raises:
             PoolNotFound: The pool was deleted in the meantime.
@@ -333,7 +335,7 @@ class IoCtx(Pool):
 
     # -- the pool ------------------------------------------------------------------------------
 
-    async def pool_init(self, force: bool = False) -> None:
+    async def init_pool(self, *, force: bool = False) -> None:
         """Prepare a new pool for images. If the call is cancelled, the outcome is unknown.
 
         Args:
@@ -346,7 +348,7 @@ class IoCtx(Pool):
         """
         await self._handle.call("rbd_pool_init", bool(force))
 
-    async def pool_stats_get(self) -> PoolStats:
+    async def pool_stats(self) -> PoolStats:
         """Return aggregate statistics of the images of the pool or namespace.
 
         Raises:

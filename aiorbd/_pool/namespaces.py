@@ -1,16 +1,13 @@
 """The namespaces of a pool."""
 
 import errno
-from typing import TypeAlias
 
+from aiorbd._core.listing import Listing, whole
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._core.resource import Topic
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import encode_name, encode_new_name, grow, split
 from aiorbd.errors import Target
-
-#: The type of a list of names. Inside the class, `list` is the method, and Python 3.14 evaluates annotations there.
-_Names: TypeAlias = list[str]
 
 
 class Namespaces(Topic[PoolHandle]):
@@ -43,14 +40,14 @@ class Namespaces(Topic[PoolHandle]):
         encoded = encode_name(name, "namespace name", "rbd_namespace_remove")
         await self._handle.call("rbd_namespace_remove", encoded, on=self._namespace(name))
 
-    async def list(self) -> _Names:
-        """Return the names of all namespaces, except the default namespace.
+    def names(self) -> Listing[str]:
+        """List the names of all namespaces, except the default namespace: await the result, or iterate over it.
 
         Implements: rbd_namespace_list
         """
         handle = self._handle
 
-        def read(size: int) -> tuple[int, _Names]:
+        def read(size: int) -> tuple[int, list[str]]:
             names, length = ffi.new("char[]", size), ffi.new("size_t *", size)
             code = rbd().rbd_namespace_list(handle.pointer, names, length)
             if code == -errno.ERANGE:
@@ -58,7 +55,10 @@ class Namespaces(Topic[PoolHandle]):
             handle.raise_for(code, "rbd_namespace_list")
             return code, split(names, length[0])
 
-        return await handle.run("rbd_namespace_list", lambda: grow(read, 1024))
+        async def names() -> list[str]:
+            return await handle.run("rbd_namespace_list", lambda: grow(read, 1024))
+
+        return whole(f"namespaces of {handle.target}", names)
 
     async def exists(self, name: str) -> bool:
         """Tell whether a namespace with this name exists.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from aiorbd._core.handle import Handle
 from aiorbd._core.mailbox import Mailbox, Messages
 from aiorbd._core.pool_handle import PoolHandle
-from aiorbd._core.resource import Resource
+from aiorbd._core.resource import Default, Resource
 from aiorbd._core.stream import Source
 from aiorbd._native.loader import ffi, rados
 from aiorbd._native.marshal import encode_name, invalid, number, readable
@@ -21,6 +21,8 @@ ROOM: Final = 4096
 
 class WatchHandle(Handle):
     """The handle of a librados watch: the cookie of the watch, and the mailbox that the callbacks fill."""
+
+    closes_with = "rados_aio_unwatch"
 
     def __init__(self, ioctx: PoolHandle, key: bytes, target: Target) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("object", f"watch of {target}"))
@@ -114,11 +116,11 @@ class ObjectWatch(Resource[WatchHandle]):
             handle.source, handle, handle.mailbox, lambda numbers, data: Notification(handle, numbers, data)
         )
 
-    async def close(self, timeout: float | None = None) -> None:
+    async def close(self, timeout: float | Default | None = Default.CLOSE_TIMEOUT) -> None:
         """Stop the watch.
 
-        The close waits at most `timeout` seconds for operations in flight. None means the `close_timeout` given to
-        `connect`. After a cancelled or overdue wait, the close continues in the background.
+        The close waits at most `timeout` seconds for operations in flight. None waits without a
+        limit. After a cancelled or overdue wait, the close continues in the background.
 
         Raises:
             CloseTimeout: Operations are still in flight after `timeout` seconds.

@@ -59,17 +59,21 @@ class Objects(Topic[PoolHandle]):
 
     # -- data ----------------------------------------------------------------------------------
 
-    async def read(self, key: str, length: int = 8192, offset: int = 0) -> bytes:
+    async def read(self, key: str, length: int | None = None, offset: int = 0) -> bytes:
         """Return up to `length` bytes from `offset`, or fewer bytes at the end of the object.
+
+        Without a `length`, return all bytes up to the end that the object has at the beginning of the call.
 
         Raises:
             ObjectNotFound: The object does not exist.
 
-        Implements: rados_aio_read
+        Implements: rados_aio_read, rados_aio_stat
         """
         on = self._object(key)
-        length = number(length, "length", "rados_aio_read", on, bits=31)
         offset = number(offset, "offset", "rados_aio_read", on)
+        if length is None:
+            length = max(0, (await self.stat(key)).size - offset)
+        length = number(length, "length", "rados_aio_read", on, bits=31)
         if not length:  # librados takes 0 for "all", and would write past the end of the buffer
             await self.stat(key)
             return b""
@@ -187,7 +191,9 @@ class Objects(Topic[PoolHandle]):
         await self._write(operation, key)
 
     def omap_items(self, key: str, *, start_after: str = "", prefix: str = "") -> Listing[tuple[str, bytes]]:
-        """Iterate over the entries of an object's omap, in the order of their names.
+        """List the entries of an object's omap, in the order of their names.
+
+        Await the result, or iterate over it.
 
         One page of entries at a time is in memory.
 
@@ -230,7 +236,7 @@ class Objects(Topic[PoolHandle]):
                 raise OperationNotSupported(errno.EOPNOTSUPP, message, function, str(on))
             return entries
 
-        return Listing(next_page)
+        return Listing(f"omap entries of {on}", next_page)
 
     async def _write(self, operation: Any, key: str) -> None:
         function = "rados_aio_write_op_operate"

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import anyio
 
+from aiorbd._core.long_call import LongCall
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._core.progress import Progress
 from aiorbd._image.gate import open_handles
@@ -34,6 +35,37 @@ _PAUSE: Final = 0.5
 
 #: Seconds to find out, after an error, whether the image is half removed.
 _PATIENCE: Final = 5.0
+
+
+class _Removal(LongCall):
+    """The removal of an image by its name."""
+
+    def __init__(self, ioctx: PoolHandle, name: bytes, image_id: str | None, on: Target) -> None:
+        super().__init__(ioctx.plain, _REMOVE, name, on=on, also=[ioctx])
+        self._ioctx = ioctx
+        self._name = name
+        self._image_id = image_id
+
+    def prepare(self) -> None:
+        """Check that the name still belongs to the image."""
+        self._ioctx.require_image(self._name, self._image_id, _REMOVE)
+
+
+class _RemovalFromTrash(LongCall):
+    """The removal of an image that is in the trash."""
+
+    def __init__(self, ioctx: PoolHandle, image_id: bytes, on: Target, *, force: bool) -> None:
+        super().__init__(ioctx.plain, "rbd_trash_remove_with_progress", image_id, force, on=on, also=[ioctx])
+        self._ioctx = ioctx
+        self._image_id = image_id
+        self._force = force
+        self._on = on
+
+    def explain(self, code: int) -> None:
+        """Tell if the image must stay in the trash for longer."""
+        if code == -errno.EPERM and not self._force and _is_deferred(self._ioctx, self._image_id):
+            message = "its time to stay in the trash is not over; force removes it"
+            raise error_for(code, self.function, self._on, message)
 
 
 async def remove_by_name(ioctx: PoolHandle, name: str, progress: Progress | None, retry_for: float) -> None:
@@ -65,14 +97,7 @@ async def _remove(
     encoded, on = encode_name(name, "image name", _REMOVE), ioctx.image(name)
 
     async def remove() -> None:
-        await ioctx.plain.call_with_progress(
-            _REMOVE,
-            encoded,
-            progress=progress,
-            on=on,
-            also=[ioctx],
-            first=lambda: ioctx.require_image(encoded, image_id, _REMOVE),
-        )
+        await _Removal(ioctx, encoded, image_id, on).run(progress)
 
     try:
         await _remove_when_free(ioctx, remove, image_id, ("rbd_open_read_only", encoded), retry_for)
@@ -91,18 +116,11 @@ async def remove_from_trash(
     ioctx: PoolHandle, image_id: str, *, force: bool, progress: Progress | None, retry_for: float
 ) -> None:
     """Remove an image that is in the trash."""
-    function: Final = "rbd_trash_remove_with_progress"
-    encoded = encode_name(image_id, "image id", function)
+    encoded = encode_name(image_id, "image id", "rbd_trash_remove_with_progress")
     on = Target("image", f"image id {image_id!r} in the trash of {ioctx.target}")
 
-    def why(code: int) -> None:
-        if code == -errno.EPERM and not force and _is_deferred(ioctx, encoded):
-            raise error_for(code, function, on, "its time to stay in the trash is not over; force removes it")
-
     async def remove() -> None:
-        await ioctx.plain.call_with_progress(
-            function, encoded, bool(force), progress=progress, on=on, also=[ioctx], why=why
-        )
+        await _RemovalFromTrash(ioctx, encoded, on, force=bool(force)).run(progress)
 
     await _remove_when_free(ioctx, remove, image_id, ("rbd_open_by_id_read_only", encoded), retry_for)
 

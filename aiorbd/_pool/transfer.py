@@ -80,12 +80,12 @@ async def export_image(
     Implements: rbd_aio_read2, rbd_diff_iterate2
     """
     handle_of(image, ImageHandle, "image")
-    _require_usual(depth, progress, "export_image")
+    _require_usual(depth, progress)
     size = await image.size()
     _require_start(image, start, size)
     moved = 0
     flags = os.O_WRONLY | (0 if start else os.O_CREAT)
-    async with _File.opened(path, flags, (stat.S_ISREG,), "export_image") as file:
+    async with _File.opened(path, flags, (stat.S_ISREG,)) as file:
         await file.call(_cut_and_extend, start, size)
         for begin in range(start, size, SEGMENT):
             end = min(begin + SEGMENT, size)
@@ -141,17 +141,17 @@ async def import_image(
     Implements: rbd_create4, rbd_aio_write2, rbd_aio_flush
     """
     handle_of(ioctx, PoolHandle, "ioctx")
-    _require_usual(depth, progress, "import_image")
-    start = number(start, "start", "import_image", f"image {name!r}")
+    _require_usual(depth, progress)
+    start = number(start, "start", "rbd_aio_write2", f"image {name!r}")
     moved = 0
-    async with _File.opened(path, os.O_RDONLY, (stat.S_ISREG, stat.S_ISBLK), "import_image") as file:
+    async with _File.opened(path, os.O_RDONLY, (stat.S_ISREG, stat.S_ISBLK)) as file:
         size = await file.call(os.lseek, 0, os.SEEK_END)
         if not start:
             await ioctx.create_image(name, size, options, **keywords)
         async with ioctx.open_image(name) as image:
             if await image.size() != size:
                 message = f"has {await image.size()} bytes, and {os.fspath(path)!r} has {size}"
-                raise invalid(message, "import_image", f"image {name!r}")
+                raise invalid(message, "rbd_resize2", f"image {name!r}")
             _require_start(image, start, size)
             offset = start
             free: list[bytearray] = []  # for reuse: touching fresh memory costs more than the copy
@@ -215,12 +215,12 @@ async def copy_image(
     """
     handle_of(source, ImageHandle, "source")
     handle_of(destination, ImageHandle, "destination")
-    _require_usual(depth, progress, "copy_image")
+    _require_usual(depth, progress)
     size = await source.size()
     _require_start(source, start, size)
     if await destination.size() < size:
         message = f"has {await destination.size()} bytes, and {source.name!r} has {size}"
-        raise PastEndOfImage(errno.EINVAL, message, "copy_image", f"image {destination.name!r}")
+        raise PastEndOfImage(errno.EINVAL, message, "", f"image {destination.name!r}")
     moved = 0
     for begin in range(start, size, SEGMENT):
         end = min(begin + SEGMENT, size)
@@ -245,9 +245,9 @@ async def copy_image(
     return moved
 
 
-def _require_usual(depth: int, progress: object, caller: str) -> None:
-    if not 0 < number(depth, "depth", caller, "") <= MOST:
-        raise invalid(f"depth must be from 1 to {MOST}", caller, "")
+def _require_usual(depth: int, progress: object) -> None:
+    if not 0 < number(depth, "depth", "", "") <= MOST:
+        raise invalid(f"depth must be from 1 to {MOST}", "", "")
     require_callable(progress, "progress")
 
 
@@ -312,7 +312,7 @@ class _File:
     @classmethod
     @asynccontextmanager
     async def opened(
-        cls, path: str | os.PathLike[str], flags: int, kinds: tuple[Callable[[int], bool], ...], caller: str
+        cls, path: str | os.PathLike[str], flags: int, kinds: tuple[Callable[[int], bool], ...]
     ) -> AsyncIterator[Self]:
         """Open a file of certain kinds for the block.
 
@@ -320,7 +320,7 @@ class _File:
         """
         file = cls()
         try:
-            await file.call(_require_kind, path, kinds, caller)
+            await file.call(_require_kind, path, kinds)
             await file.call(file._open, path, flags)
             yield file
         finally:
@@ -329,7 +329,7 @@ class _File:
             file._leave()  # the block is a user too
 
 
-def _require_kind(_: int, path: str | os.PathLike[str], kinds: tuple[Callable[[int], bool], ...], caller: str) -> None:
+def _require_kind(_: int, path: str | os.PathLike[str], kinds: tuple[Callable[[int], bool], ...]) -> None:
     """Raise if the file is of another kind. Some kinds have no size or cannot seek, for example a pipe or /dev/zero."""
     try:
         mode = Path(path).stat().st_mode
@@ -339,7 +339,7 @@ def _require_kind(_: int, path: str | os.PathLike[str], kinds: tuple[Callable[[i
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if not any(is_kind(mode) for is_kind in kinds):
         expected = "regular file" + (" and no block device" if len(kinds) > 1 else "")
-        raise invalid(f"{os.fspath(path)!r} is no {expected}", caller, "file")
+        raise invalid(f"{os.fspath(path)!r} is no {expected}", "", "file")
 
 
 def _cut_and_extend(file: int, start: int, size: int) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from aiorbd._core.listing import Listing
+from aiorbd._core.long_call import LongCall
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._core.progress import Progress
 from aiorbd._core.resource import Topic
@@ -85,7 +86,7 @@ class Trash(Topic[PoolHandle]):
         )
 
     async def remove(
-        self, image_id: str, force: bool = False, *, progress: Progress | None = None, retry_for: float = 0.0
+        self, image_id: str, *, force: bool = False, progress: Progress | None = None, retry_for: float = 0.0
     ) -> None:
         """Remove an image in the trash for good.
 
@@ -158,17 +159,24 @@ class Trash(Topic[PoolHandle]):
         when = min(max(int(time.time() if expired_before is None else expired_before.timestamp()), 0), _LATEST)
         limit = -1.0 if threshold is None else threshold
         on = Target("other", f"trash of {self._handle.target}")
-        handle = self._handle
-        await handle.plain.call_with_progress(
-            function,
-            when,
-            limit,
-            progress=progress,
-            on=on,
-            also=[handle],
-            first=handle.require_all,
-            why=lambda code: explain_purge(handle, when, code),
-        )
+        await _Purge(self._handle, when, limit, on).run(progress)
+
+
+class _Purge(LongCall):
+    """The removal of images from the trash."""
+
+    def __init__(self, ioctx: PoolHandle, when: int, threshold: float, on: Target) -> None:
+        super().__init__(ioctx.plain, "rbd_trash_purge_with_progress", when, threshold, on=on, also=[ioctx])
+        self._ioctx = ioctx
+        self._when = when
+
+    def prepare(self) -> None:
+        """Check that the pool and the namespace exist."""
+        self._ioctx.require_all()
+
+    def explain(self, code: int) -> None:
+        """Tell which image cannot be removed."""
+        explain_purge(self._ioctx, self._when, code)
 
 
 def _entry(info: Any) -> TrashEntry:

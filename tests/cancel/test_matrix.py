@@ -48,9 +48,9 @@ async def subject(shared_subject, osd, kind):
         await subject.close_what_was_prepared()
     if kind == "open":  # wait until the abandoned open has closed its image
         with anyio.fail_after(30):
-            while subject.cluster.stats().in_flight:
+            while subject.cluster.stats.in_flight:
                 await anyio.sleep(0.005)
-    assert subject.cluster.stats().abandoned == 0
+    assert subject.cluster.stats.abandoned == 0
 
 
 def at_once():
@@ -67,7 +67,7 @@ def state(request, osd, subject):
 
 async def test_operation_in_a_cancelled_scope_ends_at_once(subject, state, kind):
     """Run the operation in an already cancelled scope: it ends at once, and no change starts."""
-    before = subject.cluster.stats().operations
+    before = subject.cluster.stats.operations
     with at_once(), anyio.CancelScope() as scope:
         scope.cancel()
         _, call = KINDS[kind](subject)
@@ -78,10 +78,10 @@ async def test_operation_in_a_cancelled_scope_ends_at_once(subject, state, kind)
     assert scope.cancelled_caught or (kind, state) == ("read", "running")
     begun = {
         name: figures.count - (before[name].count if name in before else 0)
-        for name, figures in subject.cluster.stats().operations.items()
+        for name, figures in subject.cluster.stats.operations.items()
     }
     if kind != "read":
-        assert subject.cluster.stats().in_flight == 0
+        assert subject.cluster.stats.in_flight == 0
         assert not any(begun.values()), begun
 
 
@@ -109,7 +109,7 @@ async def test_cancelled_operation_in_flight_ends_at_once_and_stays_counted(subj
             tasks.cancel_scope.cancel()
     assert ended
     if state == "paused" and kind not in {"rados", "watch"}:  # librados can cancel its operation; watching is no call
-        assert (handle or subject.cluster.stats()).in_flight >= 1  # it continues in Ceph and still uses its buffers
+        assert (handle or subject.cluster.stats).in_flight >= 1  # it continues in Ceph and still uses its buffers
 
 
 async def test_cancellation_that_meets_the_completion_has_one_winner(subject, state, kind, osd):

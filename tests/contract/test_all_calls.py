@@ -84,5 +84,5 @@ async def test_calls_in_a_cancelled_scope_start_nothing(subjects):
     assert before == (await subjects.image.features(), [s.id async for s in subjects.image.snapshots()])
     assert await subjects.ioctx.list_images() == ["image"]
     assert await subjects.ioctx.objects.read("object") == b"x"
-    (locker,) = (await subjects.image.locks.list_lockers()).lockers
+    (locker,) = await subjects.image.advisory_locks.lockers()
     assert locker.cookie.startswith("auto ")  # librbd's exclusive lock, held since the snapshot was created

@@ -16,11 +16,11 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_fsid_and_instance_id_identify_cluster_and_connection(cluster, aiorbd_cluster):
-    assert cluster.get_fsid() == (await aiorbd_cluster.run("ceph", "fsid")).decode().strip()
-    assert cluster.get_instance_id() > 0
+    assert cluster.fsid == (await aiorbd_cluster.run("ceph", "fsid")).decode().strip()
+    assert cluster.instance_id > 0
     async with aiorbd.connect(aiorbd_cluster.conffile) as other:
-        assert other.get_instance_id() != cluster.get_instance_id()
-        assert other.get_fsid() == cluster.get_fsid()
+        assert other.instance_id != cluster.instance_id
+        assert other.fsid == cluster.fsid
 
 
 async def test_close_may_be_repeated_and_refuses_later_calls(aiorbd_cluster):
@@ -30,7 +30,7 @@ async def test_close_may_be_repeated_and_refuses_later_calls(aiorbd_cluster):
     await cluster.close()
     await cluster.close()
     with pytest.raises(aiorbd.ClosedError, match="closed"):
-        await cluster.list_pools()
+        await cluster.pools()
     with pytest.raises(aiorbd.ClosedError, match="pool 'rbd' is closed"):
         await ioctx.list_images()
 
@@ -38,13 +38,13 @@ async def test_close_may_be_repeated_and_refuses_later_calls(aiorbd_cluster):
 async def test_connect_without_a_configuration_file(aiorbd_cluster):
     conf = {"mon_host": aiorbd_cluster.mon_host, "auth_client_required": "none"}
     async with aiorbd.connect(None, conf=conf, timeout=10) as cluster:
-        assert "rbd" in await cluster.list_pools()
+        assert "rbd" in await cluster.pools()
 
 
 async def test_connect_reads_the_file_that_ceph_conf_names(aiorbd_cluster, monkeypatch):
     monkeypatch.setenv("CEPH_CONF", aiorbd_cluster.conffile)
     async with aiorbd.connect() as cluster:
-        assert "rbd" in await cluster.list_pools()
+        assert "rbd" in await cluster.pools()
 
 
 async def test_conf_options_override_the_file(aiorbd_cluster):
@@ -106,7 +106,7 @@ async def test_concurrent_connections_have_different_instance_ids(aiorbd_cluster
 
     async def connect():
         async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
-            ids.add(cluster.get_instance_id())
+            ids.add(cluster.instance_id)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(8):
@@ -118,10 +118,10 @@ async def test_pools(cluster, aiorbd_cluster):
     name = new_name("pool")
     await cluster.create_pool(name)
     assert name in json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
-    assert name in await cluster.list_pools()
+    assert name in await cluster.pools()
     assert await cluster.pool_exists(name)
-    pool_id = await cluster.pool_lookup(name)
-    assert await cluster.pool_reverse_lookup(pool_id) == name
+    pool_id = await cluster.pool_id(name)
+    assert await cluster.pool_name(pool_id) == name
     async with cluster.open_ioctx(pool_id) as ioctx:
         assert ioctx.pool == name
     with pytest.raises(aiorbd.PoolExists, match=name):
@@ -132,11 +132,11 @@ async def test_pools(cluster, aiorbd_cluster):
 
 
 async def test_missing_pool_raises_pool_not_found(cluster):
-    for call in (cluster.pool_lookup, cluster.delete_pool):
+    for call in (cluster.pool_id, cluster.delete_pool):
         with pytest.raises(aiorbd.PoolNotFound, match="no-such-pool"):
             await call("no-such-pool")
     with pytest.raises(aiorbd.PoolNotFound, match="id 99999"):
-        await cluster.pool_reverse_lookup(99999)
+        await cluster.pool_name(99999)
     for pool in ("no-such-pool", 99999):
         with pytest.raises(aiorbd.PoolNotFound, match=str(pool)):
             async with cluster.open_ioctx(pool):
@@ -147,7 +147,7 @@ async def test_list_pools_returns_more_names_than_the_first_buffer_holds(cluster
     names = {new_name("a-rather-long-name-for-a-pool-" * 4) for _ in range(8)}
     for name in names:
         await cluster.create_pool(name)
-    assert names <= set(await cluster.list_pools())
+    assert names <= set(await cluster.pools())
     for name in names:
         await cluster.delete_pool(name)
 
@@ -281,7 +281,7 @@ async def test_failed_connects_and_opens_leak_nothing(aiorbd_cluster, cluster, i
 async def test_invalid_pool_ids_flags_and_option_values_are_refused(cluster, image):
     for pool_id in (-1, 1 << 70):
         with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
-            await cluster.pool_reverse_lookup(pool_id)
+            await cluster.pool_name(pool_id)
         with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
             await cluster.open_ioctx(pool_id)
     with pytest.raises(aiorbd.InvalidArgument, match="rbd_aio_read2"):
@@ -292,7 +292,7 @@ async def test_invalid_pool_ids_flags_and_option_values_are_refused(cluster, ima
 
 
 async def test_invalid_pool_and_client_names_are_refused(cluster):
-    for call in (cluster.create_pool, cluster.delete_pool, cluster.pool_lookup):
+    for call in (cluster.create_pool, cluster.delete_pool, cluster.pool_id):
         with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
             await call("")
         with pytest.raises(aiorbd.InvalidArgument, match="NUL"):

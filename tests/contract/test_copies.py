@@ -36,10 +36,10 @@ async def test_clone_from_a_name(ioctx, parent, name, witness):
 
 
 async def test_clone_from_an_image_into_another_pool_and_namespace(cluster, parent, aiorbd_ioctx, name, witness):
-    if "clones" not in await cluster.list_pools():
+    if "clones" not in await cluster.pools():
         await cluster.create_pool("clones")
     async with cluster.open_ioctx("clones") as clones:
-        await clones.pool_init()
+        await clones.init_pool()
         snapshot = await parent.get_snapshot("one")
         await parent.clone(snapshot, clones, name, ImageOptions({ImageOption.ORDER: 24}), clone_format=2)
         info = await witness.info(f"clones/{name}")
@@ -53,7 +53,7 @@ async def test_clone_from_an_image_into_another_pool_and_namespace(cluster, pare
 
 
 async def test_parents_and_children(ioctx, parent, name):
-    assert await parent.get_parent() is None
+    assert await parent.parent() is None
     assert await parent.overlap() == 0
     assert [child async for child in parent.children()] == []
     await parent.clone("one", ioctx, name)
@@ -61,13 +61,13 @@ async def test_parents_and_children(ioctx, parent, name):
     assert (child.pool_name, child.pool_namespace, child.image_name, child.trash) == ("rbd", "", name, False)
     async with ioctx.open_image(name) as clone:
         assert child.image_id == clone.id
-        found = await clone.get_parent()
+        found = await clone.parent()
         assert found.image == aiorbd.LinkedImage(child.pool_id, "rbd", "", parent.id, parent.name, False)
         snapshot = await parent.get_snapshot("one")
         assert (found.snapshot_id, found.snapshot_name) == (snapshot.id, "one")
         assert found.snapshot_namespace_type is aiorbd.SnapshotNamespaceType.USER
         assert await clone.overlap() == 16 * MIB
-        await clone.resize(4 * MIB)
+        await clone.resize(4 * MIB, allow_shrink=True)
         assert await clone.overlap() == 4 * MIB
         await (await clone.create_snapshot("two")).protect()
         grandchild = new_name()
@@ -108,7 +108,7 @@ async def test_flatten(ioctx, parent, name, witness):
     reports = []
     async with ioctx.open_image(name) as clone:
         await clone.flatten(progress=lambda done, total: reports.append((done, total)))
-        assert await clone.get_parent() is None
+        assert await clone.parent() is None
     assert "parent" not in await witness.info(name)
     assert all(0 <= done <= total for done, total in reports)
     assert await digest(witness, name) == await digest(witness, f"{parent.name}@one")
@@ -245,7 +245,7 @@ async def test_exception_in_progress_stops_flatten_and_sparsify_but_not_rollback
                 with pytest.raises(LookupError, match="enough"):
                     await calls[operation](progress=progress)
                 await calls[operation]()  # a second call finishes the work
-            assert (await child.get_parent() is None) == (operation == "flatten")
+            assert (await child.parent() is None) == (operation == "flatten")
         assert image.in_flight == 0
 
 
@@ -265,7 +265,7 @@ async def test_copy_keeps_the_data_pool_unless_another_is_given(cluster, ioctx, 
         await cluster.create_pool(pool)
     await ioctx.create_image(name, 8 * MIB, data_pool=pools[0])
     async with ioctx.open_image(name) as image, cluster.open_ioctx(pools[1]) as elsewhere:
-        await elsewhere.pool_init()
+        await elsewhere.init_pool()
         await image.write(DATA, 0)
         await image.create_snapshot("one")
         for where, keywords, expected in (
@@ -285,7 +285,7 @@ async def test_copy_into_the_data_pool_of_the_source(cluster, ioctx, name, witne
     await cluster.create_pool(pool)
     await ioctx.create_image(name, 8 * MIB, data_pool=pool)
     async with ioctx.open_image(name) as image, cluster.open_ioctx(pool) as elsewhere:
-        await elsewhere.pool_init()
+        await elsewhere.init_pool()
         await image.write(DATA, 0)
         await image.copy(elsewhere, "copy")
     assert await digest(witness, f"{pool}/copy") == await digest(witness, name)

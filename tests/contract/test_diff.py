@@ -102,7 +102,7 @@ async def test_invalid_snapshots_and_ranges_are_refused(image):
         with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
             image.diff(*arguments)
     await image.set_snapshot("one")
-    await image.set_snapshot()
+    await image.set_snapshot(None)
     await image.create_snapshot("two")
     await image.set_snapshot("one")
     with pytest.raises(aiorbd.InvalidArgument):
@@ -236,7 +236,7 @@ async def test_removed_snapshot_raises_snapshot_not_found(ioctx, image, name, wi
         with pytest.raises(aiorbd.SnapshotNotFound, match="snapshot 'one' of image"):
             await call()
     assert name not in await ioctx.list_images()
-    await image.set_snapshot()
+    await image.set_snapshot(None)
     assert await image.read(0, 1) == b"x"
 
 

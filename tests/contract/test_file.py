@@ -136,7 +136,7 @@ async def test_closed_file_refuses_calls_and_leaves_the_image_open(ioctx, full):
     await file.aclose()
     assert file.closed
     for call in (file.read, file.tell, file.flush, file.truncate, lambda: file.seek(0), lambda: file.write(b"x")):
-        with pytest.raises(ValueError, match="closed file"):
+        with pytest.raises(aiorbd.ClosedError, match=r"file of image '.*' is closed"):
             await call()
     assert await full.read(0, 4) == b"kept"  # the image is still open
     async with ioctx.open_image(full.name, read_only=True) as other:

@@ -29,7 +29,7 @@ VALUES = {
 
 def test_a_mapping():
     options = ImageOptions()
-    assert options.is_empty()
+    assert options.is_empty
     assert (len(options), dict(options)) == (0, {})
     assert set(VALUES) == set(ImageOption)
     for option, value in VALUES.items():
@@ -42,7 +42,7 @@ def test_a_mapping():
         assert option in options
         assert options[option] == value
     assert dict(options) == VALUES
-    assert not options.is_empty()
+    assert not options.is_empty
     assert ImageOptions(options) == options
     assert "ImageOption.ORDER" in repr(options)
     del options[ImageOption.ORDER]
@@ -51,7 +51,7 @@ def test_a_mapping():
     assert options.pop(ImageOption.STRIPE_COUNT) == 16
     assert len(options) == 12
     options.clear()
-    assert options.is_empty()
+    assert options.is_empty
 
 
 def test_invalid_options_and_values_are_refused():
@@ -70,7 +70,7 @@ def test_invalid_options_and_values_are_refused():
             options[option] = 1
         assert option not in options
     assert "order" not in options
-    assert options.is_empty()
+    assert options.is_empty
 
 
 async def test_options_and_keywords(ioctx, name, witness):

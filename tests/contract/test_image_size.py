@@ -37,7 +37,7 @@ async def test_resize(image, witness):
     assert await image.size() == 64 * MIB
     assert (await witness.info(image.name))["size"] == 64 * MIB
     await image.write(b"end", 64 * MIB - 3)
-    await image.resize(8 * MIB, progress=lambda done, total: reports.append((done, total)))
+    await image.resize(8 * MIB, allow_shrink=True, progress=lambda done, total: reports.append((done, total)))
     assert (await witness.info(image.name))["size"] == 8 * MIB
     with pytest.raises(aiorbd.PastEndOfImage):
         await image.read(8 * MIB, 1)
@@ -49,9 +49,9 @@ async def test_resize(image, witness):
 
 async def test_shrink_without_allow_shrink_is_refused(image):
     with pytest.raises(aiorbd.InvalidArgument):
-        await image.resize(MIB, allow_shrink=False)
+        await image.resize(MIB)
     assert await image.size() == 16 * MIB
-    await image.resize(32 * MIB, allow_shrink=False)
+    await image.resize(32 * MIB)
     for size in (-1, 1 << 63):
         with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
             await image.resize(size)
@@ -68,9 +68,9 @@ async def test_exception_in_progress_stops_a_shrink(ioctx, make_image):
         for offset in range(0, 4096 * MIB, 16 * MIB):
             await image.write(b"x", offset)
         with pytest.raises(LookupError, match="enough"):
-            await image.resize(0, progress=progress)
+            await image.resize(0, allow_shrink=True, progress=progress)
         assert image.in_flight == 0
-        await image.resize(MIB)
+        await image.resize(MIB, allow_shrink=True)
         assert await image.size() == MIB
 
 
@@ -164,7 +164,7 @@ async def test_own_shrink_limits_writes_from_its_start(ioctx, make_image):
     """librbd clips writes and reports success as soon as the shrink has started."""
     async with ioctx.open_image(await make_image(1 << 40)) as image:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(image.resize, 4 * MIB)
+            tasks.start_soon(partial(image.resize, 4 * MIB, allow_shrink=True))
             while await image.size() != 4 * MIB:
                 assert image.in_flight
             assert image.in_flight, "the resize is over too soon to test anything"
@@ -176,7 +176,7 @@ async def test_own_shrink_limits_writes_from_its_start(ioctx, make_image):
 async def test_refused_shrink_does_not_limit_writes(ioctx, make_image):
     async with ioctx.open_image(await make_image()) as image:
         with pytest.raises(aiorbd.InvalidArgument):
-            await image.resize(MIB, allow_shrink=False)
+            await image.resize(MIB)
         await image.write(b"x", 16 * MIB - 1)
 
 
@@ -289,10 +289,10 @@ async def test_shrink_waits_for_writes_in_flight(osd):
             tasks.start_soon(image.write, bytes(4096), 15 << 20)
             await anyio.sleep(0.05)
             with anyio.move_on_after(0.1) as scope:
-                await image.resize(1 << 20)
+                await image.resize(1 << 20, allow_shrink=True)
             assert scope.cancelled_caught
             assert image.in_flight == 1
-            tasks.start_soon(image.resize, 1 << 20)  # to the size of the cancelled shrink
+            tasks.start_soon(partial(image.resize, 1 << 20, allow_shrink=True))  # to the size of the cancelled shrink
             await anyio.sleep(0.1)
             assert image.in_flight == 1
             with pytest.raises(aiorbd.PastEndOfImage), anyio.fail_after(5):
@@ -317,7 +317,7 @@ async def test_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
             tasks.start_soon(clone.flatten)
             await anyio.sleep(0.001)
             for size in (200, 100, 20):
-                tasks.start_soon(clone.resize, size << 12)
+                tasks.start_soon(partial(clone.resize, size << 12, allow_shrink=True))
         upkeep = [c for c in ended if c.operation in ("rbd_flatten_with_progress", "rbd_resize2")]
         assert [c.operation for c in upkeep] == ["rbd_flatten_with_progress", *["rbd_resize2"] * 3]
         for before, after in itertools.pairwise(upkeep):
@@ -336,7 +336,7 @@ async def test_waiting_shrink_raises_closed_error_when_its_image_closes(osd):
 
         async def shrink():
             try:
-                await image.resize(1 << 20)
+                await image.resize(1 << 20, allow_shrink=True)
             except aiorbd.ClosedError as error:
                 refused.append(error)
 
@@ -366,7 +366,7 @@ async def test_shrink_cancelled_before_it_has_a_thread_stops_limiting_reads_at_o
             tasks.start_soon(partial(ioctx._handle.run, "rbd_held", held.wait, group=group))
         await anyio.sleep(0.05)
         with anyio.move_on_after(0.1) as scope:
-            await image.resize(4096)
+            await image.resize(4096, allow_shrink=True)
         with anyio.fail_after(5):
             for one in (image, other):
                 assert await one.read(8 * MIB, 1) == b"\0"

@@ -28,7 +28,7 @@ async def test_of_an_image(image, witness):
 async def test_of_a_pool(cluster, name, witness):
     await cluster.create_pool(name)
     async with cluster.open_ioctx(name) as ioctx:
-        await ioctx.pool_init()
+        await ioctx.init_pool()
         await ioctx.metadata.set("conf_rbd_cache", "false")
         assert await ioctx.metadata.get("conf_rbd_cache") == "false"
         shown = json.loads(await witness.rbd("config", "pool", "ls", name, "--format", "json"))

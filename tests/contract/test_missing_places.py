@@ -45,7 +45,7 @@ async def test_every_call_raises_pool_not_found_after_the_pool_is_deleted(cluste
     pool = new_name("gone")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
-        await ioctx.pool_init()
+        await ioctx.init_pool()
     with pytest.raises(aiorbd.PoolNotFound):  # from the flush on leaving, because the test wrote to the image
         async with open_subjects(cluster, pool, "") as subjects:
             await cluster.delete_pool(pool)
@@ -65,7 +65,7 @@ async def test_reads_fail_and_flush_reports_lost_writes_after_the_pool_is_delete
     pool = new_name("gone")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
-        await ioctx.pool_init()
+        await ioctx.init_pool()
         await ioctx.create_image("image", 1 << 24)
         image = await ioctx.open_image("image")
         await image.write(b"x" * 4096, 0)
@@ -119,7 +119,7 @@ async def test_calls_in_a_missing_namespace_raise_namespace_not_found(cluster):
     async with cluster.open_ioctx("rbd", "no-such-namespace") as ioctx:
         calls = {
             "list_images": ioctx.list_images,
-            "pool_stats_get": ioctx.pool_stats_get,
+            "pool_stats": ioctx.pool_stats,
             "entries": lambda: anext(ioctx.trash.entries()),
             "purge": ioctx.trash.purge,
             "create_image": lambda: ioctx.create_image("x", 1 << 20),

@@ -33,13 +33,13 @@ async def test_notify_returns_the_reply_of_the_watcher(cluster, ioctx, other, ke
     seen = []
     async with ioctx.objects.watch(key) as watch:
         listed = await aiorbd_cluster.run("rados", "--pool", "rbd", "listwatchers", key)
-        assert f"client.{cluster.get_instance_id()}".encode() in listed
+        assert f"client.{cluster.instance_id}".encode() in listed
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(answer, watch)
             result = await other.objects.notify(key, b"hello\0there")
             (reply,) = result.replies
             assert reply.data == b"re: hello\0there"
-            assert reply.notifier_id == cluster.get_instance_id()
+            assert reply.notifier_id == cluster.instance_id
             assert result.timeouts == ()
             empty = await other.objects.notify(key)
             assert empty.replies[0].data == b"re: "
@@ -64,7 +64,7 @@ async def test_notify_reports_a_watcher_that_does_not_answer_in_time(cluster, io
             result = await other.objects.notify(key, b"anybody?", timeout=1)
             tasks.cancel_scope.cancel()
         assert [reply.data for reply in result.replies] == [b"here"]
-        assert [client for client, _ in result.timeouts] == [cluster.get_instance_id()]
+        assert [client for client, _ in result.timeouts] == [cluster.instance_id]
         assert (await anext(silent)).data == b"anybody?"
 
 

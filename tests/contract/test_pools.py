@@ -19,7 +19,7 @@ async def pool(cluster):
     name = new_name("pool")
     await cluster.create_pool(name)
     async with cluster.open_ioctx(name) as ioctx:
-        await ioctx.pool_init()
+        await ioctx.init_pool()
         yield ioctx
     await cluster.delete_pool(name)
 
@@ -29,10 +29,10 @@ async def test_init(cluster, name):
     async with cluster.open_ioctx(name) as ioctx:
         with pytest.raises(aiorbd.PoolNotFound):
             async with cluster.open_ioctx("no-such-pool") as other:
-                await other.pool_init()
-        await ioctx.pool_init()
-        await ioctx.pool_init()
-        await ioctx.pool_init(force=True)
+                await other.init_pool()
+        await ioctx.init_pool()
+        await ioctx.init_pool()
+        await ioctx.init_pool(force=True)
     command = {"prefix": "osd pool application get", "pool": name, "format": "json"}
     assert json.loads((await cluster.mon_command(command)).output) == {"rbd": {}}
     await cluster.delete_pool(name)
@@ -43,20 +43,20 @@ async def test_pool_init_of_a_pool_of_another_application_needs_force(cluster, n
     await cluster.mon_command({"prefix": "osd pool application enable", "pool": name, "app": "cephfs"})
     async with cluster.open_ioctx(name) as ioctx:
         with pytest.raises(aiorbd.PermissionError, match=name):
-            await ioctx.pool_init()
-        await ioctx.pool_init(force=True)
+            await ioctx.init_pool()
+        await ioctx.init_pool(force=True)
     await cluster.delete_pool(name)
 
 
 async def test_stats(pool, witness):
-    assert await pool.pool_stats_get() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0)
+    assert await pool.pool_stats() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0)
     for name in ("a", "b", "c"):
         await pool.create_image(name, 4 * MIB)
     async with pool.open_image("a") as image:
         await image.create_snapshot("one")
-        await image.resize(MIB)
+        await image.resize(MIB, allow_shrink=True)
     await pool.trash.move("c")
-    stats = await pool.pool_stats_get()
+    stats = await pool.pool_stats()
     assert stats == PoolStats(
         image_count=2,
         image_provisioned_bytes=5 * MIB,
@@ -74,17 +74,17 @@ async def test_stats(pool, witness):
 
 async def test_namespaces(pool, witness):
     namespaces = pool.namespaces
-    assert await namespaces.list() == []
+    assert await namespaces.names() == []
     assert not await namespaces.exists("one")
     await namespaces.create("one")
     assert await namespaces.exists("one")
-    assert await namespaces.list() == ["one"]
+    assert await namespaces.names() == ["one"]
     shown = json.loads(await witness.rbd("namespace", "ls", pool.pool, "--format", "json"))
     assert shown == [{"name": "one"}]
     with pytest.raises(aiorbd.NamespaceExists, match=f"namespace 'one' of pool '{pool.pool}'"):
         await namespaces.create("one")
     await namespaces.remove("one")
-    assert await namespaces.list() == []
+    assert await namespaces.names() == []
     with pytest.raises(aiorbd.NamespaceNotFound, match="namespace 'one' of pool"):
         await namespaces.remove("one")
     for bad in ("", "a@b", "a/b", "a\0b"):
@@ -109,7 +109,7 @@ async def test_list_returns_many_namespaces(pool):
     names = {f"namespace-{number:04}" for number in range(120)}
     for name in names:
         await pool.namespaces.create(name)
-    assert set(await pool.namespaces.list()) == names
+    assert set(await pool.namespaces.names()) == names
 
 
 def test_versions(aiorbd_cluster):

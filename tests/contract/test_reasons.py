@@ -52,7 +52,7 @@ async def test_purge_error_names_the_image_that_cannot_be_removed(cluster, witne
     pool = new_name("pool")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
-        await ioctx.pool_init()
+        await ioctx.init_pool()
         for name in ("snap", "other"):
             await ioctx.create_image(name, MIB)
         async with ioctx.open_image("snap") as image:
@@ -171,16 +171,16 @@ async def test_mirror_mode_in_a_pool_without_mirroring_raises_invalid_argument(i
 
 async def test_missing_object_of_a_feature_raises_object_not_found(image, ioctx):
     await image.write(b"x", 0)
-    await image.locks.lock_acquire()
-    await image.update_features(Feature.JOURNALING, True)
+    await image.exclusive_lock.acquire()
+    await image.update_features(Feature.JOURNALING, enabled=True)
     await ioctx.objects.remove(f"journal.{image.id}")
     with pytest.raises(aiorbd.ObjectNotFound, match="the image lacks an object of a feature") as caught:
-        await image.update_features(Feature.JOURNALING, False)
+        await image.update_features(Feature.JOURNALING, enabled=False)
     assert not isinstance(caught.value, aiorbd.ImageNotFound)
 
 
 async def test_advisory_lock_error_names_the_holder(aiorbd_cluster, image):
-    locks = image.locks
+    locks = image.advisory_locks
     await locks.lock_exclusive("a")
     with pytest.raises(aiorbd.LockBusy, match="the lock is held exclusively by this client as 'a'"):
         await locks.lock_exclusive("b")
@@ -188,9 +188,9 @@ async def test_advisory_lock_error_names_the_holder(aiorbd_cluster, image):
         await locks.lock_exclusive("a")
     async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(image.name, read_only=False) as elsewhere:
-            (held,) = (await elsewhere.locks.list_lockers()).lockers
+            (held,) = await elsewhere.advisory_locks.lockers()
             with pytest.raises(aiorbd.LockBusy, match=f"held exclusively by {held.client} as 'a'"):
-                await elsewhere.locks.lock_shared("a", "tag")
+                await elsewhere.advisory_locks.lock_shared("a", "tag")
     await locks.unlock("a")
     await locks.lock_shared("a", "tag")
     with pytest.raises(aiorbd.LockBusy, match="shared with the tag 'tag' by this client as 'a'"):
@@ -228,7 +228,7 @@ async def test_observer_can_read_stats_and_remove_itself(cluster, image, caplog)
     seen = []
 
     def observe(_completed):
-        seen.append(cluster.stats())
+        seen.append(cluster.stats)
         cluster.remove_observer(observe)
 
     cluster.add_observer(observe)

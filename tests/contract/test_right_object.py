@@ -50,7 +50,7 @@ async def test_clone_never_uses_another_image_that_took_the_name(ioctx, image, n
             assert name not in await witness.names()
         else:  # librbd knows the new name of its open image
             async with ioctx.open_image(name, read_only=True) as clone:
-                assert (await clone.get_parent()).image.image_id == image.id
+                assert (await clone.parent()).image.image_id == image.id
             await ioctx.remove_image(name)
 
 
@@ -60,7 +60,7 @@ async def test_clone_never_uses_another_image_that_took_the_name(ioctx, image, n
 @pytest.mark.parametrize("how", ["renamed", "trashed"])
 async def test_connection_pool_opens_the_image_that_has_the_name_now(aiorbd_cluster, ioctx, make_image, how):
     name = await make_image()
-    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+    async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", name) as image:
             await image.write(b"old", 0)
         async with pool.open_image("rbd", image_id=image.id) as first:
@@ -77,7 +77,7 @@ async def test_connection_pool_opens_the_image_that_has_the_name_now(aiorbd_clus
 async def test_connection_pool_opens_the_snapshot_that_has_the_name_now(aiorbd_cluster, image):
     await image.write(b"one", 0)
     await image.create_snapshot("nightly")
-    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+    async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", image.name, snapshot="nightly") as view:
             assert await view.read(0, 3) == b"one"
         async with pool.open_image("rbd", image.name, snapshot="nightly") as again:
@@ -95,7 +95,7 @@ async def test_connection_pool_opens_the_snapshot_that_has_the_name_now(aiorbd_c
 
 async def test_idle_image_of_a_connection_pool_does_not_prevent_its_removal(aiorbd_cluster, make_image, witness):
     names = [await make_image() for _ in range(3)]
-    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+    async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         for name in names:
             async with pool.open_image("rbd", name) as image, pool.open_image("rbd", name, read_only=True) as reading:
                 await image.write(b"x", 0)
@@ -116,7 +116,7 @@ async def test_evict_image_closes_an_image_once_no_task_uses_it(aiorbd_cluster, 
     async def openers():
         return len(json.loads(await witness.rbd("status", name, "--format", "json"))["watchers"])
 
-    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+    async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", name) as used:
             await pool.evict_image("rbd", name)  # closes the image when no task uses it any more
             assert await used.read(0, 1) == b"\0"
@@ -132,11 +132,11 @@ async def test_evict_image_closes_an_image_once_no_task_uses_it(aiorbd_cluster, 
 
 async def test_connection_pool_opens_an_image_of_a_pool_that_was_recreated(aiorbd_cluster, cluster):
     name = new_name("pool")
-    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as connections:
+    async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as connections:
         for data in (b"one", b"two"):
             await cluster.create_pool(name)
             async with cluster.open_ioctx(name) as ioctx:
-                await ioctx.pool_init()
+                await ioctx.init_pool()
                 await ioctx.create_image("image", 8 * MIB)
             with anyio.fail_after(30):
                 while True:
@@ -199,7 +199,7 @@ async def test_removed_image_is_not_read_as_zeroes(aiorbd_cluster, image, ioctx,
     async with ioctx.open_image(name) as writer:
         await writer.write(b"x" * MIB, 0)
     async with (
-        aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool,
+        aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool,
         ioctx.open_image(name, read_only=True) as reading,
     ):
         async with pool.open_image("rbd", image_id=reading.id, read_only=True):

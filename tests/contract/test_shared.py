@@ -29,7 +29,7 @@ async def watchers(witness, name):
 async def test_many_tasks_share_one_image_and_one_connection(connects, make_image, witness):
     connect, made = connects
     name, seen = await make_image(), []
-    async with aiorbd.ConnectionPool(connect) as connections:
+    async with aiorbd.SharedConnection(connect) as connections:
 
         async def use(number):
             async with connections.open_image("rbd", name) as image:
@@ -58,7 +58,7 @@ async def test_idle_image_and_connection_are_closed(connects, make_image, witnes
     """The image closes first. The I/O context and the connection close once they are idle as well."""
     connect, made = connects
     name = await make_image()
-    async with aiorbd.ConnectionPool(connect, idle_timeout=0.2) as connections:
+    async with aiorbd.SharedConnection(connect, idle_timeout=0.2) as connections:
         async with connections.open_image("rbd", name) as image:
             await anyio.sleep(0.5)
             assert not image.closed  # in use
@@ -79,7 +79,7 @@ async def test_idle_image_and_connection_are_closed(connects, make_image, witnes
 
 async def test_zero_idle_timeout_closes_the_image_at_once(connects, make_image):
     connect, made = connects
-    async with aiorbd.ConnectionPool(connect, idle_timeout=0) as connections:
+    async with aiorbd.SharedConnection(connect, idle_timeout=0) as connections:
         async with connections.open_image("rbd", await make_image()) as image:
             pass
         assert image.closed
@@ -89,7 +89,7 @@ async def test_zero_idle_timeout_closes_the_image_at_once(connects, make_image):
 
 async def test_failed_or_cancelled_open_is_tried_again(connects, ioctx, make_image, name):
     connect, _ = connects
-    async with aiorbd.ConnectionPool(connect) as connections:
+    async with aiorbd.SharedConnection(connect) as connections:
         for _ in range(2):
             with pytest.raises(aiorbd.ImageNotFound):
                 async with connections.open_image("rbd", name):
@@ -112,7 +112,7 @@ async def test_failed_or_cancelled_open_is_tried_again(connects, ioctx, make_ima
 
 
 async def test_blocklisted_connection_is_replaced(osd, name):
-    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(osd.conffile, timeout=30)) as connections:
+    async with aiorbd.SharedConnection(lambda: aiorbd.connect(osd.conffile, timeout=30)) as connections:
         async with connections.open_ioctx("rbd") as ioctx:
             await ioctx.create_image(name, 1 << 20)
         with pytest.raises(aiorbd.ConnectionShutdown):  # the last write of the block is not durable
@@ -136,7 +136,7 @@ async def test_blocklisted_connection_is_replaced(osd, name):
 
 async def test_connection_pool_raises_closed_error_outside_its_block(connects):
     connect, made = connects
-    connections = aiorbd.ConnectionPool(connect)
+    connections = aiorbd.SharedConnection(connect)
     with pytest.raises(aiorbd.ClosedError, match="use it within"):
         async with connections.connect():
             pass
@@ -148,4 +148,4 @@ async def test_connection_pool_raises_closed_error_outside_its_block(connects):
             pass
     assert not made
     with pytest.raises(ValueError, match="negative"):
-        aiorbd.ConnectionPool(connect, idle_timeout=-1)
+        aiorbd.SharedConnection(connect, idle_timeout=-1)

@@ -48,7 +48,7 @@ async def make(cluster, witness):
         if kind is Kind.MIRROR:
             await cluster.create_pool(pool)
         ioctx = await cluster.open_ioctx(pool)
-        await ioctx.pool_init()
+        await ioctx.init_pool()
         name = new_name()
         await ioctx.create_image(name, 16 * MIB)
         image = await ioctx.open_image(name)
@@ -92,12 +92,12 @@ async def test_listing_includes_other_kinds_only_on_request(make, kind):
 async def test_calls_by_id_work_for_all_kinds(make, kind):
     ioctx, image = await make(kind)
     snapshot = await other(image, kind)
-    assert await snapshot.get_namespace_type() is kind
-    assert (await snapshot.get_timestamp()).year > 2000
+    assert snapshot.namespace_type is kind
+    assert (await snapshot.timestamp()).year > 2000
     assert not await snapshot.is_protected()
     await snapshot.set()
     assert await image.read(0, 3) == b"old"
-    await image.set_snapshot()
+    await image.set_snapshot(None)
     assert await image.read(0, 3) == b"new"
     async with ioctx.open_image(image.name, snapshot=snapshot) as view:
         assert (await view.read(0, 3), view.snapshot, await view.size()) == (b"old", snapshot.name, 16 * MIB)

@@ -216,10 +216,9 @@ async def test_dropped_stream_is_garbage_collected_and_starts_no_more_reads(osd)
 async def test_observers_get_every_read(cluster, full):
     image, _ = full
     seen = []
-    other = image._handle.bridge.observers
-    other.append(seen.append)
+    cluster.add_observer(seen.append)
     _ = [chunk async for chunk in image.read_extents(length=MIB, chunk_size=4096)]
-    other.clear()
+    cluster.remove_observer(seen.append)
     assert len(seen) == 256
     assert {(one.operation, one.length, one.error) for one in seen} == {("rbd_aio_read2", 4096, None)}
 

@@ -27,7 +27,7 @@ async def old(ioctx, name, monkeypatch):
 
 async def test_image_of_format_1_is_written_read_copied_and_removed(ioctx, old, witness):
     async with ioctx.open_image(old) as image, image.writer() as writer:
-        assert (await image.old_format(), image.id, image.name) == (True, "", old)
+        assert (image.old_format, image.id, image.name) == (True, "", old)
         await writer.write(b"data" * 1024, 4 * MIB)
     assert (await witness.export(old))[4 * MIB : 4 * MIB + 4096] == b"data" * 1024
     assert aiorbd.ImageSpec("", old) in [spec async for spec in ioctx.images()]
@@ -42,7 +42,7 @@ async def test_image_of_format_1_is_written_read_copied_and_removed(ioctx, old, 
 
 
 async def test_connection_pool_keeps_an_image_of_format_1_open(aiorbd_cluster, old):
-    async with aiorbd.ConnectionPool(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
+    async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", old) as first:
             await first.write(b"x", 0)
         async with pool.open_image("rbd", old) as second:
@@ -50,13 +50,13 @@ async def test_connection_pool_keeps_an_image_of_format_1_open(aiorbd_cluster, o
 
 
 async def test_locks_may_have_empty_cookies_and_tags(image):
-    locks = image.locks
+    locks = image.advisory_locks
     await locks.lock_exclusive("")
-    (locker,) = (await locks.list_lockers()).lockers
+    (locker,) = await locks.lockers()
     assert locker.cookie == ""
     await locks.unlock("")
     await locks.lock_shared("", "")
-    assert (await locks.list_lockers()).tag == ""
+    assert [locker.tag for locker in await locks.lockers()] == [""]
     await locks.unlock("")
     with pytest.raises(aiorbd.LockNotFound):
         await locks.break_lock("client.1", "")
@@ -66,10 +66,10 @@ async def test_break_lock_breaks_a_lock_with_an_empty_cookie(aiorbd_cluster, ioc
     name = image.name
     async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as elsewhere:
         holder = await elsewhere.open_image(name)
-        await holder.locks.lock_exclusive("")
-        (locker,) = (await image.locks.list_lockers()).lockers
-        await image.locks.break_lock(locker.client, "")
-        assert (await image.locks.list_lockers()).lockers == ()
+        await holder.advisory_locks.lock_exclusive("")
+        (locker,) = await image.advisory_locks.lockers()
+        await image.advisory_locks.break_lock(locker.client, "")
+        assert await image.advisory_locks.lockers() == []
         assert b"There" not in await witness.rbd("lock", "ls", name)
 
 

@@ -60,7 +60,7 @@ async def test_cluster_is_ready_in_ten_seconds_and_leaves_no_process_and_no_dire
         assert addresses
         assert all(address.startswith("0100007F:") for address in addresses), addresses
         async with aiorbd.connect(ceph.conffile) as cluster:
-            assert await cluster.list_pools() == ["rbd"]
+            assert await cluster.pools() == ["rbd"]
     gone(pids, directory, 0.5)
     with pytest.raises(RuntimeError, match="not running"):
         _ = ceph.conffile
@@ -220,7 +220,7 @@ async def test_killed_monitor_accepts_connections_after_its_restart(ceph, image)
         await aiorbd.connect(ceph.conffile, timeout=1)
     await ceph.restart("mon.a")
     async with aiorbd.connect(ceph.conffile, timeout=30) as cluster:
-        assert "rbd" in await cluster.list_pools()
+        assert "rbd" in await cluster.pools()
 
 
 async def test_blocklisted_client_raises_connection_shutdown(ceph):

@@ -130,7 +130,7 @@ def test_examples_of_a_page_run(ceph, path, tmp_path, monkeypatch):
             for test in [function for name, function in names.items() if name.startswith("test_")]:
                 portal.call(test, ioctx)  # the argument that a reader's pytest would pass
             if "tracer." in path.read_text():
-                portal.call(names["cluster"].list_pools)
+                portal.call(names["cluster"].pools)
                 assert tracer.started
         finally:
             portal.call(clean_up, stack, ceph.conffile)

@@ -83,11 +83,11 @@ async def test_blocklisted(osd, subject, first, caplog):
                 await call(cluster, ioctx, image)
                 pytest.fail(name)
         with pytest.raises(aiorbd.ConnectionShutdown):
-            await cluster.list_pools()
+            await cluster.pools()
         with pytest.raises(aiorbd.ConnectionShutdown):
             async for _ in image.diff():
                 pass
-    assert cluster.stats().in_flight == 0
+    assert cluster.stats.in_flight == 0
     osd.resume()
     with took(2):
         await cluster.close(timeout=5)

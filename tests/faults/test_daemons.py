@@ -166,7 +166,7 @@ async def test_a_monitor_that_is_lost(osd):
         finally:
             osd.resume("mon.a")
         await cluster.drain(timeout=30)
-        assert "rbd" in await cluster.list_pools()
+        assert "rbd" in await cluster.pools()
 
 
 async def test_a_monitor_that_is_restarted(osd):

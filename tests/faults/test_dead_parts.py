@@ -64,7 +64,7 @@ HUNG = {
     "listings": lambda left, name: left.list_images(),
     "creations": lambda left, name: left.create_image(new_name(), 1 << 20),
     "opens": lambda left, name: left.open_image(name),
-    "statistics": lambda left, name: left.pool_stats_get(),
+    "statistics": lambda left, name: left.pool_stats(),
     "removals": lambda left, name: left.remove_image(name),
 }
 
@@ -118,7 +118,7 @@ async def test_commands_that_wait_for_a_manager_hold_up_no_command_to_the_monito
     await abandon(lambda: cluster.mgr_command({"prefix": "status"}))
     with anyio.fail_after(10):
         await cluster.mon_command({"prefix": "mon stat"})
-        assert "right" in await cluster.list_pools()
+        assert "right" in await cluster.pools()
     with pytest.raises(aiorbd.CloseTimeout):
         await cluster.close(timeout=0.1)
 
@@ -126,11 +126,11 @@ async def test_commands_that_wait_for_a_manager_hold_up_no_command_to_the_monito
 async def test_threads_of_a_dead_pool_are_bounded(left_can_die, both):
     cluster, left, _right, name = both
     left_can_die.pause("osd.0")
-    before = cluster.stats().threads
+    before = cluster.stats.threads
     await abandon(left.list_images, 40)
-    assert cluster.stats().threads - before <= 16
+    assert cluster.stats.threads - before <= 16
     await abandon(lambda: left.remove_image(name), 40)  # removals may take hours, so they have their own threads
-    assert cluster.stats().threads - before <= 32
+    assert cluster.stats.threads - before <= 32
     left_can_die.resume("osd.0")
     await left.drain(timeout=30)
 
@@ -177,7 +177,7 @@ async def test_leaving_a_connection_pool_takes_one_close_timeout(left_can_die, b
     connect = lambda: aiorbd.connect(left_can_die.conffile, close_timeout=2)  # noqa: E731
 
     async def enter(stack):
-        pool = await stack.enter_async_context(aiorbd.ConnectionPool(connect))
+        pool = await stack.enter_async_context(aiorbd.SharedConnection(connect))
         images = []
         for one in names:
             async with pool.open_image("left", one) as image:

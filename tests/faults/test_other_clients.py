@@ -26,7 +26,7 @@ async def test_the_exclusive_lock_is_taken_over_in_the_middle_of_writing(aiorbd_
             async with ioctx.open_image(name) as image:
                 for number in range(rounds):
                     await image.write(bytes([1 + number + 100 * half]) * block, (2 * number + half) * block)
-                    if await image.locks.is_exclusive_lock_owner():
+                    if await image.exclusive_lock.is_owner():
                         owners.add((half, number))
                 await image.flush()
 
@@ -47,14 +47,13 @@ async def test_the_exclusive_lock_is_kept(aiorbd_cluster, make_image):
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(name) as holder:
-            await holder.locks.lock_acquire()
+            await holder.exclusive_lock.acquire()
             async with aiorbd.connect(aiorbd_cluster.conffile) as second, second.open_ioctx("rbd") as other:
                 async with other.open_image(name) as image:
                     with anyio.fail_after(5), pytest.raises(aiorbd.LockBusy, match="another client keeps"):
                         await image.write(b"mine", 0)
-                    _, owners = await image.locks.lock_get_owners()
-                    assert owners == (await holder.locks.lock_get_owners())[1] != []
-                    await holder.locks.lock_release()
+                    assert await image.exclusive_lock.owners() == await holder.exclusive_lock.owners() != []
+                    await holder.exclusive_lock.release()
                     with anyio.fail_after(20):
                         await image.write(b"mine", 0)
                     assert await image.read(0, 4) == b"mine"
@@ -179,7 +178,7 @@ async def test_deleted_pool_fails_its_handles_and_no_other_pool(aiorbd_cluster):
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
         await cluster.create_pool(pool)
         async with cluster.open_ioctx(pool) as ioctx:
-            await ioctx.pool_init()
+            await ioctx.init_pool()
             await ioctx.create_image("image", 1 << 20)
             image = await ioctx.open_image("image")
             await image.write(b"x", 0)
@@ -192,7 +191,7 @@ async def test_deleted_pool_fails_its_handles_and_no_other_pool(aiorbd_cluster):
                 lambda: ioctx.open_image("image"),
                 lambda: ioctx.create_image("other", 1),
                 lambda: image.create_snapshot("one"),
-                lambda: image.resize(1 << 22),
+                lambda: image.resize(1 << 22, allow_shrink=True),
                 lambda: anext(ioctx.trash.entries()),
             ):
                 with anyio.fail_after(10), pytest.raises(aiorbd.RbdError):

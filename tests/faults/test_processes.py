@@ -130,7 +130,7 @@ def test_the_loop_ends_with_operations_in_flight(start, osd):
         time.sleep(1.5)  # the OSD goes on meanwhile
         async def again():
             async with aiorbd.connect(CONF) as cluster:
-                print(await cluster.list_pools())
+                print(await cluster.pools())
         run(again)
         """
     )
@@ -191,7 +191,7 @@ import anyio, aiorbd
 async def main():
     try:
         await aiorbd.connect(None)
-    except aiorbd.NotSupportedError as error:
+    except aiorbd.LibraryTooOldError as error:
         print(error)
 anyio.run(main)
 """

@@ -19,7 +19,7 @@ async def resize(run: Run, step: Step) -> None:
         # A resize that stops half way may leave units that show zeroes, or the content of a clone's parent.
         below = {unit: frozenset([ZERO]) | run.parent.get(unit, frozenset()) for unit in range(new, old)}
         change = run.model.begin(f"#{step.number} resize {old} -> {new}", below)
-        outcome, _ = await run.attempt(step, lambda: run.image.resize(new * run.model.unit))
+        outcome, _ = await run.attempt(step, lambda: run.image.resize(new * run.model.unit, allow_shrink=True))
         if outcome == "done":
             run.sizes.become(new)
             for version in change.versions.values():
@@ -121,7 +121,7 @@ async def clone(run: Run, step: Step) -> None:
 
 async def flatten(run: Run, step: Step) -> None:
     async with run.structure:
-        if await run.image.get_parent() is not None:
+        if await run.image.parent() is not None:
             await run.attempt(step, run.image.flatten, aiorbd.OperationCanceled, aiorbd.InvalidArgument)
 
 

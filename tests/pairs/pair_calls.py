@@ -146,9 +146,9 @@ async def features(s: Subject) -> None:
 
 @call
 async def timestamps(s: Subject) -> None:
-    s.image.create_timestamp()
-    s.image.access_timestamp()
-    s.image.modify_timestamp()
+    assert s.image.create_timestamp.year > 2000
+    await s.image.access_timestamp()
+    await s.image.modify_timestamp()
 
 
 @call
@@ -158,8 +158,8 @@ async def watchers(s: Subject) -> None:
 
 
 @call
-async def get_parent(s: Subject) -> None:
-    await s.image.get_parent()
+async def parent(s: Subject) -> None:
+    await s.image.parent()
     await s.image.overlap()
 
 
@@ -179,7 +179,7 @@ async def set_snapshot(s: Subject) -> None:
     try:
         await s.base.set()
     finally:
-        await s.image.set_snapshot()
+        await s.image.set_snapshot(None)
 
 
 @call
@@ -212,10 +212,9 @@ async def remove_by_id(s: Subject) -> None:
 async def snapshot_facts(s: Subject) -> None:
     async for snapshot in s.image.snapshots():
         for ask in (
-            snapshot.get_timestamp,
-            snapshot.get_namespace_type,
+            snapshot.timestamp,
             snapshot.is_protected,
-            snapshot.get_trash_namespace,
+            snapshot.trash_namespace,
         ):
             with contextlib.suppress(aiorbd.Error):
                 await ask()
@@ -226,7 +225,7 @@ async def snapshot_facts(s: Subject) -> None:
 @call
 async def snapshot_limit(s: Subject) -> None:
     await s.image.set_snapshot_limit(1000)
-    await s.image.get_snapshot_limit()
+    await s.image.snapshot_limit()
 
 
 @call
@@ -266,18 +265,18 @@ async def resize(s: Subject) -> None:
 @call
 async def update_features(s: Subject) -> None:
     try:
-        await s.image.update_features(SWITCHED, False)
+        await s.image.update_features(SWITCHED, enabled=False)
     finally:
-        await s.image.update_features(SWITCHED, True)
+        await s.image.update_features(SWITCHED, enabled=True)
 
 
 @call
 async def update_lock_feature(s: Subject) -> None:
     features = SWITCHED | Feature.EXCLUSIVE_LOCK
     try:
-        await s.image.update_features(features, False)
+        await s.image.update_features(features, enabled=False)
     finally:
-        await s.image.update_features(features, True)
+        await s.image.update_features(features, enabled=True)
 
 
 @call
@@ -338,21 +337,21 @@ async def clone(s: Subject) -> None:
 
 @call
 async def advisory_lock(s: Subject) -> None:
-    await s.image.locks.lock_shared("cookie", "tag")
+    await s.image.advisory_locks.lock_shared("cookie", "tag")
     try:
-        await s.image.locks.list_lockers()
+        await s.image.advisory_locks.lockers()
     finally:
-        await s.image.locks.unlock("cookie")
+        await s.image.advisory_locks.unlock("cookie")
 
 
 @call
 async def managed_lock(s: Subject) -> None:
-    await s.image.locks.lock_acquire()
+    await s.image.exclusive_lock.acquire()
     try:
-        await s.image.locks.is_exclusive_lock_owner()
-        await s.image.locks.lock_get_owners()
+        await s.image.exclusive_lock.is_owner()
+        await s.image.exclusive_lock.owners()
     finally:
-        await s.image.locks.lock_release()
+        await s.image.exclusive_lock.release()
 
 
 @call

@@ -63,10 +63,10 @@ async def pair(conffile: str, calls: tuple[str, ...], seconds: float) -> None:
                     for call in calls:
                         tasks.start_soon(repeat, call, subject, end)
                 if image.snapshot is not None:
-                    await image.set_snapshot()
+                    await image.set_snapshot(None)
                 if "managed_lock" in calls:  # the lock is no longer acquired automatically, and leaving flushes
                     with contextlib.suppress(aiorbd.Error):
-                        await image.locks.lock_acquire()
+                        await image.exclusive_lock.acquire()
                 else:
                     await check(image)
             async with ioctx.open_image(name) as image:

@@ -36,7 +36,7 @@ def test_functions_are_those_of_the_headers(capabilities):
 def test_missing_function_is_reported_before_the_call(capabilities):
     capabilities.require("rbd_aio_read2")
     for function, since in capabilities.missing.items():
-        with pytest.raises(aiorbd.NotSupportedError) as caught:
+        with pytest.raises(aiorbd.LibraryTooOldError) as caught:
             capabilities.require(function)
         found = ".".join(map(str, capabilities.librbd if function.startswith("rbd_") else capabilities.librados))
         assert (caught.value.function, caught.value.since, caught.value.found) == (function, since, found)

@@ -88,19 +88,19 @@ CALLS: dict[str, Call] = {
         lambda w: w.cluster.osd_command, {"osd_id": 0, "command": lambda w: {"prefix": "version"}, "inbuf": b""}
     ),
     "Cluster.pool_exists": Call(lambda w: w.cluster.pool_exists, {"name": "rbd"}),
-    "Cluster.pool_lookup": Call(lambda w: w.cluster.pool_lookup, {"name": "rbd"}),
-    "Cluster.pool_reverse_lookup": Call(lambda w: w.cluster.pool_reverse_lookup, {"pool_id": 1}),
-    "ConnectionPool": Call(
-        lambda w: plainly(aiorbd.ConnectionPool),
+    "Cluster.pool_id": Call(lambda w: w.cluster.pool_id, {"name": "rbd"}),
+    "Cluster.pool_name": Call(lambda w: w.cluster.pool_name, {"pool_id": 1}),
+    "SharedConnection": Call(
+        lambda w: plainly(aiorbd.SharedConnection),
         {"connect": lambda w: lambda: aiorbd.connect(w.conf), "idle_timeout": 1.0},
         free=frozenset({"connect", "idle_timeout"}),
     ),
-    "ConnectionPool.evict_image": Call(
+    "SharedConnection.evict_image": Call(
         pooled("evict_image"),
         {"pool": "rbd", "name": "none", "image_id": None, "namespace": ""},
         free=frozenset({"pool", "name", "image_id", "namespace"}),
     ),
-    "ConnectionPool.open_image": Call(
+    "SharedConnection.open_image": Call(
         pooled("open_image"),
         {
             "pool": "rbd",
@@ -111,7 +111,7 @@ CALLS: dict[str, Call] = {
             "read_only": True,
         },
     ),
-    "ConnectionPool.open_ioctx": Call(pooled("open_ioctx"), {"pool": "rbd", "namespace": ""}),
+    "SharedConnection.open_ioctx": Call(pooled("open_ioctx"), {"pool": "rbd", "namespace": ""}),
     "Image.clone": Call(
         lambda w: w.image.clone,
         {"snapshot": "one", "ioctx": lambda w: w.ioctx, "name": fresh, "options": None, "clone_format": 2},
@@ -167,9 +167,9 @@ CALLS: dict[str, Call] = {
         {"size": 1 << 24, "allow_shrink": True, "progress": None},
         {"size": lambda w, _: w.image.size()},
     ),
-    "Image.set_snapshot": Call(lambda w: w.image.set_snapshot, {"name": "one", "snapshot_id": None}),
+    "Image.set_snapshot": Call(lambda w: w.image.set_snapshot, {"snapshot": "one"}),
     "Image.set_snapshot_limit": Call(
-        lambda w: w.image.set_snapshot_limit, {"limit": 10}, {"limit": lambda w, _: w.image.get_snapshot_limit()}
+        lambda w: w.image.set_snapshot_limit, {"limit": 10}, {"limit": lambda w, _: w.image.snapshot_limit()}
     ),
     "Image.snapshot_exists": Call(lambda w: w.image.snapshot_exists, {"name": "one"}),
     "Image.snapshots": Call(lambda w: iterated(w.image.snapshots), {"any_namespace": False}),
@@ -242,18 +242,20 @@ CALLS: dict[str, Call] = {
     "IoCtx.open_image by id": Call(
         lambda w: used(w.ioctx.open_image), {"image_id": lambda w: w.image.id, "read_only": True}
     ),
-    "IoCtx.pool_init": Call(lambda w: w.ioctx.pool_init, {"force": True}),
+    "IoCtx.init_pool": Call(lambda w: w.ioctx.init_pool, {"force": True}),
     "IoCtx.remove_image": Call(
         lambda w: w.ioctx.remove_image, {"name": made, "image_id": None, "progress": None, "retry_for": 0.0}
     ),
     "IoCtx.remove_image by id": Call(lambda w: w.ioctx.remove_image, {"image_id": "none"}),
     "IoCtx.rename_image": Call(lambda w: w.ioctx.rename_image, {"name": made, "new_name": fresh}),
-    "Locks.break_lock": Call(lambda w: w.image.locks.break_lock, {"client": "client.1", "cookie": "cookie"}),
-    "Locks.lock_acquire": Call(lambda w: w.image.locks.lock_acquire, {"mode": 0}),
-    "Locks.lock_break": Call(lambda w: w.image.locks.lock_break, {"mode": 0, "owner": "1.2.3.4:0/1"}),
-    "Locks.lock_exclusive": Call(lambda w: w.image.locks.lock_exclusive, {"cookie": "cookie"}),
-    "Locks.lock_shared": Call(lambda w: w.image.locks.lock_shared, {"cookie": "cookie", "tag": "tag"}),
-    "Locks.unlock": Call(lambda w: w.image.locks.unlock, {"cookie": "cookie"}),
+    "AdvisoryLocks.break_lock": Call(
+        lambda w: w.image.advisory_locks.break_lock, {"client": "client.1", "cookie": "cookie"}
+    ),
+    "ExclusiveLock.acquire": Call(lambda w: w.image.exclusive_lock.acquire, {"mode": 0}),
+    "ExclusiveLock.break_lock": Call(lambda w: w.image.exclusive_lock.break_lock, {"owner": "1.2.3.4:0/1", "mode": 0}),
+    "AdvisoryLocks.lock_exclusive": Call(lambda w: w.image.advisory_locks.lock_exclusive, {"cookie": "cookie"}),
+    "AdvisoryLocks.lock_shared": Call(lambda w: w.image.advisory_locks.lock_shared, {"cookie": "cookie", "tag": "tag"}),
+    "AdvisoryLocks.unlock": Call(lambda w: w.image.advisory_locks.unlock, {"cookie": "cookie"}),
     "Metadata.get": Call(lambda w: w.image.metadata.get, {"key": "key"}),
     "Metadata.remove": Call(lambda w: w.image.metadata.remove, {"key": "key"}),
     "Metadata.set": Call(lambda w: w.image.metadata.set, {"key": "key", "value": "value"}),

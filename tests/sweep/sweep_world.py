@@ -98,7 +98,7 @@ def pooled(method: str) -> Callable[[World], Callable[..., Any]]:
 
     def make(world: World) -> Callable[..., Any]:
         async def call(**arguments: Any) -> Any:
-            async with aiorbd.ConnectionPool(lambda: aiorbd.connect(world.conf)) as pool:
+            async with aiorbd.SharedConnection(lambda: aiorbd.connect(world.conf)) as pool:
                 if method == "evict_image":
                     return await pool.evict_image(**arguments)
                 async with getattr(pool, method)(**arguments):

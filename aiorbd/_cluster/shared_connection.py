@@ -66,7 +66,7 @@ class _Shared(Generic[R]):
         with anyio.CancelScope(shield=True):
             try:
                 if resource is not None:
-                    await resource.close(timeout)
+                    await (resource.close() if timeout is None else resource.close(timeout))
             except Error as error:
                 _logger.warning("closing what was idle: %s", error)
             await self.stack.aclose()
@@ -97,13 +97,13 @@ def _require_texts(*names: object) -> None:
             raise TypeError(f"names must be str, not {type(name).__name__}")
 
 
-class ConnectionPool:
+class SharedConnection:
     """Share one connection, its I/O contexts and its images among tasks.
 
     The pool opens each object once, and shares the object among all tasks that ask for it. The pool closes objects that
     have been idle for a while. Use the pool as an async context manager, in the event loop of these tasks::
 
-        async with aiorbd.ConnectionPool(lambda: aiorbd.connect("/etc/ceph/ceph.conf")) as connections:
+        async with aiorbd.SharedConnection(lambda: aiorbd.connect("/etc/ceph/ceph.conf")) as connections:
             async with connections.open_image("rbd", "vm-1") as image:
                 ...
 
@@ -135,6 +135,10 @@ class ConnectionPool:
         self._tasks: anyio.abc.TaskGroup | None = None
         #: The seconds that closing one object may take; None means the object's own `close_timeout`.
         self._bound: float | None = None
+
+    def __repr__(self) -> str:
+        state = f"{len(self._shared)} open objects" if self._tasks is not None else "not entered"
+        return f"<aiorbd.SharedConnection: {state}>"
 
     def connect(self) -> AbstractAsyncContextManager[Cluster]:
         """Use the shared connection, within ``async with``.
