@@ -1,5 +1,7 @@
 """Write the two tables of names, `go-ceph.md` and `python-rbd.md`, from the lists beside this file.
 
+Also write the tree of errors into the reference.
+
     python docs/tables.py            writes the tables
     python docs/tables.py --check    fails when a table is out of date
 
@@ -46,6 +48,26 @@ Each public name of the module in Ceph 16.2 to 20.2. The second column has the f
 | rbd | since | aiorbd | |
 |---|---|---|---|
 """
+
+
+#: The lines around the tree of errors in the reference.
+_TREE = ("```text\n", "```\n")
+
+
+def error_tree(cls: type = aiorbd.Error, depth: int = 0) -> str:
+    """Return the tree of the library's errors, one line for each class."""
+    own = [base.__name__ for base in cls.__bases__ if base.__module__ == "builtins" and base is not Exception]
+    tree = "    " * depth + cls.__name__ + (f" ({', '.join(own)})" if own else "") + "\n"
+    for child in sorted(cls.__subclasses__(), key=lambda child: child.__name__):
+        if child.__name__ in aiorbd.__all__:
+            tree += error_tree(child, depth + 1)
+    return tree
+
+
+def with_error_tree(page: str) -> str:
+    """Return the page of errors with the present tree."""
+    before, _, rest = page.partition(_TREE[0])
+    return before + _TREE[0] + error_tree() + _TREE[1] + rest.partition(_TREE[1])[2]
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -106,7 +128,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a table is out of date")
     options = parser.parse_args()
-    for name, text in (("go-ceph.md", go_ceph()), ("python-rbd.md", python_rbd())):
+    errors = with_error_tree((HERE / "reference/errors.md").read_text(encoding="utf-8"))
+    for name, text in (("go-ceph.md", go_ceph()), ("python-rbd.md", python_rbd()), ("reference/errors.md", errors)):
         path = HERE / name
         if options.check and (not path.exists() or path.read_text(encoding="utf-8") != text):
             sys.exit(f"docs/{name} is out of date: run docs/tables.py")
