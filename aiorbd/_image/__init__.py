@@ -1,8 +1,8 @@
 """An open image.
 
-`image` has the public class. `io`, `streams`, `image_snapshots`, `diff`, `copies`, `info` and `updates` are its
-topics, and `locks`, `file` and `snapshots` are the objects that it hands out. `handle` is the native side: `opening`
-opens it, `size` knows its size, `requests` submits reads and writes, `maintenance` runs the calls that may shrink it,
-and `gate` keeps apart the calls that librbd does not survive together. `request_queue` submits the reads and writes of
-`read_stream` and `writer`.
+`image` has the public class. `io`, `streams`, `image_snapshots`, `diff`, `copies`, `info` and `updates` are its topics,
+and `advisory_locks`, `exclusive_lock`, `file` and `snapshots` are the objects that it hands out. `diff_walk` is
+librbd's walk behind a diff. `handle` is the native side: `opening` opens it, `size` knows its size, `requests` submits
+reads and writes, `maintenance` runs the calls that may shrink it, and `gate` keeps apart the calls that librbd does not
+survive together. `request_queue` submits the reads and writes of `read_stream` and `writer`.
 """

@@ -145,7 +145,7 @@ async def gone(image):
 
 async def test_librbd_waits_for_a_slow_reader(many):
     """Memory is bounded: librbd is at most `AHEAD` extents ahead of the event loop. Other calls continue meanwhile."""
-    from aiorbd._image.diff import AHEAD, BATCH
+    from aiorbd._image.diff_walk import AHEAD, BATCH
 
     diff = many.diff()
     first = await anext(diff)

@@ -15,10 +15,17 @@ SWITCHED = Feature.OBJECT_MAP | Feature.FAST_DIFF
 
 
 class Subject:
-    """An image with a snapshot, on its own connection."""
+    """An image with a snapshot, on its own connection. `elsewhere` is the image on another connection, or None."""
 
-    def __init__(self, ioctx: aiorbd.IoCtx, image: aiorbd.Image, base: aiorbd.Snapshot, target: aiorbd.Image) -> None:
-        self.ioctx, self.image, self.base, self.target = ioctx, image, base, target
+    def __init__(
+        self,
+        ioctx: aiorbd.IoCtx,
+        image: aiorbd.Image,
+        base: aiorbd.Snapshot,
+        target: aiorbd.Image,
+        elsewhere: aiorbd.Image | None = None,
+    ) -> None:
+        self.ioctx, self.image, self.base, self.target, self.elsewhere = ioctx, image, base, target, elsewhere
         self._numbers = count()
 
     def new_name(self, prefix: str) -> str:
@@ -42,6 +49,9 @@ class Subject:
 
 Call = Callable[[Subject], Awaitable[object]]
 CALLS: dict[str, Call] = {}
+
+#: The calls that need the image on another connection.
+ELSEWHERE = {"resize_elsewhere"}
 
 
 def call(function: Call) -> Call:
@@ -260,6 +270,14 @@ async def write_through_another(s: Subject) -> None:
 async def resize(s: Subject) -> None:
     await s.image.resize(SIZE + OBJECT)
     await s.image.resize(SIZE, allow_shrink=True)
+
+
+@call
+async def resize_elsewhere(s: Subject) -> None:
+    """Another client makes the image larger and smaller."""
+    assert s.elsewhere is not None
+    await s.elsewhere.resize(SIZE + OBJECT)
+    await s.elsewhere.resize(SIZE, allow_shrink=True)
 
 
 @call

@@ -17,9 +17,10 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import AsyncIterator
 
 import anyio
-from pair_calls import CALLS, OBJECT, SIZE, Subject
+from pair_calls import CALLS, ELSEWHERE, OBJECT, SIZE, Subject
 
 import aiorbd
 
@@ -46,6 +47,17 @@ async def check(image: aiorbd.Image) -> None:
     assert await image.read(12 * OBJECT, 4096) == data
 
 
+@contextlib.asynccontextmanager
+async def opened_elsewhere(conffile: str, name: str, calls: tuple[str, ...]) -> AsyncIterator[aiorbd.Image | None]:
+    """Open the image on another connection if one of the calls needs it."""
+    if not ELSEWHERE.intersection(calls):
+        yield None
+        return
+    async with aiorbd.connect(conffile, timeout=20) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        async with ioctx.open_image(name) as image:
+            yield image
+
+
 async def pair(conffile: str, calls: tuple[str, ...], seconds: float) -> None:
     """Run the calls concurrently on a new image."""
     name = f"pair-{os.getpid()}-{time.monotonic_ns()}"
@@ -57,11 +69,12 @@ async def pair(conffile: str, calls: tuple[str, ...], seconds: float) -> None:
                 for number in range(0, SIZE // OBJECT, 2):
                     await image.write(b"b" * 8192, number * OBJECT)
                 base = await image.create_snapshot("base")
-                subject = Subject(ioctx, image, base, target)
-                end = time.monotonic() + seconds
-                async with anyio.create_task_group() as tasks:
-                    for call in calls:
-                        tasks.start_soon(repeat, call, subject, end)
+                async with opened_elsewhere(conffile, name, calls) as elsewhere:
+                    subject = Subject(ioctx, image, base, target, elsewhere)
+                    end = time.monotonic() + seconds
+                    async with anyio.create_task_group() as tasks:
+                        for call in calls:
+                            tasks.start_soon(repeat, call, subject, end)
                 if image.snapshot is not None:
                     await image.set_snapshot(None)
                 if "managed_lock" in calls:  # the lock is no longer acquired automatically, and leaving flushes

@@ -72,6 +72,19 @@ sys.exit(run.main())
     assert "fails + read: an exception" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.pairs
+@pytest.mark.parametrize("resize", ["resize", "resize_elsewhere"])
+def test_diffs_of_whole_objects_survive_a_shrink_by_any_client(aiorbd_cluster, resize):
+    done = run(
+        aiorbd_cluster.conffile,
+        *("diff_since", "diff_since", "diff_since", resize),
+        *("--repeat", "12", "--seconds", "3", "--jobs", "3", "--verbose"),
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "0 of 12 runs failed" in done.stdout
+
+
 def test_pairs_that_librbd_alone_does_not_survive_pass(aiorbd_cluster):
     for pair in (("set_snapshot", "write"), ("update_features", "create_snapshot"), ("rollback", "remove_by_id")):
         done = run(aiorbd_cluster.conffile, *pair, "--verbose")
