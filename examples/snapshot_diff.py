@@ -48,7 +48,7 @@ async def main(conffile: str) -> None:
                 await image.create_snapshot("monday")
                 await image.write(b"tuesday" * 1000, 8 * MIB)
                 await image.discard(40 * MIB, 4 * MIB)
-                await image.resize(60 * MIB)
+                await image.resize(60 * MIB, allow_shrink=True)
                 await image.create_snapshot("tuesday")
 
             with tempfile.TemporaryFile() as file:

@@ -154,7 +154,6 @@ SAMPLES: dict[str, Sample] = {
     "Updates.__anext__": lambda s: anext(s.updates),
     "ReadStream.__anext__": lambda s: first(s.image.read_extents()),
     "Updates.wait": lambda s: s.updates.wait(),
-    "Writer.aclose": lambda s: s.image.writer().aclose(),
     "Writer.flush": lambda s: s.image.writer().flush(),
     "Writer.write": lambda s: s.image.writer().write(b"x", 0),
     "Writer.write_zeroes": lambda s: s.image.writer().write_zeroes(0, 1),

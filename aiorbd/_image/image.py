@@ -17,7 +17,7 @@ from aiorbd._image.handle import ImageHandle
 from aiorbd._image.image_snapshots import ImageSnapshots
 from aiorbd._image.info import ImageAttributes
 from aiorbd._image.io import ImageData
-from aiorbd._image.maintenance import ShrinkingCall
+from aiorbd._image.maintenance import GrowingCall, ShrinkingCall
 from aiorbd._image.opening import open_handle
 from aiorbd._image.presence import is_current, require_same_image
 from aiorbd._image.snapshots import Snapshot, id_of, name_of
@@ -212,4 +212,5 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         handle = self._handle
         handle.check()
         size = number(size, "size", "rbd_resize2", handle.target)
-        await ShrinkingCall(handle, size, "rbd_resize2", size, bool(allow_shrink)).run(progress)
+        call = ShrinkingCall(handle, size, "rbd_resize2", size, True) if allow_shrink else GrowingCall(handle, size)
+        await call.run(progress)

@@ -1,11 +1,13 @@
 """Run the calls that may shrink an open image. This connection never shrinks the image during a write."""
 
+import errno
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiorbd._core.long_call import LongCall
 from aiorbd._core.progress import Progress
 from aiorbd._native.loader import ffi, rbd
+from aiorbd.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from aiorbd._image.handle import ImageHandle
@@ -88,3 +90,25 @@ class ShrinkingCall(LongCall):
         end = time.monotonic() + PATIENCE
         while not rbd().rbd_get_size(self.handle.pointer, out) and out[0] == self._size and time.monotonic() < end:
             time.sleep(0.001)
+
+
+class GrowingCall(LongCall):
+    """A resize that must not make the image smaller: librbd refuses a smaller size."""
+
+    handle: "ImageHandle"
+
+    def __init__(self, handle: "ImageHandle", size: int) -> None:
+        super().__init__(handle, "rbd_resize2", size, False)
+        self._size = size
+
+    def ended(self) -> None:
+        """Ask librbd for the size again."""
+        if self.handle.native is not None:  # the image may have been closed while this call waited
+            self.handle.lib.aiorbd_image_changed(self.handle.native)
+
+    def explain(self, code: int) -> None:
+        """Raise if the size was refused because it is smaller."""
+        out = ffi.new("uint64_t *")
+        if code == -errno.EINVAL and not rbd().rbd_get_size(self.handle.pointer, out) and out[0] > self._size:
+            message = f"the image has {out[0]} bytes: only resize({self._size}, allow_shrink=True) makes it smaller"
+            raise InvalidArgument(errno.EINVAL, message, self.function, str(self.handle.target))

@@ -48,9 +48,11 @@ async def test_resize(image, witness):
 
 
 async def test_shrink_without_allow_shrink_is_refused(image):
-    with pytest.raises(aiorbd.InvalidArgument):
+    await image.write(b"x", 16 * MIB - 1)
+    with pytest.raises(aiorbd.InvalidArgument, match=r"has 16777216 bytes: only resize\(1048576, allow_shrink=True\)"):
         await image.resize(MIB)
     assert await image.size() == 16 * MIB
+    assert await image.read(16 * MIB - 1, 1) == b"x"
     await image.resize(32 * MIB)
     for size in (-1, 1 << 63):
         with pytest.raises(aiorbd.InvalidArgument, match="out of range"):

@@ -244,7 +244,7 @@ def test_cancelled_task_closes_its_file_after_the_thread_is_done(tmp_path):
         seen.append(os.fstat(file).st_size)
 
     async def main():
-        async with _File.opened(tmp_path / "file", os.O_RDONLY, (stat.S_ISREG,), "import_image") as file:
+        async with _File.opened(tmp_path / "file", os.O_RDONLY, (stat.S_ISREG,)) as file:
             await file.call(look)
 
     async def cancelled():
