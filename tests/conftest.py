@@ -20,8 +20,6 @@ pytest_plugins = (
     "fix_faults",
     "fix_samples",
     "fix_programs",
-    "fix_bridge",
-    "fix_table",
     "fix_cancel",
 )
 
