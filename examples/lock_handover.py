@@ -29,8 +29,8 @@ async def owned(image: aiorbd.Image, who: str) -> AsyncIterator[None]:
                 await image.advisory_locks.lock_exclusive(who)
                 break
             except aiorbd.LockBusy:
-                (holder,) = await image.advisory_locks.lockers() or [None]
-                print(f"{who}: waits for {holder.cookie if holder else 'nobody any more'}")
+                holders = await image.advisory_locks.lockers()
+                print(f"{who}: waits for {holders[0].cookie if holders else 'nobody any more'}")
                 with anyio.move_on_after(5):  # a holder that died sends no update
                     await updates.wait()
     try:
