@@ -21,6 +21,7 @@ pytest_plugins = (
     "fix_samples",
     "fix_programs",
     "fix_cancel",
+    "fix_blocking",
 )
 
 
