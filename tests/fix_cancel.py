@@ -1,9 +1,12 @@
 """The operations that the cancellation tests cancel: one of every kind, on one image."""
 
 import gc
+from typing import Any
 
 import pytest
 from helpers import new_name
+
+import aiorbd
 
 SIZE = 4 << 20
 
@@ -11,23 +14,25 @@ SIZE = 4 << 20
 class Subject:
     """An image with a snapshot, the objects that `prepare` made, and their connection."""
 
-    def __init__(self, cluster, ioctx, image):
+    def __init__(self, cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, image: aiorbd.Image) -> None:
         self.cluster, self.ioctx, self.image = cluster, ioctx, image
-        self.updates = self.clone = self.closable = None
+        self.updates: Any = None
+        self.clone: Any = None
+        self.closable: Any = None
 
-    async def open(self):
+    async def open(self) -> None:
         async with self.ioctx.open_image(self.image.name, read_only=True):
             pass
 
-    async def diff(self):
+    async def diff(self) -> None:
         async for _ in self.image.diff():
             pass
 
-    async def flushed_write(self):
+    async def flushed_write(self) -> None:
         await self.image.write(b"w" * 4096, 8192)
         await self.image.flush()
 
-    async def prepare(self, kind):
+    async def prepare(self, kind: Any) -> None:
         """Make the object that an operation of this kind uses up."""
         name = new_name()
         if kind == "watch":
@@ -40,7 +45,7 @@ class Subject:
             self.closable = await self.ioctx.open_image(name)
             await self.closable.write(b"c" * 4096, 0)
 
-    async def close_what_was_prepared(self):
+    async def close_what_was_prepared(self) -> None:
         if self.updates is not None:
             await self.updates.aclose()
         if self.clone is not None:
@@ -52,7 +57,7 @@ class Subject:
         self.updates = self.clone = self.closable = None
 
 
-async def new_subject(cluster, ioctx, name):
+async def new_subject(cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, name: str) -> Any:
     await ioctx.create_image(name, SIZE, order=16)
     image = await ioctx.open_image(name)
     await image.write(b"a" * (1 << 20), 0)
@@ -61,7 +66,7 @@ async def new_subject(cluster, ioctx, name):
 
 
 #: By kind: the awaitable, and the handle that counts the operation.
-KINDS = {
+KINDS: dict[str, Any] = {
     "read": lambda s: (s.image, s.image.read(0, 4096)),
     "write": lambda s: (s.image, s.flushed_write()),
     "open": lambda s: (None, s.open()),
@@ -79,11 +84,11 @@ ONCE = {"close", "progress"}
 
 
 @pytest.fixture(params=KINDS)
-def kind(request):
+def kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-async def settled(*handles):
+async def settled(*handles: Any) -> None:
     gc.collect()  # a forgotten diff stops; `drain` does not wait for a diff that is still referenced
     for handle in handles:
         await handle.drain(timeout=30)

@@ -1,10 +1,14 @@
 """An image in which every block holds its own number."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
 import anyio
 import pytest
 from helpers import new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 MIB = 1 << 20
 
@@ -13,17 +17,17 @@ CONTENT = b"".join(number.to_bytes(4, "big") * 1024 * (not 2048 <= number < 3072
 CONTENT = CONTENT[: 8 * MIB] + bytes(4 * MIB) + CONTENT[8 * MIB :]
 
 
-async def fill(image):
+async def fill(image: aiorbd.Image) -> None:
     for offset in (0, 4 * MIB, 12 * MIB):
         await image.write(CONTENT[offset : offset + 4 * MIB], offset)
     await image.flush()
 
 
 @pytest.fixture(scope="module")
-def name_of_full(aiorbd_cluster):
+def name_of_full(aiorbd_cluster: DevCluster) -> Any:
     name = new_name("full")
 
-    async def make():
+    async def make() -> None:
         async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
             await ioctx.create_image(name, 16 * MIB)
             async with ioctx.open_image(name) as image:
@@ -34,7 +38,7 @@ def name_of_full(aiorbd_cluster):
 
 
 @pytest.fixture
-async def full(ioctx, name_of_full):
+async def full(ioctx: aiorbd.IoCtx, name_of_full: Any) -> AsyncIterator[Any]:
     """Open a shared image and return the image and its content. Tests must not change the image."""
     async with ioctx.open_image(name_of_full) as image:
         yield image, CONTENT

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -56,7 +57,7 @@ async def opened(osd: DevCluster, size: int = 16 << 20, **conf: str) -> AsyncIte
                 osd.resume()
 
 
-async def make_client(ceph, name, **caps):
+async def make_client(ceph: Any, name: str, **caps: Any) -> Any:
     """Return the arguments with which `connect` acts as this client. Its key is made with `ceph-authtool`."""
     pairs = [part for daemon, cap in caps.items() for part in (daemon, cap)]
     keyring = str(ceph.directory / f"{name}.keyring")
@@ -65,7 +66,7 @@ async def make_client(ceph, name, **caps):
     return {"client_id": name, "conf": {"keyring": keyring}, "timeout": 30}
 
 
-async def full(cluster, pool):
+async def full(cluster: aiorbd.Cluster, pool: Any) -> None:
     """Wait until the monitors have noticed that a pool's quota is reached."""
     with anyio.fail_after(60):
         while True:
@@ -76,11 +77,11 @@ async def full(cluster, pool):
             await anyio.sleep(0.1)
 
 
-def fail_requests(queue, offsets, code):
+def fail_requests(queue: Any, offsets: Any, code: Any) -> None:
     """Make requests at these offsets fail with `code`, as if librbd had returned the error."""
     ended = queue.ended
 
-    def change_and_go_on(request):
+    def change_and_go_on(request: Any) -> None:
         if request.offset in offsets:
             request.value = code
         ended(request)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from typing import Any
 
 import anyio
 
@@ -64,6 +65,7 @@ def _witnesses() -> Iterator[list[tuple[float, float]]]:
             program = [sys.executable, "-c", _WITNESS, str(core)]
             processes.append(subprocess.Popen(program, cwd=here, stdout=subprocess.PIPE, text=True))
         for process in processes:
+            assert process.stdout
             assert process.stdout.readline() == "ready\n"
         yield seen
     finally:
@@ -101,7 +103,8 @@ async def measured_lag(interval: float = 0.005, *, witnessed: bool = True) -> As
             lag.worst_by_the_clock = max(lag.worst_by_the_clock, now - due)
             delays.append((due, now, now - due - (waited_for_a_core() - waited)))
 
-    with _witnesses() if witnessed else nullcontext([]) as stood_still:
+    witnesses: Any = _witnesses() if witnessed else nullcontext([])
+    with witnesses as stood_still:
         _leave_the_heap_alone()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(measure)

@@ -4,9 +4,13 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from helpers import new_name
+
+from aiorbd.testing import DevCluster
 
 PREAMBLE = """
     import asyncio, gc, os, signal, sys, time, warnings
@@ -50,11 +54,11 @@ PREAMBLE = """
 
 
 @pytest.fixture(params=["asyncio", "trio"])
-def start(request, osd):
+def start(request: pytest.FixtureRequest, osd: DevCluster) -> Iterator[Any]:
     """Return a function that starts a program and waits for its line 'ready'."""
     started = []
 
-    def start(body):
+    def start(body: Any) -> Any:
         name = new_name()
         program = textwrap.dedent(PREAMBLE) + textwrap.dedent(body)
         process = subprocess.Popen(
@@ -65,6 +69,7 @@ def start(request, osd):
             text=True,
         )
         started.append(process)
+        assert process.stdout
         assert process.stdout.readline() == "ready\n", process.communicate()[1]
         return process
 
@@ -75,7 +80,7 @@ def start(request, osd):
     osd.resume()
 
 
-def finish(process, seconds):
+def finish(process: Any, seconds: float) -> Any:
     begin = time.perf_counter()
     output, errors = process.communicate(timeout=seconds + 30)
     assert time.perf_counter() - begin < seconds, errors

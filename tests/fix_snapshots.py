@@ -1,7 +1,9 @@
 """Give an image very many snapshots in little time."""
 
+import aiorbd
 
-async def add_snapshots(ioctx, name, count):
+
+async def add_snapshots(ioctx: aiorbd.IoCtx, name: str, count: int) -> None:
     """Create one real snapshot, and write the records of the others into the image's header in Ceph's format.
 
     Real ones would be slow: each takes longer than the one before.

@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import anyio
 from client_common import EQUAL, Load, parser
@@ -62,14 +63,14 @@ async def at_once(tasks: list[Callable[[], Awaitable[None]]], backend: str) -> N
     if backend == "trio":
         async with anyio.create_task_group() as group:
             for one in tasks:
-                group.start_soon(one)
+                group.start_soon(one)  # type: ignore[arg-type]
     else:
         async with asyncio.TaskGroup() as native:
             for one in tasks:
                 native.create_task(one())  # type: ignore[arg-type]
 
 
-async def main(options: object) -> None:
+async def main(options: Any) -> None:
     """Run the load and print its report."""
     conf = {} if options.own_settings else EQUAL
     async with aiorbd.connect(options.conffile, conf=conf) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -88,11 +89,11 @@ async def main(options: object) -> None:
 
 
 if __name__ == "__main__":
-    parser = parser()
-    parser.add_argument("--backend", choices=["asyncio", "uvloop", "trio"], default="asyncio")
-    parser.add_argument("--stream", action="store_true")
-    parser.add_argument("--own-settings", action="store_true", help="those that aiorbd chooses, not librbd's")
-    options = parser.parse_args()
+    arguments = parser()
+    arguments.add_argument("--backend", choices=["asyncio", "uvloop", "trio"], default="asyncio")
+    arguments.add_argument("--stream", action="store_true")
+    arguments.add_argument("--own-settings", action="store_true", help="those that aiorbd chooses, not librbd's")
+    options = arguments.parse_args()
     if options.backend == "trio":
         anyio.run(main, options, backend="trio")
     else:

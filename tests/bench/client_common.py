@@ -9,6 +9,8 @@ import json
 import random
 import statistics
 import time
+from collections.abc import Sequence
+from typing import Any
 
 #: Number of random offsets. They are made before the clock starts, so that making them is not measured.
 PLACES = 1 << 16
@@ -19,7 +21,7 @@ EQUAL = {"ms_tcp_prefetch_max_size": "4096"}
 SHARE_OF_READS = {"randread": 1.0, "read": 1.0, "randwrite": 0.0, "write": 0.0, "randrw": 0.7}
 
 
-def parser():
+def parser() -> Any:
     """Return the parser of the arguments that all clients have."""
     parser = argparse.ArgumentParser()
     parser.add_argument("conffile")
@@ -34,25 +36,25 @@ def parser():
 class Load:
     """The offsets for reads or writes, the time limit, and the latencies."""
 
-    def __init__(self, size, options):
+    def __init__(self, size: Any, options: Any) -> None:
         dice = random.Random(options.depth)
         blocks = size // options.block
         self.block = options.block
         self.data = dice.randbytes(options.block)
         self.share = SHARE_OF_READS[options.pattern]
         if options.pattern.startswith("rand"):
-            places = [dice.randrange(blocks) * options.block for _ in range(PLACES)]
+            places: Sequence[int] = [dice.randrange(blocks) * options.block for _ in range(PLACES)]
         else:
             places = range(0, blocks * options.block, options.block)
         #: All tasks take from one sequence.
         self.places = itertools.cycle(places)
         self.reads = itertools.cycle([dice.random() < self.share for _ in range(PLACES)])
-        self.latencies = []
-        self.lags = []
+        self.latencies: list[float] = []
+        self.lags: list[float] = []
         self.start = time.perf_counter()
         self.end = self.start + options.seconds
 
-    def report(self, operations=None):
+    def report(self, operations: Any = None) -> None:
         """Print the report as one line of JSON."""
         result = {
             "operations": len(self.latencies) if operations is None else operations,
@@ -63,7 +65,7 @@ class Load:
         print(json.dumps(result))
 
 
-def percentiles(values, unit):
+def percentiles(values: Any, unit: Any) -> Any:
     """Return p50, p99 and p99.9, or None for fewer than two values."""
     if len(values) < 2:
         return None

@@ -7,13 +7,14 @@ threads, and blocking calls one after the other.
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import rados
-import rbd
+import rados  # type: ignore[import-not-found]
+import rbd  # type: ignore[import-not-found]
 from client_common import Load, parser
 
 
-async def aio(image, load):
+async def aio(image: Any, load: Any) -> None:
     """Await one `aio_read` or `aio_write` after the other."""
     loop, began = asyncio.get_running_loop(), time.perf_counter()
     while began < load.end:
@@ -36,7 +37,7 @@ async def aio(image, load):
         began = now
 
 
-async def threads(image, load, pool):
+async def threads(image: Any, load: Any, pool: Any) -> None:
     """Make one blocking call after the other, each on a thread of the pool."""
     loop, began = asyncio.get_running_loop(), time.perf_counter()
     while began < load.end:
@@ -49,7 +50,7 @@ async def threads(image, load, pool):
         began = now
 
 
-def blocking(image, load):
+def blocking(image: Any, load: Any) -> None:
     """Make one blocking call after the other, without a loop."""
     began = time.perf_counter()
     while began < load.end:
@@ -62,10 +63,10 @@ def blocking(image, load):
         began = now
 
 
-async def with_loop(image, load, options):
+async def with_loop(image: Any, load: Any, options: Any) -> None:
     """Run `depth` tasks and measure the loop's lag."""
 
-    async def watch():
+    async def watch() -> None:
         while True:
             start = time.perf_counter()
             await asyncio.sleep(0.02)
@@ -80,7 +81,7 @@ async def with_loop(image, load, options):
     watching.cancel()
 
 
-def main():
+def main() -> None:
     """Run the load and print its report."""
     arguments = parser()
     arguments.add_argument("--way", choices=["aio", "threads", "blocking"], default="aio")

@@ -53,10 +53,10 @@ def draw(cases: list[dict[str, Any]], path: Path) -> Path:
             axis.set_xlabel("operations at once")
             axis.set_ylim(bottom=0)
             axis.grid(alpha=0.3)
-    handles = {}
+    handles: dict[Any, Any] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(list(handles.values()), list(handles.keys()), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     return path

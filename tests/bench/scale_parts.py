@@ -128,7 +128,7 @@ async def operations(size: int, conffile: str) -> dict[str, Any]:
                 waiting.append(asyncio.get_running_loop().create_future())
                 await waiting[-1]
 
-            bare = await memory_of(wait, size, lambda: [future.set_result(None) for future in waiting])
+            bare = await memory_of(wait, size, lambda: [future.set_result(None) for future in waiting])  # type: ignore[func-returns-value]
             ask("pause")
             reading = await memory_of(read, size, partial(ask, "resume"))
             ask("pause")

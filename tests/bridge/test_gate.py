@@ -1,6 +1,7 @@
 """The gate of an image alone: calls that wait for each other, their order, and the effects of a cancelled wait."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -13,48 +14,48 @@ SHARED, LONG, HEADER, OBJECTS, ALONE = Mode.SHARED, Mode.LONG, Mode.HEADER, Mode
 class Handle:
     """The part of an image's handle that the gate uses."""
 
-    def __init__(self, gate):
+    def __init__(self, gate: Any) -> None:
         self.gate, self.usable, self.barred, self.data = gate, True, False, 0
         self.maintenance = self
         self.changed = asyncio.Event()
         gate.add(self)
 
-    def bar(self, *, barred):
+    def bar(self, *, barred: Any) -> None:
         self.barred = barred
 
-    def wake_waiters(self):
+    def wake_waiters(self) -> None:
         self.changed.set()
 
-    def check(self):
+    def check(self) -> None:
         if not self.usable:
             raise RuntimeError("closed")
 
-    async def wait_while_usable(self, reached):
+    async def wait_while_usable(self, reached: Any) -> None:
         while self.usable and not reached():
             self.changed.clear()
             await self.changed.wait()
         self.check()
 
-    async def wait_for_data(self, waiting):
+    async def wait_for_data(self, waiting: Any) -> None:
         while self.data:
             self.changed.clear()
             await self.changed.wait()
         waiting.check()
 
-    def finish_data(self):
+    def finish_data(self) -> None:
         self.data = 0
         self.wake_waiters()
 
-    def enter(self, mode):
+    def enter(self, mode: Any) -> Any:
         return asyncio.create_task(self.gate.enter(self, mode))
 
 
-async def settled():
+async def settled() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def is_waiting(task):
+async def is_waiting(task: Any) -> Any:
     await settled()
     return not task.done()
 
@@ -81,8 +82,8 @@ BESIDE = [
 
 
 @pytest.mark.parametrize(("one", "other", "together"), [*BESIDE, *((b, a, t) for a, b, t in BESIDE if a != b)])
-def test_modes_run_together_or_exclude_each_other(one, other, together):
-    async def main():
+def test_modes_run_together_or_exclude_each_other(one: Any, other: Any, together: Any) -> None:
+    async def main() -> None:
         handle = Handle(Gate())
         leave = await handle.enter(one)
         second = handle.enter(other)
@@ -93,8 +94,8 @@ def test_modes_run_together_or_exclude_each_other(one, other, together):
     asyncio.run(main())
 
 
-def test_calls_that_exclude_each_other_run_in_order_of_arrival():
-    async def main():
+def test_calls_that_exclude_each_other_run_in_order_of_arrival() -> None:
+    async def main() -> None:
         handle = Handle(Gate())
         leave = await handle.enter(HEADER)
         tasks = [handle.enter(mode) for mode in (HEADER, ALONE, HEADER)]
@@ -108,8 +109,8 @@ def test_calls_that_exclude_each_other_run_in_order_of_arrival():
     asyncio.run(main())
 
 
-def test_cancelled_wait_holds_up_no_call():
-    async def main():
+def test_cancelled_wait_holds_up_no_call() -> None:
+    async def main() -> None:
         handle = Handle(Gate())
         handle.data = 1
         for mode in (HEADER, ALONE):
@@ -131,8 +132,8 @@ def test_cancelled_wait_holds_up_no_call():
     asyncio.run(main())
 
 
-def test_long_call_delays_an_excluding_call_but_no_write():
-    async def main():
+def test_long_call_delays_an_excluding_call_but_no_write() -> None:
+    async def main() -> None:
         handle = Handle(Gate())
         copying = await handle.enter(LONG)
         alone = handle.enter(ALONE)
@@ -148,8 +149,8 @@ def test_long_call_delays_an_excluding_call_but_no_write():
     asyncio.run(main())
 
 
-def test_excluding_call_waits_for_the_data_of_all_handles():
-    async def main():
+def test_excluding_call_waits_for_the_data_of_all_handles() -> None:
+    async def main() -> None:
         gate = Gate()
         one, other = Handle(gate), Handle(gate)
         other.data = 1
@@ -165,8 +166,8 @@ def test_excluding_call_waits_for_the_data_of_all_handles():
     asyncio.run(main())
 
 
-def test_snapshot_change_holds_up_the_data_of_other_handles_only():
-    async def main():
+def test_snapshot_change_holds_up_the_data_of_other_handles_only() -> None:
+    async def main() -> None:
         gate = Gate()
         one, other = Handle(gate), Handle(gate)
         one.data = 1
@@ -182,8 +183,8 @@ def test_snapshot_change_holds_up_the_data_of_other_handles_only():
     asyncio.run(main())
 
 
-def test_closed_handle_stops_waiting():
-    async def main():
+def test_closed_handle_stops_waiting() -> None:
+    async def main() -> None:
         gate = Gate()
         one, other = Handle(gate), Handle(gate)
         leave = await one.enter(HEADER)
@@ -199,7 +200,7 @@ def test_closed_handle_stops_waiting():
     asyncio.run(main())
 
 
-def test_each_rule_names_a_function_of_librbd_and_a_fault():
+def test_each_rule_names_a_function_of_librbd_and_a_fault() -> None:
     assert not set(RULES) - set(SINCE)
     for function, (mode, fault) in RULES.items():
         assert mode is not SHARED, function
@@ -209,7 +210,7 @@ def test_each_rule_names_a_function_of_librbd_and_a_fault():
     assert COPY_TARGET is OBJECTS
 
 
-def test_image_has_one_gate_while_a_handle_keeps_it():
+def test_image_has_one_gate_while_a_handle_keeps_it() -> None:
     class Connection:
         pass
 
@@ -220,8 +221,8 @@ def test_image_has_one_gate_while_a_handle_keeps_it():
     assert gate_of(other, (1, "", "a")) is not first
 
 
-def test_calls_that_may_break_a_lock_run_while_an_excluding_call_waits_for_writes():
-    async def main():
+def test_calls_that_may_break_a_lock_run_while_an_excluding_call_waits_for_writes() -> None:
+    async def main() -> None:
         handle = Handle(Gate())
         handle.data = 1  # a write that waits for the lock
         alone = handle.enter(ALONE)
@@ -239,10 +240,10 @@ def test_calls_that_may_break_a_lock_run_while_an_excluding_call_waits_for_write
     asyncio.run(main())
 
 
-def test_nested_call_overtakes_a_call_that_waits_for_its_first_part():
-    async def main():
+def test_nested_call_overtakes_a_call_that_waits_for_its_first_part() -> None:
+    async def main() -> None:
         gate = Gate()
-        handle = Handle(gate)
+        handle: Any = Handle(gate)
         leave = await gate.enter(handle, OBJECTS)
         alone = handle.enter(ALONE)
         assert await is_waiting(alone)

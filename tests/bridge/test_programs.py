@@ -7,7 +7,9 @@ librbd for good.
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 
 
-def programs():
+def programs() -> Iterator[Any]:
     """Return a parameter of the tests for each program: its file, its function and its argument, if it has one."""
     for path in sorted(PROGRAMS.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -26,7 +28,7 @@ def programs():
 
 
 @pytest.fixture(scope="module")
-def fake(tmp_path_factory):
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Compile the fake library and return its path."""
     library = tmp_path_factory.mktemp("fake") / "librbd-fake.so"
     source = HERE / "fake_librbd.c"
@@ -35,7 +37,7 @@ def fake(tmp_path_factory):
 
 
 @pytest.mark.parametrize("program", [pytest.param(p.values, id=p.id) for p in programs()])
-def test_bridge(fake, program):
+def test_bridge(fake: Any, program: Any) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", PROGRAMS / "run.py", fake, *program],
         capture_output=True,
@@ -49,7 +51,7 @@ def test_bridge(fake, program):
     assert done.returncode == 0, done.stderr
 
 
-def test_every_program_is_found():
+def test_every_program_is_found() -> None:
     """The list of programs is not empty by mistake: each file but the helpers has some."""
     files = {program.values[0] for program in programs()}
     assert files == {path.stem for path in PROGRAMS.glob("*.py")} - {"each", "fake", "own_table", "run"}

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,10 @@ SANITIZERS = {"thread": ["thread"], "address": ["address,undefined", "-fno-sanit
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
+def build(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return a function that compiles the stress test."""
 
-    def build(sanitizer, *flags):
+    def build(sanitizer: Any, *flags: Any) -> Any:
         program = tmp_path_factory.mktemp("stress") / f"stress-{sanitizer}"
         first, *more = SANITIZERS[sanitizer]
         subprocess.run(
@@ -30,14 +31,14 @@ def build(tmp_path_factory):
     return build
 
 
-def run(program, rounds):
+def run(program: Any, rounds: Any) -> Any:
     # ThreadSanitizer cannot map its shadow memory when the kernel spreads addresses widely.
     command = ["setarch", "-R", program, str(rounds), "1"]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ)
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_the_bridge_is_clean(build, sanitizer):
+def test_the_bridge_is_clean(build: Any, sanitizer: Any) -> None:
     done = run(build(sanitizer), 60)
     assert done.returncode == 0, done.stderr[-4000:]
     assert "Sanitizer" not in done.stderr
@@ -47,7 +48,7 @@ def test_the_bridge_is_clean(build, sanitizer):
 
 
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
-def test_sanitizers_report_a_broken_bridge(build, sanitizer):
+def test_sanitizers_report_a_broken_bridge(build: Any, sanitizer: Any) -> None:
     done = run(build(sanitizer, "-DBREAK"), 10)
     assert done.returncode != 0
     assert "Sanitizer" in done.stderr

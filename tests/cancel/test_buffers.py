@@ -8,9 +8,12 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+from typing import Any
 
 import pytest
 from helpers import new_name
+
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
@@ -65,7 +68,7 @@ PROGRAM = """
 
 
 @pytest.fixture
-def run(osd):
+def run(osd: DevCluster) -> Any:
     """Return a function that runs the program with all of Python's memory under AddressSanitizer."""
     # Preload libstdc++ too: the sanitizer must find the functions that it intercepts.
     libraries = [
@@ -78,12 +81,14 @@ def run(osd):
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:exitcode=77",
     }
 
-    def run(backend, how):
+    def run(backend: Any, how: Any) -> Any:
         arguments = [osd.conffile, new_name(), backend, how]
         process = subprocess.Popen(
             ["setarch", "-R", sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
+        assert process.stdin
+        assert process.stdout
         try:
             assert process.stdout.readline() == "written\n", process.communicate()[1]
             osd.pause()
@@ -101,7 +106,7 @@ def run(osd):
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_librbd_writes_to_no_freed_memory(run, backend):
+def test_librbd_writes_to_no_freed_memory(run: Any, backend: str) -> None:
     code, output, errors = run(backend, "whole")
     assert code == 0, errors[-4000:]
     assert output.startswith("abandoned ")
@@ -110,7 +115,7 @@ def test_librbd_writes_to_no_freed_memory(run, backend):
     assert "AddressSanitizer" not in errors
 
 
-def test_sanitizer_sees_a_buffer_that_was_freed_too_early(run):
+def test_sanitizer_sees_a_buffer_that_was_freed_too_early(run: Any) -> None:
     code, _, errors = run("asyncio", "broken")
     assert code == 77
     assert "heap-use-after-free" in errors

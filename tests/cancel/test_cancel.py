@@ -3,6 +3,8 @@
 import gc
 import time
 import weakref
+from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -11,17 +13,18 @@ from fix_lag import measured_lag, took
 from helpers import new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def image(osd):
+async def image(osd: DevCluster) -> AsyncIterator[Any]:
     async with opened(osd, 64 << 20) as image:
         yield image
 
 
-async def write_and_flush(image):
+async def write_and_flush(image: aiorbd.Image) -> None:
     await image.write(b"b" * 4096, 8192)
     await image.flush()
 
@@ -38,7 +41,9 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-async def test_deadline_ends_the_wait_and_the_operation_stays_in_flight(osd, image, operation):
+async def test_deadline_ends_the_wait_and_the_operation_stays_in_flight(
+    osd: DevCluster, image: aiorbd.Image, operation: Any
+) -> None:
     osd.pause()
     with took(0.5, at_least=0.3, cpu=0.15), pytest.raises(TimeoutError), anyio.fail_after(0.3):
         await operation(image)
@@ -59,7 +64,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_change_in_a_cancelled_scope_is_not_started(image, change):
+async def test_change_in_a_cancelled_scope_is_not_started(image: aiorbd.Image, change: Any) -> None:
     """A change in an already cancelled scope does not start."""
     for _ in range(20):
         with anyio.CancelScope() as scope:
@@ -71,7 +76,7 @@ async def test_change_in_a_cancelled_scope_is_not_started(image, change):
     assert await image.read(0, 4) == b"aaaa"
 
 
-async def test_cancellation_that_meets_the_completion_mixes_up_no_results(image):
+async def test_cancellation_that_meets_the_completion_mixes_up_no_results(image: aiorbd.Image) -> None:
     """Cancel while the result arrives.
 
     With or without a result, no operation stays in flight, and each read returns its own data.
@@ -82,7 +87,7 @@ async def test_cancellation_that_meets_the_completion_mixes_up_no_results(image)
     await image.drain(timeout=10)
     results = []
 
-    async def read(offset, deadline):
+    async def read(offset: int, deadline: Any) -> None:
         with anyio.move_on_after(deadline):
             results.append((offset, await image.read(offset, 512)))
 
@@ -97,7 +102,7 @@ async def test_cancellation_that_meets_the_completion_mixes_up_no_results(image)
     assert all(data == bytes([offset // 512]) * 512 for offset, data in results)
 
 
-async def test_buffers_live_until_librbd_is_done(osd, image):
+async def test_buffers_live_until_librbd_is_done(osd: DevCluster, image: aiorbd.Image) -> None:
     buffer = bytearray(b"?" * 4096)
     osd.pause()
     with anyio.move_on_after(0.1):
@@ -111,7 +116,7 @@ async def test_buffers_live_until_librbd_is_done(osd, image):
     buffer.append(0)
 
 
-async def test_buffer_of_an_abandoned_read_is_freed_after_its_completion(osd, image):
+async def test_buffer_of_an_abandoned_read_is_freed_after_its_completion(osd: DevCluster, image: aiorbd.Image) -> None:
     class Buffer(bytearray):
         pass
 
@@ -129,12 +134,12 @@ async def test_buffer_of_an_abandoned_read_is_freed_after_its_completion(osd, im
     assert gone() is None
 
 
-async def test_timeouts_of_many_reads_on_a_dead_cluster_are_kept(osd, image):
+async def test_timeouts_of_many_reads_on_a_dead_cluster_are_kept(osd: DevCluster, image: aiorbd.Image) -> None:
     """Start 64 reads with a timeout of one second on a dead cluster: all return, and the loop stays responsive."""
     osd.pause()
     timed_out = []
 
-    async def read(number):
+    async def read(number: int) -> None:
         try:
             with anyio.fail_after(1):
                 await image.read(number * 4096, 4096)
@@ -152,7 +157,7 @@ async def test_timeouts_of_many_reads_on_a_dead_cluster_are_kept(osd, image):
     await image.drain(timeout=20)
 
 
-async def test_cancelled_open_is_closed(osd, own_cluster):
+async def test_cancelled_open_is_closed(osd: DevCluster, own_cluster: DevCluster) -> None:
     name = new_name()
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
@@ -166,7 +171,7 @@ async def test_cancelled_open_is_closed(osd, own_cluster):
     assert b"watcher=" not in status
 
 
-async def test_opens_cancelled_at_every_moment_leave_no_watcher(image, own_cluster):
+async def test_opens_cancelled_at_every_moment_leave_no_watcher(image: aiorbd.Image, own_cluster: DevCluster) -> None:
     name = image.name
     async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         for delay in range(40):
@@ -177,12 +182,12 @@ async def test_opens_cancelled_at_every_moment_leave_no_watcher(image, own_clust
     assert status.count(b"watcher=") == 1  # `image`
 
 
-async def test_cancelled_connect_returns_at_once():
+async def test_cancelled_connect_returns_at_once() -> None:
     with took(0.5), anyio.move_on_after(0.2):
         await aiorbd.connect(None, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=3)
 
 
-async def test_close_with_a_timeout_raises_close_timeout_and_goes_on(osd, own_cluster):
+async def test_close_with_a_timeout_raises_close_timeout_and_goes_on(osd: DevCluster, own_cluster: DevCluster) -> None:
     name = new_name()
     cluster = await aiorbd.connect(own_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
@@ -206,7 +211,9 @@ async def test_close_with_a_timeout_raises_close_timeout_and_goes_on(osd, own_cl
     assert b"watcher=" not in await own_cluster.run("rbd", "status", name)
 
 
-async def test_leaving_a_block_on_a_dead_cluster_takes_one_close_timeout(osd, own_cluster):
+async def test_leaving_a_block_on_a_dead_cluster_takes_one_close_timeout(
+    osd: DevCluster, own_cluster: DevCluster
+) -> None:
     name = new_name()
     start = 0.0
     with pytest.raises(TimeoutError) as caught:
@@ -227,7 +234,7 @@ async def test_leaving_a_block_on_a_dead_cluster_takes_one_close_timeout(osd, ow
     await cluster.close(timeout=20)
 
 
-async def test_cancelled_close_goes_on(osd, own_cluster):
+async def test_cancelled_close_goes_on(osd: DevCluster, own_cluster: DevCluster) -> None:
     name = new_name()
     async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
@@ -242,7 +249,9 @@ async def test_cancelled_close_goes_on(osd, own_cluster):
         assert b"watcher=" not in await own_cluster.run("rbd", "status", name)
 
 
-async def test_hung_cluster_holds_up_no_other_cluster(osd, image, aiorbd_cluster):
+async def test_hung_cluster_holds_up_no_other_cluster(
+    osd: DevCluster, image: aiorbd.Image, aiorbd_cluster: DevCluster
+) -> None:
     """Each cluster has its own worker threads, so hung ones hold up no other cluster."""
     osd.pause()
     async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as ioctx:

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -15,15 +17,16 @@ from fix_cancel import KINDS, new_subject
 from helpers import BACKENDS, new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def anyio_backend(request):
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def ender(own_cluster, anyio_backend):
+def ender(own_cluster: DevCluster, anyio_backend: Any) -> Iterator[Any]:
     """Start a process in which event loops end early. Objects that they leave open live as long as the process."""
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
@@ -39,10 +42,10 @@ def ender(own_cluster, anyio_backend):
         process.kill()
 
 
-def test_the_loop_closes(osd, kind, ender):
+def test_the_loop_closes(osd: DevCluster, kind: Any, ender: Any) -> None:
     """Leave the loop with the operation in flight: no crash, no hang, and only warnings about unclosed objects."""
 
-    def answer(question):
+    def answer(question: Any) -> Any:
         ender.send(question)
         assert ender.poll(60), "it hangs"
         return ender.recv()
@@ -57,24 +60,29 @@ def test_the_loop_closes(osd, kind, ender):
 class Complaints(logging.Handler):
     """Logged errors, such as asyncio's error about an exception that was never retrieved."""
 
-    def __init__(self, texts):
+    def __init__(self, texts: Any) -> None:
         super().__init__()
         self.texts = texts
 
-    def emit(self, record):
+    def emit(self, record: Any) -> None:
         self.texts.append(record.getMessage())
 
 
-def end_loops(pipe, conffile, anyio_backend):
+def end_loops(pipe: Any, conffile: str, anyio_backend: Any) -> None:
     """In the other process, leave a loop with an operation in flight and start another loop, for each kind."""
     backend, options = anyio_backend
     complaints = []
-    sys.unraisablehook = threading.excepthook = lambda complaint: complaints.append(repr(complaint))
+
+    def complain(complaint: object) -> None:
+        complaints.append(repr(complaint))
+
+    sys.unraisablehook = threading.excepthook = complain
     logging.basicConfig(level=logging.ERROR, handlers=[Complaints(complaints)])
     for kind in iter(pipe.recv, None):
+        kept: list[Any]
         kept, name = [], new_name()
 
-        async def main(kind=kind, kept=kept, name=name):
+        async def main(kind: Any = kind, kept: Any = kept, name: Any = name) -> None:
             cluster = await aiorbd.connect(conffile, timeout=30)
             subject = await new_subject(cluster, await cluster.open_ioctx("rbd"), name)
             await subject.prepare(kind)
@@ -95,7 +103,7 @@ def end_loops(pipe, conffile, anyio_backend):
             kept.clear()
             gc.collect()
 
-        async def again(name=name):
+        async def again(name: Any = name) -> None:
             async with aiorbd.connect(conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
                 async with ioctx.open_image(name, read_only=True) as image:
                     assert await image.read(4096, 4) == b"aaaa"

@@ -7,6 +7,8 @@ counted until Ceph is done with it. Afterwards every call works, and no operatio
 import asyncio
 import contextlib
 import gc
+from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -15,17 +17,18 @@ from fix_lag import took
 from helpers import BACKENDS, new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def anyio_backend(request):
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
 @pytest.fixture(scope="module")
-async def shared_subject(own_cluster, anyio_backend):
+async def shared_subject(own_cluster: DevCluster, anyio_backend: Any) -> AsyncIterator[Any]:
     """Share one subject among all tests on a loop: after any cancellation, the next operation works."""
     async with aiorbd.connect(own_cluster.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
         subject = await new_subject(cluster, ioctx, new_name())
@@ -34,7 +37,7 @@ async def shared_subject(own_cluster, anyio_backend):
 
 
 @pytest.fixture
-async def subject(shared_subject, osd, kind):
+async def subject(shared_subject: Any, osd: DevCluster, kind: Any) -> AsyncIterator[Any]:
     """Prepare the operation. Afterwards check that no operation is left and that reading works."""
     subject = shared_subject
     await subject.prepare(kind)
@@ -53,19 +56,19 @@ async def subject(shared_subject, osd, kind):
     assert subject.cluster.stats.abandoned == 0
 
 
-def at_once():
+def at_once() -> Any:
     """Check that the block takes hardly any time and hardly any CPU."""
     return took(0.2, cpu=0.1)
 
 
 @pytest.fixture(params=["paused", "running"])
-def state(request, osd, subject):
+def state(request: pytest.FixtureRequest, osd: DevCluster, subject: Any) -> Any:
     if request.param == "paused":
         osd.pause()
     return request.param
 
 
-async def test_operation_in_a_cancelled_scope_ends_at_once(subject, state, kind):
+async def test_operation_in_a_cancelled_scope_ends_at_once(subject: Any, state: Any, kind: Any) -> None:
     """Run the operation in an already cancelled scope: it ends at once, and no change starts."""
     before = subject.cluster.stats.operations
     with at_once(), anyio.CancelScope() as scope:
@@ -85,13 +88,15 @@ async def test_operation_in_a_cancelled_scope_ends_at_once(subject, state, kind)
         assert not any(begun.values()), begun
 
 
-async def test_cancelled_operation_in_flight_ends_at_once_and_stays_counted(subject, state, kind):
+async def test_cancelled_operation_in_flight_ends_at_once_and_stays_counted(
+    subject: Any, state: Any, kind: Any
+) -> None:
     handle, call = KINDS[kind](subject)
     ended = []
     with contextlib.ExitStack() as end:
         async with anyio.create_task_group() as tasks:
 
-            async def wait():
+            async def wait() -> None:
                 try:
                     await call
                 finally:
@@ -112,7 +117,9 @@ async def test_cancelled_operation_in_flight_ends_at_once_and_stays_counted(subj
         assert (handle or subject.cluster.stats).in_flight >= 1  # it continues in Ceph and still uses its buffers
 
 
-async def test_cancellation_that_meets_the_completion_has_one_winner(subject, state, kind, osd):
+async def test_cancellation_that_meets_the_completion_has_one_winner(
+    subject: Any, state: Any, kind: Any, osd: DevCluster
+) -> None:
     """The cancellation and the completion meet: one of them wins, with no other effect."""
     outcomes, wanted = set(), {True} if kind in LONG else {True, False}
     for number in range(60):
@@ -133,7 +140,7 @@ async def test_cancellation_that_meets_the_completion_has_one_winner(subject, st
     pytest.fail(f"always the same: {outcomes}")
 
 
-async def test_cancellation_after_the_completion_hits_the_next_await(subject, kind):
+async def test_cancellation_after_the_completion_hits_the_next_await(subject: Any, kind: Any) -> None:
     """With the result there, a cancellation affects only the next await."""
     if kind in LONG:
         with anyio.move_on_after(0.5):  # news without a waiting task are a result too
@@ -151,18 +158,18 @@ async def test_cancellation_after_the_completion_hits_the_next_await(subject, ki
     await settled(subject.image)
 
 
-async def test_second_cancellation_changes_nothing(subject, state, kind):
+async def test_second_cancellation_changes_nothing(subject: Any, state: Any, kind: Any) -> None:
     """A second cancellation changes nothing while the task still handles the first one."""
     _, call = KINDS[kind](subject)
     with took(0.5, cpu=0.1), anyio.CancelScope() as outer:
         async with anyio.create_task_group() as tasks:
 
-            async def wait():
+            async def wait() -> None:
                 with anyio.CancelScope() as inner:
                     scopes.append(inner)
                     await call
 
-            scopes = []
+            scopes: list[Any] = []
             tasks.start_soon(wait)
             await anyio.sleep(0.05 if state == "paused" else 0)
             for scope in scopes:
@@ -171,27 +178,27 @@ async def test_second_cancellation_changes_nothing(subject, state, kind):
             outer.cancel()
 
 
-async def test_deadline_of_a_scope_ends_the_wait(subject, osd, kind):
+async def test_deadline_of_a_scope_ends_the_wait(subject: Any, osd: DevCluster, kind: Any) -> None:
     osd.pause()
     _, call = KINDS[kind](subject)
     with took(0.45, at_least=0.25, cpu=0.1), pytest.raises(TimeoutError), anyio.fail_after(0.25):
         await call
 
 
-async def test_results_reach_their_own_awaiter(shared_subject, osd):
+async def test_results_reach_their_own_awaiter(shared_subject: Any, osd: DevCluster) -> None:
     """With half of the reads cancelled, each of the others still gets its own bytes."""
     image = shared_subject.image
     for number in range(64):
         await image.write(bytes([number + 1]) * 512, number * 512)
     await image.flush()
-    got = {}
+    got: dict[Any, Any] = {}
 
-    async def read(number):
+    async def read(number: int) -> None:
         with anyio.CancelScope() as scope:
             scopes[number] = scope
             got[number] = await image.read(number * 512, 512)
 
-    scopes = {}
+    scopes: dict[Any, Any] = {}
     osd.pause()
     async with anyio.create_task_group() as tasks:
         for number in range(64):
@@ -212,7 +219,7 @@ async def test_results_reach_their_own_awaiter(shared_subject, osd):
 @pytest.mark.parametrize(
     "anyio_backend", [backend for backend in BACKENDS if backend.id != "trio"], indirect=True, scope="module"
 )
-async def test_task_cancel_leaves_no_unretrieved_exception(subject, state, kind):
+async def test_task_cancel_leaves_no_unretrieved_exception(subject: Any, state: Any, kind: Any) -> None:
     """Call `Task.cancel` once and twice: asyncio reports no exception that was never retrieved."""
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))

@@ -1,14 +1,18 @@
 """Long operations report progress. Cancelling the wait stops librbd, where librbd can be stopped."""
 
 import threading
+from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name
+from fix_witness import Witness
+from helpers import MakeImage, new_name
 
 import aiorbd
 from aiorbd._image import maintenance
 from aiorbd._native import loader
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -23,31 +27,31 @@ CONF = {"rbd_concurrent_management_ops": "1"}
 class Subject:
     """A full, open image. The function of each operation prepares everything else."""
 
-    def __init__(self, ioctx, image):
+    def __init__(self, ioctx: aiorbd.IoCtx, image: aiorbd.Image) -> None:
         self.ioctx, self.image = ioctx, image
         self.made = new_name()
         self.opened = [image]
 
 
-async def removal(s):
+async def removal(s: Any) -> Any:
     await s.image.close()
     return lambda progress: s.ioctx.remove_image(s.image.name, progress=progress)
 
 
-async def trash_removal(s):
+async def trash_removal(s: Any) -> Any:
     image_id = s.image.id
     await s.image.close()
     await s.ioctx.trash.move(s.image.name)
     return lambda progress: s.ioctx.trash.remove(image_id, progress=progress)
 
 
-async def rollback(s):
+async def rollback(s: Any) -> Any:
     snapshot = await s.image.create_snapshot("before")
     await s.image.write(b"later" + bytes(SIZE - 5), 0)
     return lambda progress: snapshot.rollback(progress=progress)
 
 
-async def flatten(s):
+async def flatten(s: Any) -> Any:
     await s.image.create_snapshot("parent")
     await s.image.clone("parent", s.ioctx, s.made, clone_format=2)
     clone = await s.ioctx.open_image(s.made)
@@ -55,8 +59,8 @@ async def flatten(s):
     return lambda progress: clone.flatten(progress=progress)
 
 
-def plain(call):
-    async def prepare(s):
+def plain(call: Any) -> Any:
+    async def prepare(s: Any) -> Any:
         return lambda progress: call(s, progress)
 
     return prepare
@@ -82,16 +86,16 @@ ALL = STOPPED | UNSTOPPED | BETTER_NOT
 
 
 @pytest.fixture
-async def cluster(aiorbd_cluster):
+async def cluster(aiorbd_cluster: DevCluster) -> AsyncIterator[Any]:
     async with aiorbd.connect(aiorbd_cluster.conffile, conf=CONF) as cluster:
         yield cluster
 
 
 @pytest.fixture
-async def make_subject(ioctx, make_image):
+async def make_subject(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> AsyncIterator[Any]:
     subjects = []
 
-    async def make():
+    async def make() -> Any:
         image = await ioctx.open_image(await make_image(SIZE, order=12))
         subjects.append(subject := Subject(ioctx, image))
         await image.write(b"".join(bytes([1 + number % 255]) * OBJECT for number in range(OBJECTS)), 0)
@@ -105,25 +109,25 @@ async def make_subject(ioctx, make_image):
 
 
 @pytest.fixture
-async def subject(make_subject):
+async def subject(make_subject: Any) -> Any:
     return await make_subject()
 
 
 @pytest.fixture
-async def ended(cluster):
+async def ended(cluster: aiorbd.Cluster) -> Any:
     """Return the list of completed operations, as an observer sees them."""
-    ended = []
+    ended: list[Any] = []
     cluster.add_observer(ended.append)
     return ended
 
 
 @pytest.mark.parametrize("prepare", ALL.values(), ids=ALL)
-async def test_progress_is_reported_on_the_loop_and_never_backwards(subject, prepare):
+async def test_progress_is_reported_on_the_loop_and_never_backwards(subject: Any, prepare: Any) -> None:
     """Reports arrive on the loop, never go backwards, are never repeated, and end with the operation."""
     operate = await prepare(subject)
     reports, threads = [], set()
 
-    def progress(done, total):
+    def progress(done: Any, total: int) -> None:
         reports.append((done, total))
         threads.add(threading.get_ident())
 
@@ -138,7 +142,7 @@ async def test_progress_is_reported_on_the_loop_and_never_backwards(subject, pre
     assert len(set(reports)) == len(reports) <= 2 * OBJECTS + 2
 
 
-async def test_growth_reports_no_progress(subject):
+async def test_growth_reports_no_progress(subject: Any) -> None:
     """librbd reports no progress for a growth."""
     reports = []
     await subject.image.resize(2 * SIZE, progress=lambda done, total: reports.append((done, total)))
@@ -146,20 +150,20 @@ async def test_growth_reports_no_progress(subject):
     assert await subject.image.size() == 2 * SIZE
 
 
-async def half_way(operate):
+async def half_way(operate: Any) -> Any:
     """Cancel the wait at the first report."""
     with anyio.fail_after(30), anyio.CancelScope() as scope:
         await operate(lambda done, total: scope.cancel())
     return scope.cancelled_caught
 
 
-async def drained(*handles):
+async def drained(*handles: Any) -> None:
     for handle in handles:
         await handle.drain(timeout=30)
 
 
 @pytest.mark.parametrize("prepare", STOPPED.values(), ids=STOPPED)
-async def test_cancellation_stops_librbd(make_subject, prepare, ended, cluster):
+async def test_cancellation_stops_librbd(make_subject: Any, prepare: Any, ended: Any, cluster: aiorbd.Cluster) -> None:
     for _ in range(5):
         operate = await prepare(await make_subject())
         ended.clear()
@@ -180,8 +184,10 @@ async def test_cancellation_stops_librbd(make_subject, prepare, ended, cluster):
 
 
 @pytest.mark.parametrize("prepare", STOPPED.values(), ids=STOPPED)
-async def test_error_in_progress_stops_librbd(make_subject, prepare, ended, cluster):
-    def progress(_done, _total):
+async def test_error_in_progress_stops_librbd(
+    make_subject: Any, prepare: Any, ended: Any, cluster: aiorbd.Cluster
+) -> None:
+    def progress(_done: int, _total: int) -> None:
         raise LookupError("enough")
 
     for _ in range(5):
@@ -200,22 +206,22 @@ async def test_error_in_progress_stops_librbd(make_subject, prepare, ended, clus
     pytest.fail("librbd went on five times")
 
 
-async def test_size_after_a_stopped_shrink_is_the_old_one(subject, monkeypatch):
+async def test_size_after_a_stopped_shrink_is_the_old_one(subject: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """librbd reports the new size for a moment after the stop; the test makes this moment longer."""
     answers = []
 
     class Slow:
-        def __getattr__(self, name):
+        def __getattr__(self, name: str) -> Any:
             return getattr(loader.rbd(), name)
 
-        def rbd_get_size(self, image, out):
+        def rbd_get_size(self, image: aiorbd.Image, out: Any) -> Any:
             code = loader.rbd().rbd_get_size(image, out)
             answers.append(out[0])
             if len(answers) < 20:
                 out[0] = OBJECT
             return code
 
-    def progress(_done, _total):
+    def progress(_done: int, _total: int) -> None:
         raise LookupError("enough")
 
     monkeypatch.setattr(maintenance, "rbd", Slow)
@@ -227,7 +233,9 @@ async def test_size_after_a_stopped_shrink_is_the_old_one(subject, monkeypatch):
 
 
 @pytest.mark.parametrize("prepare", UNSTOPPED.values(), ids=UNSTOPPED)
-async def test_unstoppable_operation_goes_on_after_a_cancellation(subject, prepare, ended, witness):
+async def test_unstoppable_operation_goes_on_after_a_cancellation(
+    subject: Any, prepare: Any, ended: Any, witness: Witness
+) -> None:
     operate = await prepare(subject)
     ended.clear()
     assert await half_way(operate)
@@ -238,7 +246,7 @@ async def test_unstoppable_operation_goes_on_after_a_cancellation(subject, prepa
     assert await witness.export(subject.made) == await witness.export(subject.image.name)
 
 
-async def test_rollback_goes_on_after_a_cancellation(subject, ended, witness):
+async def test_rollback_goes_on_after_a_cancellation(subject: Any, ended: Any, witness: Witness) -> None:
     """If a rollback were stopped half way, librbd's object map would be wrong, also for later snapshots."""
     before = await witness.export(subject.image.name)
     operate = await rollback(subject)
@@ -253,10 +261,10 @@ async def test_rollback_goes_on_after_a_cancellation(subject, ended, witness):
 
 
 @pytest.mark.parametrize("name", ["copy", "copy_to", "deep_copy"])
-def test_docstrings_name_unstoppable_operations(name):
+def test_docstrings_name_unstoppable_operations(name: str) -> None:
     assert "librbd cannot be stopped" in " ".join(getattr(aiorbd.Image, name).__doc__.split())
-    assert "librbd cannot be stopped" in " ".join(aiorbd.Trash.purge.__doc__.split())
-    assert "If the call is cancelled, the rollback continues" in " ".join(aiorbd.Snapshot.rollback.__doc__.split())
+    assert "librbd cannot be stopped" in " ".join(str(aiorbd.Trash.purge.__doc__).split())
+    assert "If the call is cancelled, the rollback continues" in " ".join(str(aiorbd.Snapshot.rollback.__doc__).split())
 
 
 @pytest.mark.parametrize(
@@ -270,5 +278,5 @@ def test_docstrings_name_unstoppable_operations(name):
         aiorbd.Trash.remove,
     ],
 )
-def test_docstrings_name_stoppable_operations(method):
+def test_docstrings_name_stoppable_operations(method: Any) -> None:
     assert "librbd is asked to stop" in " ".join(method.__doc__.split())

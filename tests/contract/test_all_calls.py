@@ -5,6 +5,7 @@ Calls on closed objects and from other event loops are refused before C runs. Ca
 
 import inspect
 import re
+from typing import Any
 
 import anyio
 import pytest
@@ -16,7 +17,7 @@ import aiorbd
 pytestmark = pytest.mark.anyio
 
 
-def test_every_call_has_a_sample():
+def test_every_call_has_a_sample() -> None:
     """The check covers all calls that are awaited or iterated over. Opening, closing and waiting have other tests."""
     own = {"close", "evict_image", "drain", "aclose", "__aenter__", "__aexit__", "seek", "tell"}
     found = set()
@@ -36,7 +37,7 @@ def test_every_call_has_a_sample():
     assert set(SAMPLES) - found <= {"Diff.__anext__"}
 
 
-async def test_closed_objects_refuse_every_call(subjects):
+async def test_closed_objects_refuse_every_call(subjects: Any) -> None:
     await subjects.cluster.close(timeout=20)
     for name, call in SAMPLES.items():
         if name in ENDLESS:
@@ -49,10 +50,10 @@ async def test_closed_objects_refuse_every_call(subjects):
                 pytest.fail(name)
 
 
-async def test_another_loop_is_refused(subjects):
+async def test_another_loop_is_refused(subjects: Any) -> None:
     refused, wrong = [], {}
 
-    async def elsewhere():
+    async def elsewhere() -> None:
         for name, call in SAMPLES.items():
             try:
                 wrong[name] = await call(subjects)
@@ -66,7 +67,7 @@ async def test_another_loop_is_refused(subjects):
     assert await subjects.image.read(0, 1) == b"\0"
 
 
-async def test_calls_in_a_cancelled_scope_start_nothing(subjects):
+async def test_calls_in_a_cancelled_scope_start_nothing(subjects: Any) -> None:
     """The calls change nothing and leave no entry in the operation table."""
     await subjects.log.close()  # otherwise the sample that opens a log is refused
     before = await subjects.image.features(), [s.id async for s in subjects.image.snapshots()]

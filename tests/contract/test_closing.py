@@ -6,18 +6,23 @@ import gc
 import os
 import pickle
 import warnings
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
 from fix_lag import measured_hold
-from helpers import descriptors, descriptors_fall_to
+from fix_witness import Witness
+from helpers import MakeImage, descriptors, descriptors_fall_to
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_closed_images_refuse_everything(ioctx, make_image):
+async def test_closed_images_refuse_everything(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     image = await ioctx.open_image(await make_image())
     await image.close()
     await image.close()
@@ -44,7 +49,7 @@ async def test_closed_images_refuse_everything(ioctx, make_image):
             pass
 
 
-async def test_close_waits_for_what_is_in_flight(ioctx, make_image, witness):
+async def test_close_waits_for_what_is_in_flight(ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness) -> None:
     name = await make_image()
     image = await ioctx.open_image(name)
     async with anyio.create_task_group() as tasks:
@@ -56,7 +61,9 @@ async def test_close_waits_for_what_is_in_flight(ioctx, make_image, witness):
     assert all(exported[number * 4096] == number for number in range(64))
 
 
-async def test_closing_a_cluster_closes_its_images(aiorbd_cluster, make_image, witness):
+async def test_closing_a_cluster_closes_its_images(
+    aiorbd_cluster: DevCluster, make_image: MakeImage, witness: Witness
+) -> None:
     name = await make_image()
     cluster = await aiorbd.connect(aiorbd_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
@@ -70,7 +77,7 @@ async def test_closing_a_cluster_closes_its_images(aiorbd_cluster, make_image, w
     assert (await witness.export(name))[:4] == b"kept"
 
 
-async def test_an_opening_is_entered_once(ioctx, make_image):
+async def test_an_opening_is_entered_once(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     opening = ioctx.open_image(await make_image())
     async with opening:
         with pytest.raises(aiorbd.UsageError, match="entered before"):
@@ -78,10 +85,12 @@ async def test_an_opening_is_entered_once(ioctx, make_image):
                 pass
 
 
-async def test_close_succeeds_after_a_worker_thread_failed_to_start(ioctx, make_image, monkeypatch):
+async def test_close_succeeds_after_a_worker_thread_failed_to_start(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = await ioctx.open_image(await make_image())
 
-    def submit(_job):
+    def submit(_job: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(image._handle.bridge._workers, "submit", submit)
@@ -91,7 +100,7 @@ async def test_close_succeeds_after_a_worker_thread_failed_to_start(ioctx, make_
     await image.close(timeout=10)
 
 
-async def test_closing_a_parent_refuses_new_children(cluster, make_image):
+async def test_closing_a_parent_refuses_new_children(cluster: aiorbd.Cluster, make_image: MakeImage) -> None:
     name = await make_image()
     ioctx = await cluster.open_ioctx("rbd")
     await ioctx.close()
@@ -101,12 +110,14 @@ async def test_closing_a_parent_refuses_new_children(cluster, make_image):
         await ioctx.create_image("name", 0)
 
 
-async def test_open_during_the_close_of_the_pool_raises_closed_error(cluster, make_image):
+async def test_open_during_the_close_of_the_pool_raises_closed_error(
+    cluster: aiorbd.Cluster, make_image: MakeImage
+) -> None:
     name = await make_image()
     ioctx = await cluster.open_ioctx("rbd")
     outcome = []
 
-    async def open_late():
+    async def open_late() -> None:
         try:
             image = await ioctx.open_image(name)
             await image.read(0, 1)
@@ -122,18 +133,20 @@ async def test_open_during_the_close_of_the_pool_raises_closed_error(cluster, ma
 
 
 @pytest.mark.parametrize("passes", range(6))
-async def test_closing_a_cluster_during_an_open_leaks_nothing(aiorbd_cluster, make_image, passes):
+async def test_closing_a_cluster_during_an_open_leaks_nothing(
+    aiorbd_cluster: DevCluster, make_image: MakeImage, passes: Any
+) -> None:
     """Whenever the close starts, the one native image is released once, and the eventfd is closed."""
     name = await make_image()
 
-    kept = []  # a pool or image that is collected before the cluster closes would warn
+    kept: list[Any] = []  # a pool or image that is collected before the cluster closes would warn
 
-    async def open_late(ioctx):
+    async def open_late(ioctx: aiorbd.IoCtx) -> None:
         kept.append(ioctx)
         with contextlib.suppress(aiorbd.ClosedError):
             kept.append(await ioctx.open_image(name))
 
-    async def once():
+    async def once() -> None:
         async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(open_late, await cluster.open_ioctx("rbd"))
@@ -147,7 +160,9 @@ async def test_closing_a_cluster_during_an_open_leaks_nothing(aiorbd_cluster, ma
     await descriptors_fall_to(before)
 
 
-async def test_closing_a_cluster_closes_an_image_after_a_refused_close(aiorbd_cluster, make_image):
+async def test_closing_a_cluster_closes_an_image_after_a_refused_close(
+    aiorbd_cluster: DevCluster, make_image: MakeImage
+) -> None:
     cluster = await aiorbd.connect(aiorbd_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
     image = await ioctx.open_image(await make_image())
@@ -155,10 +170,10 @@ async def test_closing_a_cluster_closes_an_image_after_a_refused_close(aiorbd_cl
     refusals = []
 
     class Refusing:
-        def __getattr__(self, name):
+        def __getattr__(self, name: str) -> Any:
             return getattr(lib, name)
 
-        def aiorbd_close(self, *_arguments):
+        def aiorbd_close(self, *_arguments: Any) -> Any:
             refusals.append(1)
             return -errno.ENOMEM
 
@@ -172,13 +187,13 @@ async def test_closing_a_cluster_closes_an_image_after_a_refused_close(aiorbd_cl
     assert "closed" in repr(image)
 
 
-async def test_exception_in_the_block_propagates_unchanged(ioctx, make_image):
+async def test_exception_in_the_block_propagates_unchanged(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     with pytest.raises(LookupError, match="mine"):
         async with ioctx.open_image(await make_image()):
             raise LookupError("mine")
 
 
-async def test_drain_waits_for_operations_in_flight(image):
+async def test_drain_waits_for_operations_in_flight(image: aiorbd.Image) -> None:
     async with anyio.create_task_group() as tasks:
         for number in range(32):
             tasks.start_soon(image.write, bytes(65536), number * 65536)
@@ -189,11 +204,11 @@ async def test_drain_waits_for_operations_in_flight(image):
     await image.drain()
 
 
-async def test_drain_does_not_wait_for_later_operations(image):
+async def test_drain_does_not_wait_for_later_operations(image: aiorbd.Image) -> None:
     """Other tasks always keep an operation in flight. These later operations do not delay the drain."""
     done = False
 
-    async def traffic(number):
+    async def traffic(number: int) -> None:
         while not done:
             await image.read(number * 4096, 4096)
 
@@ -209,7 +224,9 @@ async def test_drain_does_not_wait_for_later_operations(image):
         done = True
 
 
-async def test_collected_objects_warn_that_they_were_not_closed(aiorbd_cluster, make_image):
+async def test_collected_objects_warn_that_they_were_not_closed(
+    aiorbd_cluster: DevCluster, make_image: MakeImage
+) -> None:
     """Any thread may collect the objects, so the collection closes nothing. Closing the cluster closes the objects."""
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
@@ -226,10 +243,10 @@ async def test_collected_objects_warn_that_they_were_not_closed(aiorbd_cluster, 
     assert cluster._handle._children == set()
 
 
-async def test_another_loop_is_refused(image, ioctx, cluster):
+async def test_another_loop_is_refused(image: aiorbd.Image, ioctx: aiorbd.IoCtx, cluster: aiorbd.Cluster) -> None:
     errors = []
 
-    async def elsewhere():
+    async def elsewhere() -> None:
         for call in (
             lambda: image.read(0, 1),
             lambda: image.write(b"x", 0),
@@ -248,19 +265,19 @@ async def test_another_loop_is_refused(image, ioctx, cluster):
                 errors.append(str(error))
 
     for backend in ("asyncio", "trio"):
-        await anyio.to_thread.run_sync(lambda backend=backend: anyio.run(elsewhere, backend=backend))
+        await anyio.to_thread.run_sync(partial(anyio.run, elsewhere, backend=backend))
     assert len(errors) == 20
     assert "belongs to the event loop that connected it" in errors[0]
     assert await image.read(0, 1) == b"\0"
 
 
-def test_connect_without_an_event_loop_raises_wrong_loop_error():
+def test_connect_without_an_event_loop_raises_wrong_loop_error() -> None:
     opening = aiorbd.connect(None)
     with pytest.raises(aiorbd.WrongLoopError, match="no asyncio or trio event loop"):
         opening.__await__().send(None)
 
 
-async def test_fork(image):
+async def test_fork(image: aiorbd.Image) -> None:
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -280,39 +297,40 @@ async def test_fork(image):
     assert await image.read(0, 1) == b"\0"
 
 
-def classes(root):
+def classes(root: Any) -> Iterator[Any]:
     for cls in root.__subclasses__():
         yield cls
         yield from classes(cls)
 
 
-@pytest.mark.parametrize("cls", sorted(set(classes(aiorbd.RbdError)), key=lambda cls: cls.__name__))
-def test_ceph_errors_survive_pickling(cls):
+@pytest.mark.parametrize("cls", sorted(set(classes(aiorbd.RbdError)), key=repr))
+def test_ceph_errors_survive_pickling(cls: Any) -> None:
     error = cls(errno.EPIPE, "message", "rbd_operation", "image 'a/b'")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert type(again) is cls
-    assert isinstance(again, OSError)
-    assert isinstance(again, aiorbd.Error)
+    assert issubclass(cls, OSError)
+    assert issubclass(cls, aiorbd.Error)
     assert (again.errno, again.operation, again.target) == (errno.EPIPE, "rbd_operation", "image 'a/b'")
     assert str(again) == str(error) == "message [EPIPE] (rbd_operation on image 'a/b')"
     assert getattr(aiorbd, cls.__name__) is cls
 
 
-def test_other_errors_survive_pickling():
+def test_other_errors_survive_pickling() -> None:
     error = aiorbd.LibraryTooOldError("rbd_clone4", "19.2", "librbd.so.1", "1.16.0")
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    again: Any = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert str(again) == str(error) == "rbd_clone4 needs Ceph 19.2 or newer; librbd.so.1, version 1.16.0, lacks it"
     mismatch = aiorbd.CompareMismatch(errno.EILSEQ, None, "a", "b", 77)
     assert pickle.loads(pickle.dumps(mismatch)).offset == 77  # noqa: S301 - our own
 
 
-async def test_many_opens_and_closes_do_not_block_the_event_loop(ioctx, make_image):
+async def test_many_opens_and_closes_do_not_block_the_event_loop(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     """librbd needs 3 ms of CPU time to open an image. On the event loop, 32 opens would block the loop for 80 ms."""
+    times: list[Any]
     names, times = [await make_image() for _ in range(32)], []
     while len(times) < 3 and min(times, default=1) >= 0.025:  # calls that block the loop do so each time
-        images = []
+        images: list[Any] = []
 
-        async def open_one(name, images=images):
+        async def open_one(name: str, images: Any = images) -> None:
             images.append(await ioctx.open_image(name))
 
         async with measured_hold() as held:

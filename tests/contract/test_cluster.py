@@ -4,18 +4,22 @@ import json
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from fix_faults import make_client
-from helpers import descriptors, descriptors_fall_to, new_name
+from helpers import MakeImage, descriptors, descriptors_fall_to, new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_fsid_and_instance_id_identify_cluster_and_connection(cluster, aiorbd_cluster):
+async def test_fsid_and_instance_id_identify_cluster_and_connection(
+    cluster: aiorbd.Cluster, aiorbd_cluster: DevCluster
+) -> None:
     assert cluster.fsid == (await aiorbd_cluster.run("ceph", "fsid")).decode().strip()
     assert cluster.instance_id > 0
     async with aiorbd.connect(aiorbd_cluster.conffile) as other:
@@ -23,7 +27,7 @@ async def test_fsid_and_instance_id_identify_cluster_and_connection(cluster, aio
         assert other.fsid == cluster.fsid
 
 
-async def test_close_may_be_repeated_and_refuses_later_calls(aiorbd_cluster):
+async def test_close_may_be_repeated_and_refuses_later_calls(aiorbd_cluster: DevCluster) -> None:
     cluster = await aiorbd.connect(aiorbd_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
     assert ioctx.pool == "rbd"
@@ -35,19 +39,21 @@ async def test_close_may_be_repeated_and_refuses_later_calls(aiorbd_cluster):
         await ioctx.list_images()
 
 
-async def test_connect_without_a_configuration_file(aiorbd_cluster):
+async def test_connect_without_a_configuration_file(aiorbd_cluster: DevCluster) -> None:
     conf = {"mon_host": aiorbd_cluster.mon_host, "auth_client_required": "none"}
     async with aiorbd.connect(None, conf=conf, timeout=10) as cluster:
         assert "rbd" in await cluster.pools()
 
 
-async def test_connect_reads_the_file_that_ceph_conf_names(aiorbd_cluster, monkeypatch):
+async def test_connect_reads_the_file_that_ceph_conf_names(
+    aiorbd_cluster: DevCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CEPH_CONF", aiorbd_cluster.conffile)
     async with aiorbd.connect() as cluster:
         assert "rbd" in await cluster.pools()
 
 
-async def test_conf_options_override_the_file(aiorbd_cluster):
+async def test_conf_options_override_the_file(aiorbd_cluster: DevCluster) -> None:
     with pytest.raises(aiorbd.Timeout):
         async with aiorbd.connect(aiorbd_cluster.conffile, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=1):
             pass
@@ -57,11 +63,13 @@ async def test_conf_options_override_the_file(aiorbd_cluster):
     ("in_file", "in_conf", "expected"),
     [(None, None, 32768), (None, 4096, 4096), (4096, None, 4096), (8192, 16384, 16384)],
 )
-async def test_file_and_conf_override_the_prefetch_default(aiorbd_cluster, in_file, in_conf, expected):
+async def test_file_and_conf_override_the_prefetch_default(
+    aiorbd_cluster: DevCluster, in_file: Any, in_conf: Any, expected: int
+) -> None:
     assert await prefetched(aiorbd_cluster, in_file, in_conf) == expected
 
 
-async def test_monitor_options_override_the_prefetch_default(aiorbd_cluster):
+async def test_monitor_options_override_the_prefetch_default(aiorbd_cluster: DevCluster) -> None:
     command = ["ceph", "--conf", aiorbd_cluster.conffile, "config"]
     await anyio.run_process([*command, "set", "client", PREFETCH, "16384"])
     try:
@@ -73,7 +81,7 @@ async def test_monitor_options_override_the_prefetch_default(aiorbd_cluster):
 PREFETCH = "ms_tcp_prefetch_max_size"
 
 
-async def prefetched(aiorbd_cluster, in_file, in_conf):
+async def prefetched(aiorbd_cluster: DevCluster, in_file: Any, in_conf: Any) -> Any:
     """Return the prefetch size of a connection, read from its admin socket. The socket's path must be short."""
     option = PREFETCH
     with tempfile.TemporaryDirectory() as directory:
@@ -86,7 +94,9 @@ async def prefetched(aiorbd_cluster, in_file, in_conf):
     return int(json.loads(answer.stdout)[option])
 
 
-async def test_hung_worker_calls_do_not_delay_size_or_close(aiorbd_cluster, make_image, monkeypatch):
+async def test_hung_worker_calls_do_not_delay_size_or_close(
+    aiorbd_cluster: DevCluster, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The library's own calls get worker threads even when the user's calls block all their worker threads."""
     hung = threading.Event()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -101,10 +111,10 @@ async def test_hung_worker_calls_do_not_delay_size_or_close(aiorbd_cluster, make
             hung.set()
 
 
-async def test_concurrent_connections_have_different_instance_ids(aiorbd_cluster):
+async def test_concurrent_connections_have_different_instance_ids(aiorbd_cluster: DevCluster) -> None:
     ids = set()
 
-    async def connect():
+    async def connect() -> None:
         async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
             ids.add(cluster.instance_id)
 
@@ -114,7 +124,7 @@ async def test_concurrent_connections_have_different_instance_ids(aiorbd_cluster
     assert len(ids) == 8
 
 
-async def test_pools(cluster, aiorbd_cluster):
+async def test_pools(cluster: aiorbd.Cluster, aiorbd_cluster: DevCluster) -> None:
     name = new_name("pool")
     await cluster.create_pool(name)
     assert name in json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
@@ -131,7 +141,7 @@ async def test_pools(cluster, aiorbd_cluster):
     assert name not in json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
 
 
-async def test_missing_pool_raises_pool_not_found(cluster):
+async def test_missing_pool_raises_pool_not_found(cluster: aiorbd.Cluster) -> None:
     for call in (cluster.pool_id, cluster.delete_pool):
         with pytest.raises(aiorbd.PoolNotFound, match="no-such-pool"):
             await call("no-such-pool")
@@ -143,7 +153,7 @@ async def test_missing_pool_raises_pool_not_found(cluster):
                 pass
 
 
-async def test_list_pools_returns_more_names_than_the_first_buffer_holds(cluster):
+async def test_list_pools_returns_more_names_than_the_first_buffer_holds(cluster: aiorbd.Cluster) -> None:
     names = {new_name("a-rather-long-name-for-a-pool-" * 4) for _ in range(8)}
     for name in names:
         await cluster.create_pool(name)
@@ -152,7 +162,7 @@ async def test_list_pools_returns_more_names_than_the_first_buffer_holds(cluster
         await cluster.delete_pool(name)
 
 
-async def test_mon_command_returns_output_and_status(cluster, aiorbd_cluster):
+async def test_mon_command_returns_output_and_status(cluster: aiorbd.Cluster, aiorbd_cluster: DevCluster) -> None:
     result = await cluster.mon_command({"prefix": "osd pool ls", "format": "json"})
     assert json.loads(result.output) == json.loads(await aiorbd_cluster.run("ceph", "osd", "pool", "ls", "-f", "json"))
     result = await cluster.mon_command('{"prefix": "config-key set", "key": "aiorbd"}', b"value")
@@ -160,7 +170,7 @@ async def test_mon_command_returns_output_and_status(cluster, aiorbd_cluster):
     assert await aiorbd_cluster.run("ceph", "config-key", "get", "aiorbd") == b"value"
 
 
-async def test_refused_mon_command_raises_an_error_that_names_the_command(cluster):
+async def test_refused_mon_command_raises_an_error_that_names_the_command(cluster: aiorbd.Cluster) -> None:
     with pytest.raises(aiorbd.ObjectNotFound, match="unrecognized pool 'nowhere'") as caught:
         await cluster.mon_command({"prefix": "osd pool get", "pool": "nowhere", "var": "size"})
     assert caught.value.operation == "rados_mon_command"
@@ -169,7 +179,7 @@ async def test_refused_mon_command_raises_an_error_that_names_the_command(cluste
         await cluster.mon_command("no json")
 
 
-async def test_concurrent_creates_in_a_new_pool_all_finish(cluster):
+async def test_concurrent_creates_in_a_new_pool_all_finish(cluster: aiorbd.Cluster) -> None:
     """Older librbd hung here: each validation of the pool took one of librbd's two threads."""
     name = new_name("pool")
     await cluster.create_pool(name)
@@ -182,7 +192,7 @@ async def test_concurrent_creates_in_a_new_pool_all_finish(cluster):
     await cluster.delete_pool(name)
 
 
-async def test_connect_and_write_with_cephx(cephx_cluster, name):
+async def test_connect_and_write_with_cephx(cephx_cluster: DevCluster, name: str) -> None:
     async with aiorbd.connect(cephx_cluster.conffile, timeout=20) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
         async with ioctx.open_image(name) as image:
@@ -190,7 +200,7 @@ async def test_connect_and_write_with_cephx(cephx_cluster, name):
     assert name.encode() in await cephx_cluster.run("rbd", "ls")
 
 
-async def test_wrong_key_raises_permission_error_without_the_key(cephx_cluster, tmp_path):
+async def test_wrong_key_raises_permission_error_without_the_key(cephx_cluster: DevCluster, tmp_path: Path) -> None:
     keyring = tmp_path / "keyring"
     secret = "AQBDRcBpAAAAABAAu3WwZ7XgQ1Nk0Q7m1iQn5g=="
     keyring.write_text(f"[client.admin]\nkey = {secret}\n")
@@ -201,17 +211,17 @@ async def test_wrong_key_raises_permission_error_without_the_key(cephx_cluster, 
         await aiorbd.connect(cephx_cluster.conffile, conf={"key": secret}, timeout=10)
 
 
-async def test_unknown_client_raises_permission_error(cephx_cluster):
+async def test_unknown_client_raises_permission_error(cephx_cluster: DevCluster) -> None:
     with pytest.raises(aiorbd.PermissionError, match=r"do not know client\.nobody"):
         await aiorbd.connect(cephx_cluster.conffile, client_id="nobody", timeout=10)
 
 
-async def test_missing_keyring_raises_keyring_not_found(cephx_cluster):
+async def test_missing_keyring_raises_keyring_not_found(cephx_cluster: DevCluster) -> None:
     with pytest.raises(aiorbd.KeyringNotFound, match="/nowhere/keyring"):
         await aiorbd.connect(cephx_cluster.conffile, conf={"keyring": "/nowhere/keyring"}, timeout=10)
 
 
-async def test_missing_capabilities_raise_permission_error(cephx_cluster, name):
+async def test_missing_capabilities_raise_permission_error(cephx_cluster: DevCluster, name: str) -> None:
     reader = await make_client(cephx_cluster, new_name("reader"), mon="allow r", osd="allow r pool=rbd")
     async with aiorbd.connect(cephx_cluster.conffile, **reader) as cluster:
         with pytest.raises(aiorbd.PermissionError):
@@ -221,24 +231,24 @@ async def test_missing_capabilities_raise_permission_error(cephx_cluster, name):
                 await ioctx.create_image(name, 1 << 20)
 
 
-async def test_missing_conffile_raises_config_file_not_found():
+async def test_missing_conffile_raises_config_file_not_found() -> None:
     with pytest.raises(aiorbd.ConfigFileNotFound, match=r"/no/such/ceph\.conf"):
         await aiorbd.connect("/no/such/ceph.conf")
 
 
-async def test_broken_conffile_raises_unreadable_configuration(tmp_path):
+async def test_broken_conffile_raises_unreadable_configuration(tmp_path: Path) -> None:
     path = tmp_path / "ceph.conf"
     path.write_text("[global\nnonsense")
     with pytest.raises(aiorbd.RbdError, match="unreadable configuration"):
         await aiorbd.connect(path, timeout=2)
 
 
-async def test_missing_monitor_address_raises_object_not_found():
+async def test_missing_monitor_address_raises_object_not_found() -> None:
     with pytest.raises(aiorbd.ObjectNotFound, match="mon_host"):
         await aiorbd.connect(None, timeout=2)
 
 
-async def test_invalid_configuration_options_are_refused(aiorbd_cluster):
+async def test_invalid_configuration_options_are_refused(aiorbd_cluster: DevCluster) -> None:
     with pytest.raises(aiorbd.InvalidArgument, match="option 'no_such_option'"):
         await aiorbd.connect(aiorbd_cluster.conffile, conf={"no_such_option": "1"})
     with pytest.raises(aiorbd.InvalidArgument, match="option 'ms_bind_ipv6'"):
@@ -246,7 +256,7 @@ async def test_invalid_configuration_options_are_refused(aiorbd_cluster):
 
 
 @pytest.mark.parametrize("timeout", [1, 0.5])
-async def test_an_unreachable_monitor(timeout):
+async def test_an_unreachable_monitor(timeout: Any) -> None:
     start = anyio.current_time()
     with pytest.raises(aiorbd.Timeout, match="did not answer") as caught:
         await aiorbd.connect(None, conf={"mon_host": "v2:127.0.0.1:1"}, timeout=timeout)
@@ -254,8 +264,10 @@ async def test_an_unreachable_monitor(timeout):
     assert isinstance(caught.value, TimeoutError)
 
 
-async def test_failed_connects_and_opens_leak_nothing(aiorbd_cluster, cluster, ioctx):
-    attempts = [
+async def test_failed_connects_and_opens_leak_nothing(
+    aiorbd_cluster: DevCluster, cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx
+) -> None:
+    attempts: list[Any] = [
         lambda: aiorbd.connect("/no/such/ceph.conf"),
         lambda: aiorbd.connect(aiorbd_cluster.conffile, conf={"no_such_option": "1"}),
         lambda: aiorbd.connect(None, timeout=1),
@@ -264,7 +276,7 @@ async def test_failed_connects_and_opens_leak_nothing(aiorbd_cluster, cluster, i
         lambda: ioctx.open_image("no-such-image", snapshot="nowhen"),
     ]
 
-    async def fail():
+    async def fail() -> None:
         for attempt in attempts:
             with pytest.raises(aiorbd.Error):
                 await attempt()
@@ -278,7 +290,9 @@ async def test_failed_connects_and_opens_leak_nothing(aiorbd_cluster, cluster, i
     assert ioctx._handle._children == set()
 
 
-async def test_invalid_pool_ids_flags_and_option_values_are_refused(cluster, image):
+async def test_invalid_pool_ids_flags_and_option_values_are_refused(
+    cluster: aiorbd.Cluster, image: aiorbd.Image
+) -> None:
     for pool_id in (-1, 1 << 70):
         with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
             await cluster.pool_name(pool_id)
@@ -291,14 +305,14 @@ async def test_invalid_pool_ids_flags_and_option_values_are_refused(cluster, ima
         await aiorbd.connect(None, conf={"mon_host": "a\0b"})
 
 
-async def test_invalid_pool_and_client_names_are_refused(cluster):
+async def test_invalid_pool_and_client_names_are_refused(cluster: aiorbd.Cluster) -> None:
     for call in (cluster.create_pool, cluster.delete_pool, cluster.pool_id):
         with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
             await call("")
         with pytest.raises(aiorbd.InvalidArgument, match="NUL"):
             await call("a\0b")
         with pytest.raises(TypeError, match="must be str, not int"):
-            await call(7)
+            await call(7)  # type: ignore[arg-type]
     for bad in ("a@b", "a/b"):
         with pytest.raises(aiorbd.InvalidArgument, match="must not contain"):
             await cluster.create_pool(bad)
@@ -309,7 +323,7 @@ async def test_invalid_pool_and_client_names_are_refused(cluster):
 
 
 @pytest.mark.parametrize("option", ["ms_type", "ms_public_type"])
-async def test_unknown_messenger_type_is_refused(aiorbd_cluster, option):
+async def test_unknown_messenger_type_is_refused(aiorbd_cluster: DevCluster, option: str) -> None:
     """librados would abort the process for such a type."""
     with pytest.raises(aiorbd.InvalidArgument, match=f"no such messenger.*option '{option}'"):
         await aiorbd.connect(aiorbd_cluster.conffile, conf={option: "pigeon"})

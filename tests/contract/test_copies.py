@@ -1,13 +1,16 @@
 """Clones, copies, parents, children, and operations that make an image independent or smaller."""
 
 import hashlib
+from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name, slow_down
+from fix_witness import Witness
+from helpers import MakeImage, new_name, slow_down
 
 import aiorbd
 from aiorbd import Feature, ImageOption, ImageOptions
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +19,7 @@ DATA = bytes(range(256)) * 4096  # 1 MiB
 
 
 @pytest.fixture
-async def parent(image):
+async def parent(image: aiorbd.Image) -> Any:
     """Return an image with data and the protected snapshot "one"."""
     await image.write(DATA, 0)
     await image.write(DATA, 12 * MIB)
@@ -24,18 +27,20 @@ async def parent(image):
     return image
 
 
-async def digest(witness, spec):
+async def digest(witness: Witness, spec: Any) -> Any:
     return hashlib.sha256(await witness.export(spec)).hexdigest()
 
 
-async def test_clone_from_a_name(ioctx, parent, name, witness):
+async def test_clone_from_a_name(ioctx: aiorbd.IoCtx, parent: Any, name: str, witness: Witness) -> None:
     await ioctx.clone_image(parent.name, "one", ioctx, name, order=23)
     info = await witness.info(name)
     assert (info["order"], info["parent"]["image"], info["parent"]["snapshot"]) == (23, parent.name, "one")
     assert await digest(witness, name) == await digest(witness, f"{parent.name}@one")
 
 
-async def test_clone_from_an_image_into_another_pool_and_namespace(cluster, parent, aiorbd_ioctx, name, witness):
+async def test_clone_from_an_image_into_another_pool_and_namespace(
+    cluster: aiorbd.Cluster, parent: Any, aiorbd_ioctx: aiorbd.IoCtx, name: str, witness: Witness
+) -> None:
     if "clones" not in await cluster.pools():
         await cluster.create_pool("clones")
     async with cluster.open_ioctx("clones") as clones:
@@ -52,7 +57,7 @@ async def test_clone_from_an_image_into_another_pool_and_namespace(cluster, pare
         await clone.flatten()
 
 
-async def test_parents_and_children(ioctx, parent, name):
+async def test_parents_and_children(ioctx: aiorbd.IoCtx, parent: Any, name: str) -> None:
     assert await parent.parent() is None
     assert await parent.overlap() == 0
     assert [child async for child in parent.children()] == []
@@ -62,6 +67,7 @@ async def test_parents_and_children(ioctx, parent, name):
     async with ioctx.open_image(name) as clone:
         assert child.image_id == clone.id
         found = await clone.parent()
+        assert found
         assert found.image == aiorbd.LinkedImage(child.pool_id, "rbd", "", parent.id, parent.name, False)
         snapshot = await parent.get_snapshot("one")
         assert (found.snapshot_id, found.snapshot_name) == (snapshot.id, "one")
@@ -80,7 +86,7 @@ async def test_parents_and_children(ioctx, parent, name):
         await ioctx.remove_image(name)
 
 
-async def test_invalid_clones_are_refused(ioctx, parent, name, make_image):
+async def test_invalid_clones_are_refused(ioctx: aiorbd.IoCtx, parent: Any, name: str, make_image: MakeImage) -> None:
     await parent.create_snapshot("open")
     with pytest.raises(aiorbd.InvalidArgument):
         await parent.clone("open", ioctx, name, clone_format=1)
@@ -101,7 +107,7 @@ async def test_invalid_clones_are_refused(ioctx, parent, name, make_image):
     assert name not in await ioctx.list_images()
 
 
-async def test_flatten(ioctx, parent, name, witness):
+async def test_flatten(ioctx: aiorbd.IoCtx, parent: Any, name: str, witness: Witness) -> None:
     with pytest.raises(aiorbd.InvalidArgument, match="no parent"):
         await parent.flatten()
     await parent.clone("one", ioctx, name)
@@ -114,7 +120,7 @@ async def test_flatten(ioctx, parent, name, witness):
     assert await digest(witness, name) == await digest(witness, f"{parent.name}@one")
 
 
-async def test_copy(ioctx, parent, name, witness):
+async def test_copy(ioctx: aiorbd.IoCtx, parent: Any, name: str, witness: Witness) -> None:
     await parent.write(b"later", 0)
     reports = []
     progress = lambda done, total: reports.append((done, total))  # noqa: E731
@@ -131,7 +137,7 @@ async def test_copy(ioctx, parent, name, witness):
         await parent.copy(ioctx, name)
 
 
-async def test_copy_to_an_open_image(ioctx, parent, make_image, witness):
+async def test_copy_to_an_open_image(ioctx: aiorbd.IoCtx, parent: Any, make_image: MakeImage, witness: Witness) -> None:
     reports = []
     async with ioctx.open_image(await make_image(20 * MIB)) as other:
         await parent.copy_to(other, progress=lambda done, total: reports.append((done, total)))
@@ -155,7 +161,7 @@ async def test_copy_to_an_open_image(ioctx, parent, make_image, witness):
         await parent.copy_to(locked)
 
 
-async def test_deep_copy(ioctx, parent, name, witness):
+async def test_deep_copy(ioctx: aiorbd.IoCtx, parent: Any, name: str, witness: Witness) -> None:
     await parent.write(b"later", 0)
     reports = []
     await parent.deep_copy(ioctx, name, progress=lambda done, total: reports.append((done, total)))
@@ -172,7 +178,7 @@ async def test_deep_copy(ioctx, parent, name, witness):
         await parent.deep_copy(ioctx, name)
 
 
-async def test_closing_the_target_of_a_copy_waits_for_the_copy(osd):
+async def test_closing_the_target_of_a_copy_waits_for_the_copy(osd: DevCluster) -> None:
     """Closing waits even after the task that awaited the copy was cancelled."""
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         names = new_name(), new_name()
@@ -193,7 +199,7 @@ async def test_closing_the_target_of_a_copy_waits_for_the_copy(osd):
             assert source.in_flight == 0
 
 
-async def test_sparsify(image, witness):
+async def test_sparsify(image: aiorbd.Image, witness: Witness) -> None:
     await image.write(bytes(8 * MIB), 0)
     await image.flush()
     used = int((await witness.rbd("diff", image.name)).split()[4])
@@ -207,7 +213,9 @@ async def test_sparsify(image, witness):
             await image.sparsify(size)
 
 
-async def test_rebuild_object_map_reports_progress_and_needs_the_feature(image, make_image, ioctx, witness):
+async def test_rebuild_object_map_reports_progress_and_needs_the_feature(
+    image: aiorbd.Image, make_image: MakeImage, ioctx: aiorbd.IoCtx, witness: Witness
+) -> None:
     await image.write(DATA, 0)
     reports = []
     await image.rebuild_object_map(progress=lambda done, total: reports.append((done, total)))
@@ -219,7 +227,9 @@ async def test_rebuild_object_map_reports_progress_and_needs_the_feature(image, 
 
 
 @pytest.mark.parametrize("operation", ["flatten", "sparsify", "rollback"])
-async def test_exception_in_progress_stops_flatten_and_sparsify_but_not_rollback(ioctx, make_image, operation, caplog):
+async def test_exception_in_progress_stops_flatten_and_sparsify_but_not_rollback(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
     name, clone = await make_image(64 * MIB, order=16), new_name()
     await slow_down(ioctx, name)
     async with ioctx.open_image(name) as image:
@@ -229,7 +239,7 @@ async def test_exception_in_progress_stops_flatten_and_sparsify_but_not_rollback
         await image.clone("one", ioctx, clone, clone_format=2)
         await slow_down(ioctx, clone)
 
-        def progress(_done, _total):
+        def progress(_done: int, _total: int) -> None:
             raise LookupError("enough")
 
         async with ioctx.open_image(clone) as child:
@@ -249,7 +259,9 @@ async def test_exception_in_progress_stops_flatten_and_sparsify_but_not_rollback
         assert image.in_flight == 0
 
 
-async def test_clone_into_another_cluster_is_refused_but_copy_is_allowed(parent, ioctx, name, own_cluster):
+async def test_clone_into_another_cluster_is_refused_but_copy_is_allowed(
+    parent: Any, ioctx: aiorbd.IoCtx, name: str, own_cluster: DevCluster
+) -> None:
     async with aiorbd.connect(own_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as elsewhere:
         with pytest.raises(aiorbd.UsageError, match="another cluster"):
             await parent.clone("one", elsewhere, name)
@@ -259,7 +271,9 @@ async def test_clone_into_another_cluster_is_refused_but_copy_is_allowed(parent,
 
 
 @pytest.mark.parametrize("how", ["copy", "deep_copy"])
-async def test_copy_keeps_the_data_pool_unless_another_is_given(cluster, ioctx, name, how, witness):
+async def test_copy_keeps_the_data_pool_unless_another_is_given(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, name: str, how: str, witness: Witness
+) -> None:
     pools = [new_name("data") for _ in range(2)]
     for pool in pools:
         await cluster.create_pool(pool)
@@ -280,7 +294,9 @@ async def test_copy_keeps_the_data_pool_unless_another_is_given(cluster, ioctx, 
             assert await digest(witness, f"{where.pool}/{copy}") == await digest(witness, name)
 
 
-async def test_copy_into_the_data_pool_of_the_source(cluster, ioctx, name, witness):
+async def test_copy_into_the_data_pool_of_the_source(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, name: str, witness: Witness
+) -> None:
     pool = new_name("data")
     await cluster.create_pool(pool)
     await ioctx.create_image(name, 8 * MIB, data_pool=pool)
@@ -292,8 +308,10 @@ async def test_copy_into_the_data_pool_of_the_source(cluster, ioctx, name, witne
 
 
 @pytest.mark.parametrize("how", ["copy", "deep_copy"])
-async def test_observers_see_one_completion_for_each_copy(cluster, ioctx, image, name, how):
-    told = []
+async def test_observers_see_one_completion_for_each_copy(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, image: aiorbd.Image, name: str, how: str
+) -> None:
+    told: list[Any] = []
     cluster.add_observer(told.append)
     await getattr(image, how)(ioctx, name)
     assert len([completed for completed in told if "copy_with_progress" in completed.operation]) == 1

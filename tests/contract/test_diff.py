@@ -3,30 +3,34 @@
 import gc
 import json
 import random
+from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
 from fix_lag import measured_lag
-from helpers import new_name
+from fix_witness import Witness
+from helpers import MakeImage, new_name
 
 import aiorbd
 from aiorbd import Extent
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 
 
-async def witnessed(witness, image, *options):
+async def witnessed(witness: Witness, image: aiorbd.Image, *options: Any) -> Any:
     shown = json.loads(await witness.rbd("diff", image.name, "--format", "json", *options))
     return {(extent["offset"], extent["length"], extent["exists"] == "true") for extent in shown}
 
 
-def plain(extents):
+def plain(extents: Any) -> Any:
     return {(extent.offset, extent.length, extent.exists) for extent in extents}
 
 
-async def test_from_the_beginning(image, witness):
+async def test_from_the_beginning(image: aiorbd.Image, witness: Witness) -> None:
     assert [extent async for extent in image.diff()] == []
     await image.write(b"x" * 4096, 0)
     await image.write(b"y" * 8192, 8 * MIB)
@@ -36,7 +40,7 @@ async def test_from_the_beginning(image, witness):
     assert plain(extents) == await witnessed(witness, image)
 
 
-async def test_since_a_snapshot(image, witness):
+async def test_since_a_snapshot(image: aiorbd.Image, witness: Witness) -> None:
     await image.write(b"x" * 4096, 0)
     await image.write(b"x" * (4 * MIB), 8 * MIB)
     one = await image.create_snapshot("one")
@@ -53,7 +57,7 @@ async def test_since_a_snapshot(image, witness):
     assert plain([extent async for extent in image.diff(from_snapshot="one")]) == expected
 
 
-async def test_a_range(image):
+async def test_a_range(image: aiorbd.Image) -> None:
     for number in range(4):
         await image.write(b"x" * 4096, number * 4 * MIB)
     assert [e.offset async for e in image.diff(4 * MIB, 8 * MIB)] == [4 * MIB, 8 * MIB]
@@ -61,7 +65,7 @@ async def test_a_range(image):
     assert [e async for e in image.diff(12 * MIB)] == [Extent(12 * MIB, 4096, True)]
 
 
-async def test_whole_objects(image, witness):
+async def test_whole_objects(image: aiorbd.Image, witness: Witness) -> None:
     await image.write(b"x", 5 * MIB)
     await image.flush()
     extents = [extent async for extent in image.diff(whole_object=True)]
@@ -69,7 +73,7 @@ async def test_whole_objects(image, witness):
     assert plain(extents) == await witnessed(witness, image, "--whole-object")
 
 
-async def test_the_parent(ioctx, image, name):
+async def test_the_parent(ioctx: aiorbd.IoCtx, image: aiorbd.Image, name: str) -> None:
     await image.write(b"x" * 4096, 0)
     await image.create_snapshot("one")
     await ioctx.clone_image(image.name, "one", ioctx, name, clone_format=2)
@@ -81,7 +85,7 @@ async def test_the_parent(ioctx, image, name):
             assert [e.offset async for e in clone.diff(include_parent=False)] == [8 * MIB]
 
 
-async def test_empty_ranges_yield_no_extents(ioctx, make_image, image):
+async def test_empty_ranges_yield_no_extents(ioctx: aiorbd.IoCtx, make_image: MakeImage, image: aiorbd.Image) -> None:
     """librbd 16.2 aborts the process for some of these ranges."""
     for whole_object in (False, True):
         assert [e async for e in image.diff(0, 0, whole_object=whole_object)] == []
@@ -91,7 +95,7 @@ async def test_empty_ranges_yield_no_extents(ioctx, make_image, image):
             assert [e async for e in empty.diff(whole_object=whole_object)] == []
 
 
-async def test_invalid_snapshots_and_ranges_are_refused(image):
+async def test_invalid_snapshots_and_ranges_are_refused(image: aiorbd.Image) -> None:
     one = await image.create_snapshot("one")
     with pytest.raises(aiorbd.SnapshotNotFound, match="snapshot 'nowhen' of image"):
         await anext(image.diff(from_snapshot="nowhen"))
@@ -115,7 +119,7 @@ async def test_invalid_snapshots_and_ranges_are_refused(image):
 MANY = 5_000
 
 
-async def make_many(conffile, name):
+async def make_many(conffile: str, name: str) -> None:
     async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, MANY * 8192, order=12, features=aiorbd.Feature.LAYERING)
         async with ioctx.open_image(name) as image, image.writer() as writer:
@@ -124,7 +128,7 @@ async def make_many(conffile, name):
 
 
 @pytest.fixture(scope="module")
-def name_of_many(aiorbd_cluster):
+def name_of_many(aiorbd_cluster: DevCluster) -> Any:
     """Return the name of an image with `MANY` extents. Tests do not change the image."""
     name = new_name("many")
     anyio.run(make_many, aiorbd_cluster.conffile, name)
@@ -132,18 +136,18 @@ def name_of_many(aiorbd_cluster):
 
 
 @pytest.fixture
-async def many(ioctx, name_of_many):
+async def many(ioctx: aiorbd.IoCtx, name_of_many: Any) -> AsyncIterator[Any]:
     async with ioctx.open_image(name_of_many) as image:
         yield image
 
 
-async def gone(image):
+async def gone(image: aiorbd.Image) -> None:
     with anyio.fail_after(10):
         while image.in_flight:
             await anyio.sleep(0.01)
 
 
-async def test_librbd_waits_for_a_slow_reader(many):
+async def test_librbd_waits_for_a_slow_reader(many: Any) -> None:
     """Memory is bounded: librbd is at most `AHEAD` extents ahead of the event loop. Other calls continue meanwhile."""
     from aiorbd._image.diff_walk import AHEAD, BATCH
 
@@ -163,7 +167,7 @@ async def test_librbd_waits_for_a_slow_reader(many):
     await snapshot.remove()
 
 
-async def test_drain_during_a_diff_returns(many):
+async def test_drain_during_a_diff_returns(many: Any) -> None:
     """librbd's walk waits for its reader. The reader's drain waits for the other operations of the image only."""
     count = 0
     async for _ in many.diff():
@@ -174,7 +178,7 @@ async def test_drain_during_a_diff_returns(many):
     assert count == MANY
 
 
-async def test_leaving_a_diff_early_stops_librbd(many):
+async def test_leaving_a_diff_early_stops_librbd(many: Any) -> None:
     async for _ in many.diff():
         break
     gc.collect()
@@ -193,7 +197,7 @@ async def test_leaving_a_diff_early_stops_librbd(many):
     del never_begun
 
 
-async def test_cancelled_reader_continues_later_without_losing_extents(many):
+async def test_cancelled_reader_continues_later_without_losing_extents(many: Any) -> None:
     diff = many.diff()
     seen = []
     for _ in range(5):
@@ -205,7 +209,7 @@ async def test_cancelled_reader_continues_later_without_losing_extents(many):
     assert [e.offset for e in seen] == [number * 8192 for number in range(MANY)]
 
 
-async def test_closing_the_image_ends_its_diff_with_closed_error(ioctx, many):
+async def test_closing_the_image_ends_its_diff_with_closed_error(ioctx: aiorbd.IoCtx, many: Any) -> None:
     """The reader must not take the missing extents for unchanged ones."""
     image = await ioctx.open_image(many.name)
     diff = image.diff()
@@ -219,7 +223,9 @@ async def test_closing_the_image_ends_its_diff_with_closed_error(ioctx, many):
         await anext(image.diff())
 
 
-async def test_removed_snapshot_raises_snapshot_not_found(ioctx, image, name, witness):
+async def test_removed_snapshot_raises_snapshot_not_found(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image, name: str, witness: Witness
+) -> None:
     """librbd reports size 0 for a removed snapshot. A backup or a copy of the snapshot would be empty."""
     await image.write(b"x" * 4096, 0)
     await image.create_snapshot("one")
@@ -240,7 +246,9 @@ async def test_removed_snapshot_raises_snapshot_not_found(ioctx, image, name, wi
     assert await image.read(0, 1) == b"x"
 
 
-async def test_renamed_snapshot_is_not_confused_with_a_new_one_of_its_name(ioctx, image, witness):
+async def test_renamed_snapshot_is_not_confused_with_a_new_one_of_its_name(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image, witness: Witness
+) -> None:
     """A diff from the new snapshot would omit changes."""
     mine = await image.create_snapshot("one")
     await image.write(b"x" * 4096, 0)
@@ -259,7 +267,7 @@ async def test_renamed_snapshot_is_not_confused_with_a_new_one_of_its_name(ioctx
     assert [e async for e in image.diff(from_snapshot="one")] == []
 
 
-async def test_many_waiting_diffs_do_not_delay_other_calls(many):
+async def test_many_waiting_diffs_do_not_delay_other_calls(many: Any) -> None:
     """More diffs wait than there are worker threads for calls. The readers of these diffs make calls."""
     diffs = [many.diff() for _ in range(20)]
     for diff in diffs:
@@ -273,7 +281,9 @@ async def test_many_waiting_diffs_do_not_delay_other_calls(many):
     await gone(many)
 
 
-async def test_diff_can_start_again_after_its_thread_failed_to_start(image, monkeypatch):
+async def test_diff_can_start_again_after_its_thread_failed_to_start(
+    image: aiorbd.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await image.write(b"x" * 4096, 0)
     diff = image.diff()
     monkeypatch.setattr(
@@ -286,7 +296,7 @@ async def test_diff_can_start_again_after_its_thread_failed_to_start(image, monk
     await diff.aclose()
 
 
-async def test_second_task_on_the_same_diff_raises_usage_error(osd):
+async def test_second_task_on_the_same_diff_raises_usage_error(osd: DevCluster) -> None:
     from fix_faults import opened
 
     async with opened(osd) as image:
@@ -303,7 +313,9 @@ async def test_second_task_on_the_same_diff_raises_usage_error(osd):
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_diff_restores_the_image(ioctx, make_image, witness, seed):
+async def test_a_diff_restores_the_image(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness, seed: Any
+) -> None:
     """Each round makes sparse random changes and a snapshot. The diff turns the previous snapshot into the new one."""
     chance, size = random.Random(seed), 2 << 20
     name = await make_image(size, order=14)
@@ -328,7 +340,9 @@ async def test_a_diff_restores_the_image(ioctx, make_image, witness, seed):
             before = snapshot.name
 
 
-async def test_clone_diff_warns_that_librbd_omits_zeroed_extents(image, ioctx, name):
+async def test_clone_diff_warns_that_librbd_omits_zeroed_extents(
+    image: aiorbd.Image, ioctx: aiorbd.IoCtx, name: str
+) -> None:
     """librbd omits the extents that a clone zeroed, and a warning reports this.
 
     With the feature FAST_DIFF, librbd lists these extents if whole objects are asked for.

@@ -8,12 +8,17 @@ import random
 import shutil
 import tempfile
 import weakref
+from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
 from anyio import to_thread
+from fix_witness import Witness
+from helpers import MakeImage
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -22,14 +27,14 @@ DATA = random.Random(1).randbytes(3 * MIB + 17)
 
 
 @pytest.fixture
-async def full(ioctx, make_image):
+async def full(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> AsyncIterator[Any]:
     """Yield an image that holds `DATA`."""
     async with ioctx.open_image(await make_image(len(DATA))) as image:
         await image.write(DATA, 0)
         yield image
 
 
-async def test_the_same_as_a_file_of_python_s(full):
+async def test_the_same_as_a_file_of_python_s(full: Any) -> None:
     """The test makes the same random calls on both files."""
     dice = random.Random(2)
     with tempfile.TemporaryFile(buffering=0) as model:
@@ -68,7 +73,7 @@ async def test_the_same_as_a_file_of_python_s(full):
             assert await file.read(None) == b""
 
 
-async def test_iterating_over_a_file_yields_chunks(full):
+async def test_iterating_over_a_file_yields_chunks(full: Any) -> None:
     chunks = [chunk async for chunk in full.file(chunk_size=MIB)]
     assert [len(chunk) for chunk in chunks] == [MIB, MIB, MIB, 17]
     assert b"".join(chunks) == DATA
@@ -76,7 +81,9 @@ async def test_iterating_over_a_file_yields_chunks(full):
         full.file(chunk_size=0)
 
 
-async def test_large_reads_and_writes_are_done_in_pieces(ioctx, make_image, monkeypatch, witness):
+async def test_large_reads_and_writes_are_done_in_pieces(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, monkeypatch: pytest.MonkeyPatch, witness: Witness
+) -> None:
     monkeypatch.setattr("aiorbd._image.file.PIECE", 100_000)
     async with ioctx.open_image(await make_image(len(DATA))) as image:
         async with image.file() as file:
@@ -93,7 +100,7 @@ async def test_large_reads_and_writes_are_done_in_pieces(ioctx, make_image, monk
         assert hashlib.sha256(await witness.export(image.name)).digest() == hashlib.sha256(DATA).digest()
 
 
-async def test_truncate_resizes_the_image(full, witness):
+async def test_truncate_resizes_the_image(full: Any, witness: Witness) -> None:
     async with full.file() as file:
         await file.seek(MIB)
         assert await file.truncate() == MIB
@@ -104,7 +111,7 @@ async def test_truncate_resizes_the_image(full, witness):
     assert (await witness.info(full.name))["size"] == 2 * MIB
 
 
-async def test_write_at_the_end_raises_past_end_of_image(full):
+async def test_write_at_the_end_raises_past_end_of_image(full: Any) -> None:
     async with full.file() as file:
         await file.seek(0, os.SEEK_END)
         assert await file.write(b"") == 0
@@ -117,7 +124,7 @@ async def test_write_at_the_end_raises_past_end_of_image(full):
         assert await file.readinto(bytearray(5)) == 0
 
 
-async def test_bad_seeks(full):
+async def test_bad_seeks(full: Any) -> None:
     async with full.file() as file:
         for offset, whence in ((-1, os.SEEK_SET), (-1, os.SEEK_CUR), (-len(DATA) - 1, os.SEEK_END)):
             with pytest.raises(ValueError, match="before the beginning"):
@@ -128,7 +135,7 @@ async def test_bad_seeks(full):
             await file.readinto(b"read-only")
 
 
-async def test_closed_file_refuses_calls_and_leaves_the_image_open(ioctx, full):
+async def test_closed_file_refuses_calls_and_leaves_the_image_open(ioctx: aiorbd.IoCtx, full: Any) -> None:
     file = full.file()
     assert not file.closed
     await file.write(b"kept")
@@ -148,11 +155,11 @@ async def test_closed_file_refuses_calls_and_leaves_the_image_open(ioctx, full):
         other.file()
 
 
-async def test_concurrent_reads_take_turns(full):
+async def test_concurrent_reads_take_turns(full: Any) -> None:
     async with full.file() as file:
         parts = []
 
-        async def read():
+        async def read() -> None:
             parts.append(await file.read(1000))
 
         async with anyio.create_task_group() as tasks:
@@ -161,7 +168,7 @@ async def test_concurrent_reads_take_turns(full):
         assert sorted(parts) == sorted(DATA[start : start + 1000] for start in range(0, 20_000, 1000))
 
 
-async def test_cancelled_read_does_not_move_the_position(osd):
+async def test_cancelled_read_does_not_move_the_position(osd: DevCluster) -> None:
     from fix_faults import opened
 
     async with opened(osd) as image, image.file() as file:
@@ -174,12 +181,18 @@ async def test_cancelled_read_does_not_move_the_position(osd):
         assert await file.read(3) == b"aaa"
 
 
-async def test_file_asks_for_the_size_only_after_a_change(full, witness):
+async def test_file_asks_for_the_size_only_after_a_change(full: Any, witness: Witness) -> None:
     async with full.file() as file:
         await file.read(1)
-        asked = []
+        asked: list[int] = []
         size = full._handle.image_size
-        size._ask_size, original = (lambda: asked.append(1) or original()), size._ask_size
+        original = size._ask_size
+
+        def ask() -> Any:
+            asked.append(1)
+            return original()
+
+        size._ask_size = ask
         for _ in range(10):
             await file.read(1)
         assert not asked
@@ -188,8 +201,8 @@ async def test_file_asks_for_the_size_only_after_a_change(full, witness):
         assert asked
 
 
-async def test_blocking_file_works_like_a_raw_file_of_python(full, witness):
-    def work():
+async def test_blocking_file_works_like_a_raw_file_of_python(full: Any, witness: Witness) -> None:
+    def work() -> Any:
         with raw as file:
             assert (file.readable(), file.writable(), file.seekable()) == (True, True, True)
             assert file.read() == DATA
@@ -216,12 +229,12 @@ async def test_blocking_file_works_like_a_raw_file_of_python(full, witness):
     assert await witness.export(full.name) == expected[:MIB]
 
 
-async def test_data_written_during_a_flush_is_flushed_by_the_next_flush(full):
+async def test_data_written_during_a_flush_is_flushed_by_the_next_flush(full: Any) -> None:
     raw = full.blocking_file()
     flushes = []
     flush = full.flush
 
-    async def slow():
+    async def slow() -> None:
         flushes.append(1)
         if len(flushes) == 1:
             await to_thread.run_sync(raw.write, b"meanwhile")
@@ -238,7 +251,7 @@ async def test_data_written_during_a_flush_is_flushed_by_the_next_flush(full):
     await to_thread.run_sync(raw.close)
 
 
-async def test_blocking_file_on_the_event_loop_raises_usage_error(full):
+async def test_blocking_file_on_the_event_loop_raises_usage_error(full: Any) -> None:
     raw = full.blocking_file()
     for call in (raw.read, raw.tell, lambda: raw.seek(0), lambda: raw.write(b"x")):
         with pytest.raises(aiorbd.UsageError, match="would block the event loop"):
@@ -248,7 +261,7 @@ async def test_blocking_file_on_the_event_loop_raises_usage_error(full):
         raw.tell()
 
 
-async def test_blocking_file_of_a_read_only_image_refuses_writes(ioctx, full):
+async def test_blocking_file_of_a_read_only_image_refuses_writes(ioctx: aiorbd.IoCtx, full: Any) -> None:
     async with ioctx.open_image(full.name, read_only=True) as image:
         raw = image.blocking_file()
         assert not raw.writable()
@@ -258,7 +271,7 @@ async def test_blocking_file_of_a_read_only_image_refuses_writes(ioctx, full):
         await to_thread.run_sync(raw.close)
 
 
-async def test_forgotten_blocking_file_warns_that_it_was_not_flushed(full):
+async def test_forgotten_blocking_file_warns_that_it_was_not_flushed(full: Any) -> None:
     """Any thread may collect the file. The file is not flushed there, and a warning reports this."""
     raw = full.blocking_file()
     await to_thread.run_sync(raw.write, b"x")
@@ -273,7 +286,7 @@ async def test_forgotten_blocking_file_warns_that_it_was_not_flushed(full):
     del unused
 
 
-async def test_blocking_file_works_in_a_thread_of_the_program(full):
+async def test_blocking_file_works_in_a_thread_of_the_program(full: Any) -> None:
     import threading
 
     raw = full.blocking_file()
@@ -281,7 +294,7 @@ async def test_blocking_file_works_in_a_thread_of_the_program(full):
     token = anyio.lowlevel.current_token()
     found = []
 
-    def work():
+    def work() -> None:
         found.append(raw.read(10))
         anyio.from_thread.run_sync(done.set, token=token)
 

@@ -1,6 +1,9 @@
 """Options for creating images: the mapping, and images created with these options."""
 
+from typing import Any
+
 import pytest
+from fix_witness import Witness
 
 import aiorbd
 from aiorbd import Feature, ImageOption, ImageOptions, MirrorImageMode
@@ -27,7 +30,7 @@ VALUES = {
 }
 
 
-def test_a_mapping():
+def test_a_mapping() -> None:
     options = ImageOptions()
     assert options.is_empty
     assert (len(options), dict(options)) == (0, {})
@@ -38,7 +41,7 @@ def test_a_mapping():
             options[option]
         with pytest.raises(KeyError):
             del options[option]
-        options[option] = value
+        options[option] = value  # type: ignore[assignment]
         assert option in options
         assert options[option] == value
     assert dict(options) == VALUES
@@ -54,35 +57,35 @@ def test_a_mapping():
     assert options.is_empty
 
 
-def test_invalid_options_and_values_are_refused():
+def test_invalid_options_and_values_are_refused() -> None:
     options = ImageOptions()
     for value in (-1, 1 << 64):
         with pytest.raises(aiorbd.InvalidArgument, match=f"value {value} is out of range"):
             options[ImageOption.ORDER] = value
-    for option, value in ((ImageOption.ORDER, "22"), (ImageOption.DATA_POOL, 3), (ImageOption.ORDER, 2.5)):
+    for option, value in ((ImageOption.ORDER, "22"), (ImageOption.DATA_POOL, 3), (ImageOption.ORDER, 2.5)):  # type: ignore[assignment]
         with pytest.raises(TypeError, match="must be"):
             options[option] = value
-    for value in ("", "a\0b"):
+    for value in ("", "a\0b"):  # type: ignore[assignment]
         with pytest.raises(aiorbd.InvalidArgument, match="must not"):
             options[ImageOption.DATA_POOL] = value
-    for option in (99, -1):
+    for option in (99, -1):  # type: ignore[assignment]
         with pytest.raises(aiorbd.InvalidArgument, match="no such image option"):
             options[option] = 1
         assert option not in options
-    assert "order" not in options
+    assert "order" not in options  # type: ignore[comparison-overlap]
     assert options.is_empty
 
 
-async def test_options_and_keywords(ioctx, name, witness):
+async def test_options_and_keywords(ioctx: aiorbd.IoCtx, name: str, witness: Witness) -> None:
     options = ImageOptions({ImageOption.ORDER: 20, ImageOption.FEATURES: Feature.LAYERING})
     await ioctx.create_image(name, 5 * MIB, options, order=21)
     info = await witness.info(name)
     assert (info["order"], info["features"]) == (21, ["layering"])
     assert options[ImageOption.ORDER] == 20
     with pytest.raises(TypeError, match=r"create_image\(\) got an unexpected keyword argument 'colour'"):
-        await ioctx.create_image("other", 1, colour="red")
+        await ioctx.create_image("other", 1, colour="red")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="keywords like order=22, not 22"):
-        await ioctx.create_image("other", 1, 22)
+        await ioctx.create_image("other", 1, 22)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +107,12 @@ async def test_options_and_keywords(ioctx, name, witness):
         (ImageOption.CLONE_FORMAT, 3),
     ],
 )
-def test_values_that_librbd_would_truncate_are_refused(option, value):
+def test_values_that_librbd_would_truncate_are_refused(option: Any, value: int) -> None:
     with pytest.raises(aiorbd.ArgumentOutOfRange, match=r"out of range|not between|neither 1 nor 2"):
         ImageOptions({option: value})
 
 
-async def test_valid_layout_options_reach_the_image(ioctx, name):
+async def test_valid_layout_options_reach_the_image(ioctx: aiorbd.IoCtx, name: str) -> None:
     await ioctx.create_image(name, 1 << 23, order=20, stripe_unit=4096, stripe_count=255)
     async with ioctx.open_image(name) as image:
         assert ((await image.stat()).order, image.stripe_unit, image.stripe_count) == (20, 4096, 255)

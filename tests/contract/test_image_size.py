@@ -3,20 +3,23 @@
 import itertools
 import threading
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
 from fix_faults import opened
-from helpers import new_name, slow_down
+from fix_witness import Witness
+from helpers import MakeImage, new_name, slow_down
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 
 
-async def test_stat(ioctx, make_image, witness):
+async def test_stat(ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness) -> None:
     name = await make_image(5 * MIB + 1, order=20)
     info = await witness.info(name)
     async with ioctx.open_image(name) as image:
@@ -31,7 +34,7 @@ async def test_stat(ioctx, make_image, witness):
     )
 
 
-async def test_resize(image, witness):
+async def test_resize(image: aiorbd.Image, witness: Witness) -> None:
     reports = []
     await image.resize(64 * MIB, progress=lambda done, total: reports.append((done, total)))
     assert await image.size() == 64 * MIB
@@ -47,7 +50,7 @@ async def test_resize(image, witness):
     assert all(0 <= done <= total for done, total in reports)
 
 
-async def test_shrink_without_allow_shrink_is_refused(image):
+async def test_shrink_without_allow_shrink_is_refused(image: aiorbd.Image) -> None:
     await image.write(b"x", 16 * MIB - 1)
     with pytest.raises(aiorbd.InvalidArgument, match=r"has 16777216 bytes: only resize\(1048576, allow_shrink=True\)"):
         await image.resize(MIB)
@@ -59,11 +62,11 @@ async def test_shrink_without_allow_shrink_is_refused(image):
             await image.resize(size)
 
 
-async def test_exception_in_progress_stops_a_shrink(ioctx, make_image):
+async def test_exception_in_progress_stops_a_shrink(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     name = await make_image(4096 * MIB)
     await slow_down(ioctx, name)
 
-    def progress(_done, _total):
+    def progress(_done: int, _total: int) -> None:
         raise LookupError("enough")
 
     async with ioctx.open_image(name) as image:
@@ -76,14 +79,18 @@ async def test_exception_in_progress_stops_a_shrink(ioctx, make_image):
         assert await image.size() == MIB
 
 
-async def test_writes_reach_the_new_end_after_another_client_grew_the_image(image, witness):
+async def test_writes_reach_the_new_end_after_another_client_grew_the_image(
+    image: aiorbd.Image, witness: Witness
+) -> None:
     await witness.rbd("resize", "--no-progress", image.name, "--size", "20M")
     await image.write(b"x", 20 * MIB - 1)
     assert await image.read(20 * MIB - 1, 1) == b"x"
     assert await image.size() == 20 * MIB
 
 
-async def test_access_past_the_end_is_refused_after_another_client_shrank_the_image(image, witness):
+async def test_access_past_the_end_is_refused_after_another_client_shrank_the_image(
+    image: aiorbd.Image, witness: Witness
+) -> None:
     """librbd would clip a write past the end and report success."""
     await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "4M")
     for call in (
@@ -97,12 +104,14 @@ async def test_access_past_the_end_is_refused_after_another_client_shrank_the_im
     assert await image.size() == 4 * MIB
 
 
-async def test_concurrent_writes_after_a_shrink_are_checked_against_the_new_size(ioctx, make_image, witness):
+async def test_concurrent_writes_after_a_shrink_are_checked_against_the_new_size(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness
+) -> None:
     """One write detects the change and asks for the size. Writes that start meanwhile must not use the old size."""
     name = await make_image()
-    outcomes = []
+    outcomes: list[Any] = []
 
-    async def write(offset):
+    async def write(offset: int) -> None:
         try:
             await image.write(b"x" * 4096, offset)
             outcomes.append(offset + 4096 <= 4 * MIB)
@@ -120,7 +129,9 @@ async def test_concurrent_writes_after_a_shrink_are_checked_against_the_new_size
 
 @pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("kind", [bytes, bytearray])
-async def test_shrink_during_a_write_raises_image_shrank(image, monkeypatch, asked, kind):
+async def test_shrink_during_a_write_raises_image_shrank(
+    image: aiorbd.Image, monkeypatch: pytest.MonkeyPatch, asked: bool, kind: Any
+) -> None:
     """librbd reports success and a changed header, so librbd may have clipped the write.
 
     The error is the same when another task has asked for the size meanwhile.
@@ -130,7 +141,7 @@ async def test_shrink_during_a_write_raises_image_shrank(image, monkeypatch, ask
     name = "write" if kind is bytes else "submit"
     submit = getattr(handle.bridge, name)
 
-    def submit_and_tell(*arguments):
+    def submit_and_tell(*arguments: Any) -> Any:
         code = submit(*arguments)
         handle.lib.aiorbd_image_changed(handle.native)
         if asked:
@@ -138,7 +149,7 @@ async def test_shrink_during_a_write_raises_image_shrank(image, monkeypatch, ask
             handle.image_size._learn_size()
         return code
 
-    def ask_size():
+    def ask_size() -> Any:
         handle.image_size._asked = handle.lib.aiorbd_image_generation(handle.native), 4096
         return 0
 
@@ -150,7 +161,7 @@ async def test_shrink_during_a_write_raises_image_shrank(image, monkeypatch, ask
     assert isinstance(caught.value, aiorbd.PastEndOfImage)
 
 
-async def test_write_that_completes_during_close_of_a_changed_image_succeeds(osd):
+async def test_write_that_completes_during_close_of_a_changed_image_succeeds(osd: DevCluster) -> None:
     async with opened(osd) as image:
         osd.pause()
         async with anyio.create_task_group() as tasks:
@@ -162,7 +173,7 @@ async def test_write_that_completes_during_close_of_a_changed_image_succeeds(osd
             osd.resume()  # neither the write nor the close raises
 
 
-async def test_own_shrink_limits_writes_from_its_start(ioctx, make_image):
+async def test_own_shrink_limits_writes_from_its_start(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     """librbd clips writes and reports success as soon as the shrink has started."""
     async with ioctx.open_image(await make_image(1 << 40)) as image:
         async with anyio.create_task_group() as tasks:
@@ -175,14 +186,14 @@ async def test_own_shrink_limits_writes_from_its_start(ioctx, make_image):
         assert await image.size() == 4 * MIB
 
 
-async def test_refused_shrink_does_not_limit_writes(ioctx, make_image):
+async def test_refused_shrink_does_not_limit_writes(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     async with ioctx.open_image(await make_image()) as image:
         with pytest.raises(aiorbd.InvalidArgument):
             await image.resize(MIB)
         await image.write(b"x", 16 * MIB - 1)
 
 
-async def test_concurrent_size_calls_take_one_worker_thread(ioctx, make_image):
+async def test_concurrent_size_calls_take_one_worker_thread(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     async with ioctx.open_image(await make_image()) as image:
         async with anyio.create_task_group() as tasks:
             for _ in range(64):
@@ -195,8 +206,8 @@ BEYOND = [(16 * MIB, 1), (16 * MIB - 1, 2), (1 << 62, 1), (0, 16 * MIB + 1), (16
 
 
 @pytest.mark.parametrize(("offset", "length"), BEYOND)
-async def test_access_past_the_end_raises_past_end_of_image(image, offset, length):
-    calls = [
+async def test_access_past_the_end_raises_past_end_of_image(image: aiorbd.Image, offset: Any, length: Any) -> None:
+    calls: list[Any] = [
         lambda: image.read(offset, length),
         lambda: image.discard(offset, length),
         lambda: image.write_zeroes(offset, length),
@@ -219,17 +230,18 @@ async def test_access_past_the_end_raises_past_end_of_image(image, offset, lengt
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1), (-(1 << 70), 1), (5, -5)])
-async def test_negative_offset_or_length_is_refused(image, offset, length):
+async def test_negative_offset_or_length_is_refused(image: aiorbd.Image, offset: Any, length: int) -> None:
     for call in (image.read, image.discard, image.write_zeroes):
         with pytest.raises(aiorbd.InvalidArgument, match="must not be negative"):
             await call(offset, length)
     if offset < 0:
-        for call in (image.write, image.read_into):
+        more: list[Any] = [image.write, image.read_into]
+        for call in more:
             with pytest.raises(aiorbd.InvalidArgument, match="must not be negative"):
                 await call(bytearray(1), offset)
 
 
-async def test_length_zero_is_accepted_by_every_call(image):
+async def test_length_zero_is_accepted_by_every_call(image: aiorbd.Image) -> None:
     """In librbd 16.2.15, length 0 with a NULL buffer would abort the process."""
     for offset in (0, 5, 16 * MIB):
         assert await image.read(offset, 0) == b""
@@ -243,14 +255,16 @@ async def test_length_zero_is_accepted_by_every_call(image):
         await image.write_zeroes(offset, 0)
 
 
-async def test_empty_image_accepts_only_empty_reads(ioctx, make_image):
+async def test_empty_image_accepts_only_empty_reads(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     async with ioctx.open_image(await make_image(0)) as image:
         assert await image.read(0, 0) == b""
         with pytest.raises(aiorbd.PastEndOfImage, match="which has 0 bytes"):
             await image.read(0, 1)
 
 
-async def test_read_of_two_gib_is_refused_but_larger_discards_are_accepted(ioctx, make_image):
+async def test_read_of_two_gib_is_refused_but_larger_discards_are_accepted(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     async with ioctx.open_image(await make_image(1 << 40)) as image:
         with pytest.raises(aiorbd.InvalidArgument, match="too many for one operation"):
             await image.read(0, 1 << 31)
@@ -258,15 +272,15 @@ async def test_read_of_two_gib_is_refused_but_larger_discards_are_accepted(ioctx
         await image.write_zeroes(0, 1 << 33)
 
 
-async def test_wrong_types_and_buffers_are_refused(image):
+async def test_wrong_types_and_buffers_are_refused(image: aiorbd.Image) -> None:
     for call in (image.read, image.discard, image.write_zeroes):
         with pytest.raises(TypeError):
-            await call("0", 1)
+            await call("0", 1)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
-            await call(0, 1.5)
+            await call(0, 1.5)  # type: ignore[arg-type]
     for data in ("text", None, 5, [1, 2]):
         with pytest.raises(TypeError, match="must be a bytes-like object"):
-            await image.write(data, 0)
+            await image.write(data, 0)  # type: ignore[arg-type]
     scattered = memoryview(bytearray(16))[::2]
     with pytest.raises(aiorbd.InvalidArgument, match="contiguous"):
         await image.write(scattered, 0)
@@ -283,7 +297,7 @@ async def test_wrong_types_and_buffers_are_refused(image):
     assert await image.read(0, 16) == bytes(16)
 
 
-async def test_shrink_waits_for_writes_in_flight(osd):
+async def test_shrink_waits_for_writes_in_flight(osd: DevCluster) -> None:
     """librbd aborts the process when a write meets a shrink. A shrink cancelled during its wait never starts."""
     async with opened(osd) as image:
         osd.pause()
@@ -304,7 +318,7 @@ async def test_shrink_waits_for_writes_in_flight(osd):
         assert await image.read(0, 1) == b"a"
 
 
-async def test_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
+async def test_shrink_waits_for_a_flatten(cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     """librbd aborts the process when an image shrinks during a flatten."""
     name = await make_image(1 << 20, order=12)
     async with ioctx.open_image(name) as image:
@@ -312,7 +326,7 @@ async def test_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
             await image.write(b"x" * 4096, number << 12)
         await image.create_snapshot("one")
         await image.clone("one", ioctx, f"{name}-clone", clone_format=2, order=12)
-    ended = []
+    ended: list[Any] = []
     async with ioctx.open_image(f"{name}-clone") as clone:
         cluster.add_observer(ended.append)
         async with anyio.create_task_group() as tasks:
@@ -327,7 +341,7 @@ async def test_shrink_waits_for_a_flatten(cluster, ioctx, make_image):
         assert await clone.size() in {200 << 12, 100 << 12, 20 << 12}
 
 
-async def test_waiting_shrink_raises_closed_error_when_its_image_closes(osd):
+async def test_waiting_shrink_raises_closed_error_when_its_image_closes(osd: DevCluster) -> None:
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         name = new_name()
         await ioctx.create_image(name, 1 << 24)
@@ -336,7 +350,7 @@ async def test_waiting_shrink_raises_closed_error_when_its_image_closes(osd):
         await image.flush()
         refused = []
 
-        async def shrink():
+        async def shrink() -> None:
             try:
                 await image.resize(1 << 20, allow_shrink=True)
             except aiorbd.ClosedError as error:
@@ -357,7 +371,9 @@ async def test_waiting_shrink_raises_closed_error_when_its_image_closes(osd):
             assert await image.size() == 1 << 24
 
 
-async def test_shrink_cancelled_before_it_has_a_thread_stops_limiting_reads_at_once(ioctx, image):
+async def test_shrink_cancelled_before_it_has_a_thread_stops_limiting_reads_at_once(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image
+) -> None:
     """The cancelled shrink leaves the gate, so calls of other handles continue.
 
     Reads past the smaller size are allowed again.

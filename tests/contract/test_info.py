@@ -4,6 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from fix_witness import Witness
+from helpers import MakeImage
 
 import aiorbd
 from aiorbd import FEATURES_DEFAULT, Feature, ImageFlag, OperationFeature
@@ -13,7 +15,7 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 
 
-async def test_features(ioctx, make_image, witness):
+async def test_features(ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness) -> None:
     name = await make_image(features_set=Feature.JOURNALING)
     async with ioctx.open_image(name) as image:
         assert await image.features() == FEATURES_DEFAULT | Feature.JOURNALING
@@ -34,7 +36,7 @@ async def test_features(ioctx, make_image, witness):
                 await other.update_features(Feature.FAST_DIFF, enabled=False)
 
 
-def test_names_of_features():
+def test_names_of_features() -> None:
     some = Feature.from_names(["layering", "exclusive-lock", "striping"])
     assert some == Feature.LAYERING | Feature.EXCLUSIVE_LOCK | Feature.STRIPINGV2
     assert some.names() == ["layering", "striping", "exclusive-lock"]
@@ -48,7 +50,7 @@ def test_names_of_features():
     assert int(ImageFlag(1 << 30 | 1)) == 1 << 30 | 1
 
 
-async def test_flags_show_an_invalid_object_map_until_it_is_rebuilt(image, witness):
+async def test_flags_show_an_invalid_object_map_until_it_is_rebuilt(image: aiorbd.Image, witness: Witness) -> None:
     assert await image.flags() == 0
     # Enabling the object map of an image that already has data leaves the map invalid. Rebuilding repairs the map.
     await image.write(b"x", 0)
@@ -60,7 +62,9 @@ async def test_flags_show_an_invalid_object_map_until_it_is_rebuilt(image, witne
     assert await image.flags() == 0
 
 
-async def test_op_features_show_clone_parents_and_children(ioctx, image, name, witness):
+async def test_op_features_show_clone_parents_and_children(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image, name: str, witness: Witness
+) -> None:
     assert await image.op_features() == 0
     await image.create_snapshot("one")
     await image.clone("one", ioctx, name, clone_format=2)
@@ -71,7 +75,7 @@ async def test_op_features_show_clone_parents_and_children(ioctx, image, name, w
         assert await clone.op_features() == OperationFeature.CLONE_CHILD
 
 
-async def test_layout(cluster, ioctx, make_image, witness):
+async def test_layout(cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness) -> None:
     if "data" not in await cluster.pools():
         await cluster.create_pool("data")
     name = await make_image(order=22, stripe_unit=65536, stripe_count=8, data_pool="data")
@@ -87,7 +91,7 @@ async def test_layout(cluster, ioctx, make_image, witness):
         assert plain.data_pool_id == await cluster.pool_id("rbd")
 
 
-async def test_timestamps(image, witness):
+async def test_timestamps(image: aiorbd.Image, witness: Witness) -> None:
     info = await witness.info(image.name)
     for mine, shown in (
         (image.create_timestamp, "create_timestamp"),
@@ -99,7 +103,7 @@ async def test_timestamps(image, witness):
         assert mine.replace(microsecond=0, tzinfo=None) == datetime.strptime(info[shown], "%a %b %d %H:%M:%S %Y")  # noqa: DTZ007
 
 
-async def test_watchers(cluster, ioctx, image, witness):
+async def test_watchers(cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, image: aiorbd.Image, witness: Witness) -> None:
     (mine,) = [watcher async for watcher in image.watchers()]
     assert mine.id == cluster.instance_id
     (shown,) = json.loads(await witness.rbd("status", image.name, "--format", "json"))["watchers"]

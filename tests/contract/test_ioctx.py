@@ -1,7 +1,10 @@
 """Images of a pool: create, list, rename, remove and open them."""
 
+from typing import Any
+
 import pytest
-from helpers import new_name
+from fix_witness import Witness
+from helpers import MakeImage, new_name
 
 import aiorbd
 
@@ -10,7 +13,7 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 
 
-async def test_create_and_list(ioctx, name, witness):
+async def test_create_and_list(ioctx: aiorbd.IoCtx, name: str, witness: Witness) -> None:
     await ioctx.create_image(name, 5 * MIB)
     assert name in await ioctx.list_images()
     assert name in await witness.names()
@@ -19,7 +22,9 @@ async def test_create_and_list(ioctx, name, witness):
     assert spec.id == (await witness.info(name))["id"]
 
 
-async def test_list_images_returns_more_images_than_one_page_holds(aiorbd_ioctx, monkeypatch):
+async def test_list_images_returns_more_images_than_one_page_holds(
+    aiorbd_ioctx: aiorbd.IoCtx, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("aiorbd._core.handle.PAGE", 16)
     names = {f"image-{number:04}" for number in range(40)}
     for name in names:
@@ -27,7 +32,9 @@ async def test_list_images_returns_more_images_than_one_page_holds(aiorbd_ioctx,
     assert set(await aiorbd_ioctx.list_images()) == names
 
 
-async def test_namespaces_have_separate_images(ioctx, aiorbd_ioctx, name, witness):
+async def test_namespaces_have_separate_images(
+    ioctx: aiorbd.IoCtx, aiorbd_ioctx: aiorbd.IoCtx, name: str, witness: Witness
+) -> None:
     assert aiorbd_ioctx.namespace
     assert await aiorbd_ioctx.list_images() == []
     await aiorbd_ioctx.create_image(name, MIB)
@@ -41,7 +48,9 @@ async def test_namespaces_have_separate_images(ioctx, aiorbd_ioctx, name, witnes
     assert (await witness.export(spec))[:4] == b"here"
 
 
-async def test_create_and_rename_to_an_existing_name_raise_image_exists(ioctx, make_image):
+async def test_create_and_rename_to_an_existing_name_raise_image_exists(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     name = await make_image()
     with pytest.raises(aiorbd.ImageExists, match=f"rbd/{name}") as caught:
         await ioctx.create_image(name, MIB)
@@ -51,7 +60,7 @@ async def test_create_and_rename_to_an_existing_name_raise_image_exists(ioctx, m
         await ioctx.rename_image(name, other)
 
 
-async def test_rename(ioctx, make_image, name, witness):
+async def test_rename(ioctx: aiorbd.IoCtx, make_image: MakeImage, name: str, witness: Witness) -> None:
     old = await make_image()
     await ioctx.rename_image(old, name)
     names = await witness.names()
@@ -59,7 +68,7 @@ async def test_rename(ioctx, make_image, name, witness):
     assert old not in names
 
 
-async def test_remove(ioctx, make_image, witness):
+async def test_remove(ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness) -> None:
     name = await make_image()
     reports = []
     await ioctx.remove_image(name, progress=lambda done, total: reports.append((done, total)))
@@ -68,7 +77,7 @@ async def test_remove(ioctx, make_image, witness):
     assert all(0 <= done <= total for done, total in reports)
 
 
-async def test_missing_images(ioctx):
+async def test_missing_images(ioctx: aiorbd.IoCtx) -> None:
     for call in (ioctx.remove_image, ioctx.open_image, lambda name: ioctx.rename_image(name, new_name())):
         with pytest.raises(aiorbd.ImageNotFound, match="rbd/no-such-image") as caught:
             await call("no-such-image")
@@ -77,7 +86,9 @@ async def test_missing_images(ioctx):
         await ioctx.open_image(image_id="no-such-id")
 
 
-async def test_remove_of_an_open_image_or_an_image_with_snapshots_is_refused(ioctx, make_image, witness):
+async def test_remove_of_an_open_image_or_an_image_with_snapshots_is_refused(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness
+) -> None:
     name = await make_image()
     async with ioctx.open_image(name), ioctx.open_image(name):
         with pytest.raises(aiorbd.ImageBusy, match=name):
@@ -88,7 +99,7 @@ async def test_remove_of_an_open_image_or_an_image_with_snapshots_is_refused(ioc
 
 
 @pytest.mark.parametrize("bad", ["", "a@b", "a/b", "a\0b"])
-async def test_names_nobody_should_make(ioctx, make_image, bad):
+async def test_names_nobody_should_make(ioctx: aiorbd.IoCtx, make_image: MakeImage, bad: str) -> None:
     with pytest.raises(aiorbd.InvalidArgument, match="must not"):
         await ioctx.create_image(bad, MIB)
     name = await make_image()
@@ -96,14 +107,14 @@ async def test_names_nobody_should_make(ioctx, make_image, bad):
         await ioctx.rename_image(name, bad)
 
 
-async def test_images_with_invalid_names_can_be_opened_and_renamed(ioctx):
+async def test_images_with_invalid_names_can_be_opened_and_renamed(ioctx: aiorbd.IoCtx) -> None:
     """librbd accepts such names, so such images exist. The test creates them with the C function itself."""
     from aiorbd._native.image_options import ImageOptions
     from aiorbd._native.loader import rbd
 
     for bad in (new_name("a@b"), new_name("a/b")):
 
-        def create(name=bad):
+        def create(name: Any = bad) -> Any:
             return rbd().rbd_create4(ioctx._handle.pointer, name.encode(), MIB, ImageOptions()._pointer)
 
         assert await ioctx._handle.run("rbd_create4", create) == 0
@@ -131,13 +142,15 @@ async def test_images_with_invalid_names_can_be_opened_and_renamed(ioctx):
     ],
     ids=str,
 )
-async def test_create_with_invalid_options_is_refused(ioctx, name, witness, options, error):
+async def test_create_with_invalid_options_is_refused(
+    ioctx: aiorbd.IoCtx, name: str, witness: Witness, options: Any, error: Any
+) -> None:
     with pytest.raises(error):
         await ioctx.create_image(name, **{"size": MIB} | options)
     assert name not in await witness.names()
 
 
-async def test_open_by_id(ioctx, make_image):
+async def test_open_by_id(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     name = await make_image()
     (spec,) = [spec async for spec in ioctx.images() if spec.name == name]
     async with ioctx.open_image(image_id=spec.id) as image:
@@ -148,8 +161,9 @@ async def test_open_by_id(ioctx, make_image):
             assert await other.read(0, 5) == b"by id"
 
 
-async def test_open_takes_one_of_name_and_id(ioctx):
-    for arguments in ({}, {"name": "a", "image_id": "b"}):
+async def test_open_takes_one_of_name_and_id(ioctx: aiorbd.IoCtx) -> None:
+    wrong: list[dict[str, Any]] = [{}, {"name": "a", "image_id": "b"}]
+    for arguments in wrong:
         with pytest.raises(TypeError, match="either a name or an image_id"):
             await ioctx.open_image(**arguments)
     with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
@@ -158,7 +172,7 @@ async def test_open_takes_one_of_name_and_id(ioctx):
         await ioctx.open_image("a", snapshot="")
 
 
-async def test_a_missing_snapshot_is_not_a_missing_image(ioctx, make_image):
+async def test_a_missing_snapshot_is_not_a_missing_image(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     name = await make_image()
     with pytest.raises(aiorbd.SnapshotNotFound, match=f"snapshot 'nowhen' of image 'rbd/{name}'"):
         await ioctx.open_image(name, snapshot="nowhen")
@@ -166,10 +180,10 @@ async def test_a_missing_snapshot_is_not_a_missing_image(ioctx, make_image):
         await ioctx.open_image("no-such-image", snapshot="nowhen")
 
 
-async def test_read_only_images(ioctx, make_image):
+async def test_read_only_images(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     async with ioctx.open_image(await make_image(), read_only=True) as image:
         assert image.read_only
-        changes = {
+        changes: dict[str, Any] = {
             "write": lambda: image.write(b"x", 0),
             "writev": lambda: image.writev([b"x"], 0),
             "write_same": lambda: image.write_same(b"x", 0, 1),

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -21,7 +23,7 @@ LIMIT = 0.005
 
 
 @pytest.fixture
-async def large(ioctx):
+async def large(ioctx: aiorbd.IoCtx) -> AsyncIterator[Any]:
     """Yield an image of 256 MiB, and remove the image at the end."""
     name = new_name()
     await ioctx.create_image(name, SIZE)
@@ -31,7 +33,7 @@ async def large(ioctx):
 
 
 @pytest.fixture(scope="module")
-def content():
+def content() -> Any:
     return os.urandom(MIB) * 64
 
 
@@ -45,7 +47,9 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-async def test_large_write_blocks_the_loop_for_less_than_five_milliseconds(large, content, write):
+async def test_large_write_blocks_the_loop_for_less_than_five_milliseconds(
+    large: Any, content: Any, write: Any
+) -> None:
     assert await least_hold(lambda: write(large, content)) < LIMIT
     await large.flush()
     digest = hashlib.sha256()
@@ -54,12 +58,12 @@ async def test_large_write_blocks_the_loop_for_less_than_five_milliseconds(large
     assert digest.digest() == hashlib.sha256(content).digest()
 
 
-async def least_hold(make_call):
+async def least_hold(make_call: Any) -> Any:
     """Return the longest time in seconds for which a call blocked the event loop: the least of up to three calls.
 
     A call that copies data on the event loop's thread does so each time. Page faults may come in one of them.
     """
-    times = []
+    times: list[Any] = []
     while len(times) < 3 and min(times, default=LIMIT) >= LIMIT:
         call = make_call()  # slicing the data is not the library's work
         async with measured_hold() as held:
@@ -69,10 +73,10 @@ async def least_hold(make_call):
     return min(times)
 
 
-async def test_writer_of_large_chunks_blocks_the_loop_for_less_than_five_milliseconds(large, content):
+async def test_writer_of_large_chunks_blocks_the_loop_for_less_than_five_milliseconds(large: Any, content: Any) -> None:
     chunks = [memoryview(content)[start : start + 16 * MIB] for start in range(0, 64 * MIB, 16 * MIB)]
 
-    async def write_all():
+    async def write_all() -> None:
         async with large.writer(depth=2) as writer:
             for number, chunk in enumerate(chunks):
                 await writer.write(chunk, number * 16 * MIB)
@@ -92,7 +96,7 @@ READS = {
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-async def test_large_read_blocks_the_loop_for_less_than_five_milliseconds(large, content, read):
+async def test_large_read_blocks_the_loop_for_less_than_five_milliseconds(large: Any, content: Any, read: Any) -> None:
     await large.write(content, 128 * MIB)
     assert await least_hold(lambda: read(large)) < LIMIT
     data = await read(large)
@@ -101,7 +105,7 @@ async def test_large_read_blocks_the_loop_for_less_than_five_milliseconds(large,
     assert not any(data[: 8 * MIB])
 
 
-async def test_large_write_that_is_cancelled_before_its_start_never_happens(large, content):
+async def test_large_write_that_is_cancelled_before_its_start_never_happens(large: Any, content: Any) -> None:
     """The copies keep sixteen worker threads busy, and the last writes wait for a thread."""
     writes = 40
     async with anyio.create_task_group() as tasks:
@@ -117,14 +121,14 @@ async def test_large_write_that_is_cancelled_before_its_start_never_happens(larg
     assert await large.read(0, 5 * MIB) == b"later" * MIB
 
 
-async def test_large_write_past_the_end_writes_nothing(large, content):
+async def test_large_write_past_the_end_writes_nothing(large: Any, content: Any) -> None:
     with pytest.raises(aiorbd.PastEndOfImage):
         await large.write(content, SIZE - 32 * MIB)
     assert not any(await large.read(SIZE - 32 * MIB, MIB))
 
 
-async def test_large_write_is_counted_and_observed_once(cluster, large, content):
-    seen = []
+async def test_large_write_is_counted_and_observed_once(cluster: aiorbd.Cluster, large: Any, content: Any) -> None:
+    seen: list[Any] = []
     cluster.add_observer(seen.append)
     await large.write(content, 0)
     async with large.writer() as writer:
@@ -136,11 +140,11 @@ async def test_large_write_is_counted_and_observed_once(cluster, large, content)
     assert [(call.length, call.error, call.abandoned) for call in written] == [(64 * MIB, None, False)] * 2
 
 
-async def test_large_writes_during_a_resize_are_whole_or_refused(large, content):
+async def test_large_writes_during_a_resize_are_whole_or_refused(large: Any, content: Any) -> None:
     """A write that was checked against a different size is checked again before it is submitted."""
     outcomes = []
 
-    async def write():
+    async def write() -> None:
         try:
             await large.write(content, SIZE - 64 * MIB)
         except aiorbd.PastEndOfImage:
@@ -157,7 +161,9 @@ async def test_large_writes_during_a_resize_are_whole_or_refused(large, content)
     assert not any(await large.read(SIZE - MIB, MIB))
 
 
-async def test_writer_writes_large_chunks_while_the_image_changes(ioctx, large, content):
+async def test_writer_writes_large_chunks_while_the_image_changes(
+    ioctx: aiorbd.IoCtx, large: Any, content: Any
+) -> None:
     """Each write is refused while the size is unknown, and is submitted again once the size is known."""
     async with ioctx.open_image(large.name) as other:
         with anyio.fail_after(60):

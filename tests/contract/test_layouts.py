@@ -1,12 +1,15 @@
 """Images of every layout: aiorbd writes and ``rbd`` reads, and the reverse."""
 
 import random
+from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name
+from fix_witness import Witness
+from helpers import MakeImage, new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -25,12 +28,12 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module")
-def data_pool(aiorbd_cluster):
+def data_pool(aiorbd_cluster: DevCluster) -> None:
     aiorbd_cluster.run_blocking("ceph", "osd", "pool", "create", "rbd-data")
     aiorbd_cluster.run_blocking("ceph", "osd", "pool", "application", "enable", "rbd-data", "rbd")
 
 
-async def scatter(image, size, seed):
+async def scatter(image: aiorbd.Image, size: int, seed: int | str) -> bytes:
     """Write pieces that cross objects and stripes, some at the very end. Return the expected content."""
     choose = random.Random(seed)
     model = bytearray(size)
@@ -45,7 +48,9 @@ async def scatter(image, size, seed):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.usefixtures("data_pool")
-async def test_rbd_export_reads_every_layout_that_aiorbd_writes(ioctx, make_image, witness, shape):
+async def test_rbd_export_reads_every_layout_that_aiorbd_writes(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness, shape: Any
+) -> None:
     size = 3 * MIB + 5 * KIB
     name = await make_image(size, **shape)
     async with ioctx.open_image(name) as image:
@@ -56,7 +61,9 @@ async def test_rbd_export_reads_every_layout_that_aiorbd_writes(ioctx, make_imag
 
 @pytest.mark.parametrize("shape", ["4 KiB objects", "32 MiB objects", "striping", "data pool"])
 @pytest.mark.usefixtures("data_pool")
-async def test_aiorbd_reads_every_layout_that_rbd_import_writes(ioctx, name, witness, shape):
+async def test_aiorbd_reads_every_layout_that_rbd_import_writes(
+    ioctx: aiorbd.IoCtx, name: str, witness: Witness, shape: str
+) -> None:
     options = {
         "4 KiB objects": ["--object-size", "4K"],
         "32 MiB objects": ["--object-size", "32M"],
@@ -69,7 +76,7 @@ async def test_aiorbd_reads_every_layout_that_rbd_import_writes(ioctx, name, wit
         assert await image.read(0, len(data)) == data
         seen = bytearray(len(data))
 
-        async def read(offset):
+        async def read(offset: int) -> None:
             length = min(100_000, len(data) - offset)
             seen[offset : offset + length] = await image.read(offset, length)
 
@@ -79,7 +86,7 @@ async def test_aiorbd_reads_every_layout_that_rbd_import_writes(ioctx, name, wit
         assert seen == data
 
 
-async def test_snapshot_keeps_the_old_content(ioctx, make_image, witness):
+async def test_snapshot_keeps_the_old_content(ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness) -> None:
     name = await make_image(2 * MIB)
     async with ioctx.open_image(name) as image:
         before = await scatter(image, 2 * MIB, 1)
@@ -97,7 +104,7 @@ async def test_snapshot_keeps_the_old_content(ioctx, make_image, witness):
     assert await witness.export(name) == after != before
 
 
-async def test_create_options_reach_the_image(make_image, witness):
+async def test_create_options_reach_the_image(make_image: MakeImage, witness: Witness) -> None:
     name = await make_image(
         5 * MIB + 1,
         order=21,
@@ -118,13 +125,13 @@ async def test_create_options_reach_the_image(make_image, witness):
 
 
 @pytest.mark.usefixtures("data_pool")
-async def test_journal_is_created_in_the_given_pool(make_image, witness):
+async def test_journal_is_created_in_the_given_pool(make_image: MakeImage, witness: Witness) -> None:
     name = await make_image(features_set=aiorbd.Feature.JOURNALING, journal_pool="rbd-data", image_format=2)
     assert (await witness.info(name))["format"] == 2
     assert b"object_pool: rbd-data" in await witness.rbd("journal", "info", "--image", name)
 
 
-async def test_a_mirrored_image(cluster, aiorbd_cluster, witness):
+async def test_a_mirrored_image(cluster: aiorbd.Cluster, aiorbd_cluster: DevCluster, witness: Witness) -> None:
     pool = new_name("pool")
     await cluster.create_pool(pool)
     await witness.rbd("pool", "init", pool)
@@ -135,6 +142,6 @@ async def test_a_mirrored_image(cluster, aiorbd_cluster, witness):
         assert info["mirroring"]["mode"] == "snapshot"
 
 
-async def test_features_beside_the_default_ones(make_image, witness):
+async def test_features_beside_the_default_ones(make_image: MakeImage, witness: Witness) -> None:
     name = await make_image(features_clear=aiorbd.Feature.FAST_DIFF | aiorbd.Feature.OBJECT_MAP)
     assert set((await witness.info(name))["features"]) == {"layering", "exclusive-lock", "deep-flatten"}

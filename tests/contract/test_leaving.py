@@ -1,19 +1,21 @@
 """Leaving ``async with``: the writes are durable, or the block raises."""
 
 import itertools
+from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name
+from helpers import MakeImage, new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 
 
-def flushes(cluster):
+def flushes(cluster: aiorbd.Cluster) -> Any:
     figures = cluster.stats.operations.get("rbd_aio_flush")
     return 0 if figures is None else figures.count
 
@@ -31,14 +33,18 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-async def test_leaving_an_image_after_a_write_flushes_the_image(cluster, ioctx, make_image, write):
+async def test_leaving_an_image_after_a_write_flushes_the_image(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, make_image: MakeImage, write: Any
+) -> None:
     async with ioctx.open_image(await make_image()) as image:
         await write(image)
         assert flushes(cluster) == 0
     assert flushes(cluster) == 1
 
 
-async def test_leaving_an_image_without_new_writes_flushes_nothing(cluster, ioctx, make_image):
+async def test_leaving_an_image_without_new_writes_flushes_nothing(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     """A flush asks for the exclusive lock, which another client may want to keep."""
     name = await make_image()
     async with ioctx.open_image(name) as image:
@@ -51,7 +57,9 @@ async def test_leaving_an_image_without_new_writes_flushes_nothing(cluster, ioct
     assert flushes(cluster) == 1
 
 
-async def test_leaving_the_target_of_a_copy_flushes_the_target(cluster, ioctx, make_image):
+async def test_leaving_the_target_of_a_copy_flushes_the_target(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     async with ioctx.open_image(await make_image()) as source, ioctx.open_image(await make_image()) as target:
         await source.write(b"x", 0)
         await source.flush()
@@ -60,7 +68,9 @@ async def test_leaving_the_target_of_a_copy_flushes_the_target(cluster, ioctx, m
     assert flushes(cluster) == before + 1
 
 
-async def test_leaving_with_an_exception_raises_the_exception_without_a_flush(cluster, ioctx, make_image):
+async def test_leaving_with_an_exception_raises_the_exception_without_a_flush(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     with pytest.raises(ZeroDivisionError):
         async with ioctx.open_image(await make_image()) as image:
             await image.write(b"x", 0)
@@ -68,7 +78,9 @@ async def test_leaving_with_an_exception_raises_the_exception_without_a_flush(cl
     assert flushes(cluster) == 0
 
 
-async def test_leaving_a_shared_image_after_a_write_flushes_the_image(aiorbd_cluster, make_image):
+async def test_leaving_a_shared_image_after_a_write_flushes_the_image(
+    aiorbd_cluster: DevCluster, make_image: MakeImage
+) -> None:
     name = await make_image()
     async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as connections:
         async with connections.connect() as cluster:
@@ -80,12 +92,12 @@ async def test_leaving_a_shared_image_after_a_write_flushes_the_image(aiorbd_clu
             assert flushes(cluster) == 1
 
 
-async def test_closing_a_file_refuses_writes_that_wait_for_their_turn(image):
+async def test_closing_a_file_refuses_writes_that_wait_for_their_turn(image: aiorbd.Image) -> None:
     """Each write that returned is in the image. The other writes raise."""
     file = image.file()
     written, refused = [], []
 
-    async def write(number):
+    async def write(number: int) -> None:
         try:
             await file.write(bytes([number]) * 4096)
         except aiorbd.ClosedError:
@@ -106,14 +118,20 @@ async def test_closing_a_file_refuses_writes_that_wait_for_their_turn(image):
     assert sorted(content[start] for start in range(0, len(content), 4096) if content[start]) == sorted(written)
 
 
-async def test_every_write_that_a_writer_took_while_its_block_ended_is_in_the_image(ioctx, cluster):
+async def test_every_write_that_a_writer_took_while_its_block_ended_is_in_the_image(
+    ioctx: aiorbd.IoCtx, cluster: aiorbd.Cluster
+) -> None:
     name = new_name()
     await ioctx.create_image(name, 64 * MIB)
     async with ioctx.open_image(name) as image:
         for number in range(1, 6):
+            accepted: list[Any]
+            refused: list[Any]
             accepted, refused = [], []
 
-            async def other(writer, task, number=number, accepted=accepted, refused=refused):
+            async def other(
+                writer: Any, task: Any, number: Any = number, accepted: Any = accepted, refused: Any = refused
+            ) -> None:
                 try:
                     for step in itertools.count():
                         offset = 32 * MIB + (task * 40 + step % 40) * 16384
@@ -138,11 +156,11 @@ async def test_every_write_that_a_writer_took_while_its_block_ended_is_in_the_im
                 assert await image.read(offset, 1) == bytes([number])
 
 
-async def test_a_cancelled_write_lands_on_top_of_no_later_one(image):
+async def test_a_cancelled_write_lands_on_top_of_no_later_one(image: aiorbd.Image) -> None:
     """A write that librbd has not received when its task is cancelled never happens."""
     stop = False
 
-    async def load(number):
+    async def load(number: int) -> None:
         while not stop:
             await image.write(b"z" * 4096, (number + 100) * 65536)
 
@@ -161,7 +179,9 @@ async def test_a_cancelled_write_lands_on_top_of_no_later_one(image):
         stop = True
 
 
-async def test_releasing_the_managed_lock_makes_writes_durable(cluster, ioctx, make_image):
+async def test_releasing_the_managed_lock_makes_writes_durable(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     """Leaving the block after the release flushes nothing: a flush would ask for the lock again."""
     async with ioctx.open_image(await make_image()) as image:
         await image.exclusive_lock.acquire()

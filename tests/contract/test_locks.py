@@ -1,31 +1,35 @@
 """Locks between two clients: advisory locks, and the exclusive lock that librbd manages."""
 
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name
+from fix_witness import Witness
+from helpers import MakeImage, new_name
 
 import aiorbd
 from aiorbd import Feature, Locker, LockMode, LockOwner
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def other(aiorbd_cluster, image):
+async def other(aiorbd_cluster: DevCluster, image: aiorbd.Image) -> AsyncIterator[Any]:
     """Yield the same image, opened by another client."""
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(image.name) as other:
-            other.client = f"client.{cluster.instance_id}"
+            vars(other)["client"] = f"client.{cluster.instance_id}"
             yield other
 
 
-async def shown(witness, name):
+async def shown(witness: Witness, name: str) -> Any:
     return json.loads(await witness.rbd("lock", "ls", name, "--format", "json"))
 
 
-async def test_exclusive(cluster, image, other, witness):
+async def test_exclusive(cluster: aiorbd.Cluster, image: aiorbd.Image, other: Any, witness: Witness) -> None:
     assert await image.advisory_locks.lockers() == []
     await image.advisory_locks.lock_exclusive("mine")
     (seen,) = await shown(witness, image.name)
@@ -43,7 +47,7 @@ async def test_exclusive(cluster, image, other, witness):
     await other.advisory_locks.lock_exclusive("theirs")
 
 
-async def test_shared(image, other, witness):
+async def test_shared(image: aiorbd.Image, other: Any, witness: Witness) -> None:
     await image.advisory_locks.lock_shared("mine", "tag")
     await other.advisory_locks.lock_shared("theirs", "tag")
     lockers = await image.advisory_locks.lockers()
@@ -58,7 +62,7 @@ async def test_shared(image, other, witness):
         await image.advisory_locks.lock_shared("mine", "tag")
 
 
-async def test_write_waits_until_an_advisory_lock_is_released(image, witness):
+async def test_write_waits_until_an_advisory_lock_is_released(image: aiorbd.Image, witness: Witness) -> None:
     """In the cluster, the advisory lock and librbd's exclusive lock are the same lock."""
     await image.advisory_locks.lock_exclusive("mine")
     with anyio.move_on_after(0.5) as scope:
@@ -70,7 +74,7 @@ async def test_write_waits_until_an_advisory_lock_is_released(image, witness):
     assert (await witness.export(image.name))[:4] == b"late"
 
 
-async def test_missing_locks_and_invalid_names_are_refused(image):
+async def test_missing_locks_and_invalid_names_are_refused(image: aiorbd.Image) -> None:
     with pytest.raises(aiorbd.LockNotFound, match="lock 'none' of image") as caught:
         await image.advisory_locks.unlock("none")
     assert isinstance(caught.value, FileNotFoundError)
@@ -90,7 +94,7 @@ async def test_missing_locks_and_invalid_names_are_refused(image):
                 await call(cookie)
 
 
-async def test_break(aiorbd_cluster, ioctx, make_image, witness):
+async def test_break(aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness) -> None:
     """The former holder is blocklisted, and its calls report this."""
     name = await make_image(features=Feature.LAYERING)
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as theirs:
@@ -107,7 +111,7 @@ async def test_break(aiorbd_cluster, ioctx, make_image, witness):
         await victim.close()
 
 
-async def test_list_lockers_returns_forty_lockers(image, witness):
+async def test_list_lockers_returns_forty_lockers(image: aiorbd.Image, witness: Witness) -> None:
     for number in range(40):
         await image.advisory_locks.lock_shared(f"{number:03}" + "x" * 60, "tag")
     lockers = await image.advisory_locks.lockers()
@@ -115,7 +119,7 @@ async def test_list_lockers_returns_forty_lockers(image, witness):
     assert len(await shown(witness, image.name)) == 40
 
 
-async def test_exclusive_lock_has_one_owner_at_a_time(image, other):
+async def test_exclusive_lock_has_one_owner_at_a_time(image: aiorbd.Image, other: Any) -> None:
     assert not await image.exclusive_lock.is_owner()
     assert await image.exclusive_lock.owners() == []
     await image.exclusive_lock.acquire()
@@ -133,7 +137,7 @@ async def test_exclusive_lock_has_one_owner_at_a_time(image, other):
         await image.exclusive_lock.acquire(LockMode.SHARED)
 
 
-async def test_exclusive_transient_mode_needs_a_newer_librbd(image):
+async def test_exclusive_transient_mode_needs_a_newer_librbd(image: aiorbd.Image) -> None:
     """librbd 16.2.15 and 18.2.7 do not know this mode. librbd 20.2.4 does."""
     if aiorbd.version().minor >= 20:
         await image.exclusive_lock.acquire(LockMode.EXCLUSIVE_TRANSIENT)
@@ -145,7 +149,7 @@ async def test_exclusive_transient_mode_needs_a_newer_librbd(image):
         assert not await image.exclusive_lock.is_owner()
 
 
-async def test_write_takes_the_exclusive_lock_from_another_client(image, other):
+async def test_write_takes_the_exclusive_lock_from_another_client(image: aiorbd.Image, other: Any) -> None:
     await image.write(b"mine", 0)
     assert await image.exclusive_lock.is_owner()
     await other.write(b"theirs", 0)
@@ -153,7 +157,9 @@ async def test_write_takes_the_exclusive_lock_from_another_client(image, other):
     assert not await image.exclusive_lock.is_owner()
 
 
-async def test_breaking_the_exclusive_lock_shuts_down_the_connection_of_its_owner(aiorbd_cluster, ioctx, make_image):
+async def test_breaking_the_exclusive_lock_shuts_down_the_connection_of_its_owner(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as theirs:
         victim = await theirs.open_image(name)
@@ -170,7 +176,9 @@ async def test_breaking_the_exclusive_lock_shuts_down_the_connection_of_its_owne
         await victim.close()
 
 
-async def test_images_without_the_exclusive_lock_feature_refuse_the_exclusive_lock(ioctx, make_image):
+async def test_images_without_the_exclusive_lock_feature_refuse_the_exclusive_lock(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     async with ioctx.open_image(await make_image(features=Feature.LAYERING)) as image:
         for call in (image.exclusive_lock.acquire, image.exclusive_lock.release):
             with pytest.raises(aiorbd.InvalidArgument):
@@ -180,7 +188,7 @@ async def test_images_without_the_exclusive_lock_feature_refuse_the_exclusive_lo
         assert "ExclusiveLock of image" in repr(image.exclusive_lock)
 
 
-async def test_read_only_images(ioctx, image):
+async def test_read_only_images(ioctx: aiorbd.IoCtx, image: aiorbd.Image) -> None:
     """Advisory locks show the users of an image, and readers may take them. The exclusive lock is for writers."""
     async with ioctx.open_image(image.name, read_only=True) as other:
         await other.advisory_locks.lock_shared(new_name(), "readers")

@@ -2,21 +2,23 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
 from helpers import new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
-async def say(aiorbd_cluster, text):
+async def say(aiorbd_cluster: DevCluster, text: Any) -> None:
     await aiorbd_cluster.run("ceph", "log", text)
 
 
-async def test_monitor_log_yields_new_lines(cluster, aiorbd_cluster):
+async def test_monitor_log_yields_new_lines(cluster: aiorbd.Cluster, aiorbd_cluster: DevCluster) -> None:
     marker = new_name("said")
     async with cluster.monitor_log("info") as log:
         await say(aiorbd_cluster, marker)
@@ -33,7 +35,9 @@ async def test_monitor_log_yields_new_lines(cluster, aiorbd_cluster):
     assert marker.encode() in last
 
 
-async def test_second_open_log_is_refused_until_the_first_is_closed(cluster, aiorbd_cluster):
+async def test_second_open_log_is_refused_until_the_first_is_closed(
+    cluster: aiorbd.Cluster, aiorbd_cluster: DevCluster
+) -> None:
     async with cluster.monitor_log():
         with pytest.raises(aiorbd.UsageError, match="open already"):
             await cluster.monitor_log("error")
@@ -44,23 +48,24 @@ async def test_second_open_log_is_refused_until_the_first_is_closed(cluster, aio
             async for entry in log:
                 if marker in entry.message:
                     break
-    for level in ("", "loud", "a\0b"):
+    wrong: list[Any] = ["", "loud", "a\0b"]
+    for level in wrong:
         with pytest.raises(aiorbd.InvalidArgument, match="is none of debug"):
             await cluster.monitor_log(level)
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "sec", "warn", "error"])
-async def test_monitor_log_accepts_every_level(cluster, level):
+async def test_monitor_log_accepts_every_level(cluster: aiorbd.Cluster, level: Any) -> None:
     async with cluster.monitor_log(level):
         pass
 
 
-async def test_the_end(aiorbd_cluster):
+async def test_the_end(aiorbd_cluster: DevCluster) -> None:
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
         log = await cluster.monitor_log("error")
         ended = []
 
-        async def listen():
+        async def listen() -> None:
             async for _ in log:
                 pass
             ended.append(True)
@@ -72,7 +77,7 @@ async def test_the_end(aiorbd_cluster):
         assert ended == [True]
 
 
-async def test_osd_command_reaches_the_given_osd(cluster, aiorbd_cluster):
+async def test_osd_command_reaches_the_given_osd(cluster: aiorbd.Cluster, aiorbd_cluster: DevCluster) -> None:
     result = await cluster.osd_command(0, {"prefix": "version"})
     shown = await aiorbd_cluster.run("ceph", "tell", "osd.0", "version")
     assert json.loads(shown)["version"] in result.output.decode()
@@ -84,14 +89,14 @@ async def test_osd_command_reaches_the_given_osd(cluster, aiorbd_cluster):
         await cluster.osd_command(-1, {"prefix": "version"})
 
 
-async def test_mon_command_sends_its_input(cluster, aiorbd_cluster):
+async def test_mon_command_sends_its_input(cluster: aiorbd.Cluster, aiorbd_cluster: DevCluster) -> None:
     key = new_name("key")
     await cluster.mon_command({"prefix": "config-key set", "key": key}, b"in\nput")
     assert (await cluster.mon_command({"prefix": "config-key get", "key": key})).output == b"in\nput"
     assert await aiorbd_cluster.run("ceph", "config-key", "get", key) == b"in\nput"
 
 
-async def test_mgr_command_returns_output(managed_cluster):
+async def test_mgr_command_returns_output(managed_cluster: DevCluster) -> None:
     async with aiorbd.connect(managed_cluster.conffile) as cluster:
         with anyio.fail_after(60):
             result = await cluster.mgr_command({"prefix": "pg dump", "format": "json"})

@@ -10,12 +10,14 @@ import sys
 import sysconfig
 import threading
 import time
+from typing import Any
 
 import anyio
 import pytest
 from helpers import BACKENDS, descriptors, new_name, threads
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 SIZE = 4 << 20
 CHUNK = 4096
@@ -23,13 +25,13 @@ CHUNK = 4096
 
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
 
-    def test_loading_the_bridge_keeps_the_gil_off():
+    def test_loading_the_bridge_keeps_the_gil_off() -> None:
         """An extension that does not declare itself safe turns the GIL on."""
         assert aiorbd._native.loader.bridge()
-        assert not sys._is_gil_enabled()
+        assert not getattr(sys, "_is_gil_enabled")()  # noqa: B009 - Python 3.13 has it
 
 
-async def use(conffile, seed):
+async def use(conffile: str, seed: int) -> Any:
     """Write random data with each kind of write, and read the image with each kind of read.
 
     Return the digest of the expected data and the digests of the data read.
@@ -39,7 +41,7 @@ async def use(conffile, seed):
         await ioctx.create_image(name, SIZE)
         async with ioctx.open_image(name) as image:
 
-            async def change(offset):
+            async def change(offset: int) -> None:
                 data = chance.randbytes(CHUNK)
                 wanted[offset : offset + CHUNK] = data
                 await image.write(data, offset)
@@ -71,10 +73,10 @@ async def use(conffile, seed):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_each_loop_reads_the_data_that_it_wrote(aiorbd_cluster, backend):
+def test_each_loop_reads_the_data_that_it_wrote(aiorbd_cluster: DevCluster, backend: Any) -> None:
     digests, errors, begin = {}, [], threading.Barrier(4)
 
-    def run(number):
+    def run(number: int) -> None:
         try:
             begin.wait(30)
             for turn in range(2):  # connections open and close while other loops work

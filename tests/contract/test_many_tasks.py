@@ -2,22 +2,27 @@
 
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from fix_faults import opened
+from fix_witness import Witness
+from helpers import MakeImage
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 TASKS, BLOCK = 64, 4096
 
 
-async def in_tasks(work):
+async def in_tasks(work: Any) -> None:
     """Run `work` ten times in each task."""
 
-    async def task(number):
+    async def task(number: int) -> None:
         for turn in range(10):
             await work(number, turn)
 
@@ -27,14 +32,14 @@ async def in_tasks(work):
                 tasks.start_soon(task, number)
 
 
-async def test_many_tasks_read_back_the_data_that_they_wrote(image, witness):
+async def test_many_tasks_read_back_the_data_that_they_wrote(image: aiorbd.Image, witness: Witness) -> None:
     contents = bytearray(await image.size())
 
-    async def write(number, _turn):
+    async def write(number: int, _turn: Any) -> None:
         contents[number * BLOCK : (number + 1) * BLOCK] = data = os.urandom(BLOCK)
         assert await image.write(data, number * BLOCK) == BLOCK
 
-    async def read(number, _turn):
+    async def read(number: int, _turn: Any) -> None:
         assert await image.read(number * BLOCK, BLOCK) == contents[number * BLOCK : (number + 1) * BLOCK]
 
     for work in (write, read):
@@ -43,13 +48,13 @@ async def test_many_tasks_read_back_the_data_that_they_wrote(image, witness):
     assert await witness.export(image.name) == contents
 
 
-async def test_requests_are_submitted_without_a_wait_for_earlier_completions(osd, tmp_path):
+async def test_requests_are_submitted_without_a_wait_for_earlier_completions(osd: DevCluster, tmp_path: Path) -> None:
     """No request completes while the OSD is paused, and librados still has every request."""
     socket = tmp_path / "client.asok"
 
     stopped = False
 
-    async def read(image, number):
+    async def read(image: aiorbd.Image, number: int) -> None:
         while not stopped:
             await image.read(number * 512, 512)
 
@@ -69,11 +74,11 @@ async def test_requests_are_submitted_without_a_wait_for_earlier_completions(osd
 
 
 @pytest.mark.parametrize("kind", ["read", "write"])
-async def test_requests_of_many_tasks_succeed_while_the_image_changes(image, kind):
+async def test_requests_of_many_tasks_succeed_while_the_image_changes(image: aiorbd.Image, kind: str) -> None:
     handle = image._handle
     await image.write(b"r" * TASKS * BLOCK, 0)
 
-    async def work(number, turn):
+    async def work(number: int, turn: Any) -> None:
         if kind == "read":
             assert await image.read(number * BLOCK, BLOCK) == b"r" * BLOCK
         else:
@@ -87,11 +92,11 @@ async def test_requests_of_many_tasks_succeed_while_the_image_changes(image, kin
     assert handle.in_flight == 0
 
 
-async def test_cancelled_reads_of_many_tasks_leave_no_operation_in_flight(image):
+async def test_cancelled_reads_of_many_tasks_leave_no_operation_in_flight(image: aiorbd.Image) -> None:
     data = os.urandom(TASKS * BLOCK)
     await image.write(data, 0)
 
-    async def read(number, turn):
+    async def read(number: int, turn: Any) -> None:
         with anyio.CancelScope() as scope:
             if turn % 3 == 1:
                 scope.deadline = anyio.current_time() + 0.0005
@@ -103,11 +108,13 @@ async def test_cancelled_reads_of_many_tasks_leave_no_operation_in_flight(image)
     assert image.in_flight == 0
 
 
-async def test_closing_an_image_raises_closed_error_in_the_tasks_that_read(ioctx, make_image):
+async def test_closing_an_image_raises_closed_error_in_the_tasks_that_read(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     image = await ioctx.open_image(await make_image())
     done = 0
 
-    async def read():
+    async def read() -> None:
         nonlocal done
         with pytest.raises(aiorbd.ClosedError):
             while True:

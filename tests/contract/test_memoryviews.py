@@ -6,9 +6,12 @@ Python before 3.12.4 crashes on such a memoryview, unless another reference keep
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 from helpers import new_name
+
+from aiorbd.testing import DevCluster
 
 PROGRAM = """
     import gc, sys
@@ -58,7 +61,7 @@ CALLS = ["write", "writev", "write_same", "compare_and_write", "read_into", "rea
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_garbage_collection_of_a_memoryview_in_use_by_c_does_not_crash(aiorbd_cluster, call):
+def test_garbage_collection_of_a_memoryview_in_use_by_c_does_not_crash(aiorbd_cluster: DevCluster, call: Any) -> None:
     program = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(aiorbd_cluster.conffile), new_name(), call]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("alive\n", "", 0)

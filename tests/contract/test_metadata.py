@@ -4,13 +4,14 @@ import json
 
 import pytest
 from fix_lag import measured_lag
+from fix_witness import Witness
 
 import aiorbd
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_of_an_image(image, witness):
+async def test_of_an_image(image: aiorbd.Image, witness: Witness) -> None:
     metadata = image.metadata
     assert [item async for item in metadata.items()] == []
     await metadata.set("colour", "grün")
@@ -25,7 +26,7 @@ async def test_of_an_image(image, witness):
     assert [item async for item in metadata.items()] == [("empty", "")]
 
 
-async def test_of_a_pool(cluster, name, witness):
+async def test_of_a_pool(cluster: aiorbd.Cluster, name: str, witness: Witness) -> None:
     await cluster.create_pool(name)
     async with cluster.open_ioctx(name) as ioctx:
         await ioctx.init_pool()
@@ -42,7 +43,7 @@ async def test_of_a_pool(cluster, name, witness):
     await cluster.delete_pool(name)
 
 
-async def test_missing_key_raises_metadata_not_found(image):
+async def test_missing_key_raises_metadata_not_found(image: aiorbd.Image) -> None:
     for call in (image.metadata.get, image.metadata.remove):
         with pytest.raises(aiorbd.MetadataNotFound, match="metadata key 'none' of image 'rbd/") as caught:
             await call("none")
@@ -50,7 +51,7 @@ async def test_missing_key_raises_metadata_not_found(image):
         assert isinstance(caught.value, FileNotFoundError)
 
 
-async def test_empty_keys_and_nul_bytes_raise_invalid_argument(image):
+async def test_empty_keys_and_nul_bytes_raise_invalid_argument(image: aiorbd.Image) -> None:
     for key in ("", "a\0b"):
         for call in (image.metadata.get, image.metadata.remove, lambda key: image.metadata.set(key, "value")):
             with pytest.raises(aiorbd.InvalidArgument, match="key must not"):
@@ -59,14 +60,14 @@ async def test_empty_keys_and_nul_bytes_raise_invalid_argument(image):
         await image.metadata.set("key", "a\0b")
 
 
-async def test_large_value_is_stored_and_listed(image):
+async def test_large_value_is_stored_and_listed(image: aiorbd.Image) -> None:
     value = "x" * 300_000
     await image.metadata.set("large", value)
     assert await image.metadata.get("large") == value
     assert [item async for item in image.metadata.items()] == [("large", value)]
 
 
-async def test_many_keys(image):
+async def test_many_keys(image: aiorbd.Image) -> None:
     """A listing of more than two pages returns every item, page by page."""
     from aiorbd._core.metadata import PAGE
 
@@ -79,7 +80,7 @@ async def test_many_keys(image):
     assert lag.worst < 0.2
 
 
-async def test_listing_returns_all_keys_when_they_fill_exactly_one_page(image):
+async def test_listing_returns_all_keys_when_they_fill_exactly_one_page(image: aiorbd.Image) -> None:
     from aiorbd._core.metadata import PAGE
 
     for number in range(PAGE):
@@ -87,7 +88,7 @@ async def test_listing_returns_all_keys_when_they_fill_exactly_one_page(image):
     assert len([item async for item in image.metadata.items()]) == PAGE
 
 
-async def test_read_only_images(ioctx, image):
+async def test_read_only_images(ioctx: aiorbd.IoCtx, image: aiorbd.Image) -> None:
     await image.metadata.set("key", "value")
     async with ioctx.open_image(image.name, read_only=True) as other:
         assert await other.metadata.get("key") == "value"

@@ -1,5 +1,7 @@
 """Each call reports a pool that was deleted while in use, and a namespace that does not exist."""
 
+from typing import Any
+
 import anyio
 import pytest
 from fix_samples import SAMPLES, open_subjects
@@ -31,7 +33,7 @@ CACHED = {
 }
 
 
-async def outcome(call):
+async def outcome(call: Any) -> Any:
     """Return the result or the error of a call. Return a text if the call does not end within 20 seconds."""
     with anyio.move_on_after(20) as scope:
         try:
@@ -41,7 +43,7 @@ async def outcome(call):
     return f"hangs: {scope.cancelled_caught}"
 
 
-async def test_every_call_raises_pool_not_found_after_the_pool_is_deleted(cluster):
+async def test_every_call_raises_pool_not_found_after_the_pool_is_deleted(cluster: aiorbd.Cluster) -> None:
     pool = new_name("gone")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
@@ -61,7 +63,7 @@ async def test_every_call_raises_pool_not_found_after_the_pool_is_deleted(cluste
             assert not wrong, "\n".join(f"{name}: {found!r}" for name, found in wrong.items())
 
 
-async def test_reads_fail_and_flush_reports_lost_writes_after_the_pool_is_deleted(cluster):
+async def test_reads_fail_and_flush_reports_lost_writes_after_the_pool_is_deleted(cluster: aiorbd.Cluster) -> None:
     pool = new_name("gone")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
@@ -84,20 +86,22 @@ async def test_reads_fail_and_flush_reports_lost_writes_after_the_pool_is_delete
             found = await outcome(call())
             assert isinstance(found, aiorbd.PoolNotFound), found
         await outcome(image.write(b"y" * 4096, 0))
-        for call in (image.flush, image.file().flush):
-            found = await outcome(call())
+        for flush in (image.flush, image.file().flush):
+            found = await outcome(flush())
             assert isinstance(found, aiorbd.PoolNotFound), found
         assert isinstance(await outcome(through_a_writer(image)), aiorbd.PoolNotFound)
         await outcome(image.close(timeout=10))
 
 
-async def through_a_writer(image):
+async def through_a_writer(image: aiorbd.Image) -> None:
     """Write through a writer. Leaving the block flushes."""
     async with image.writer() as writer:
         await writer.write(b"z" * 4096, 0)
 
 
-async def test_calls_raise_pool_not_found_after_only_the_data_pool_is_deleted(cluster, ioctx, name):
+async def test_calls_raise_pool_not_found_after_only_the_data_pool_is_deleted(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, name: str
+) -> None:
     pool = new_name("data")
     await cluster.create_pool(pool)
     await ioctx.create_image(name, 1 << 24, data_pool=pool)
@@ -115,9 +119,9 @@ async def test_calls_raise_pool_not_found_after_only_the_data_pool_is_deleted(cl
     await outcome(image.close(timeout=10))
 
 
-async def test_calls_in_a_missing_namespace_raise_namespace_not_found(cluster):
+async def test_calls_in_a_missing_namespace_raise_namespace_not_found(cluster: aiorbd.Cluster) -> None:
     async with cluster.open_ioctx("rbd", "no-such-namespace") as ioctx:
-        calls = {
+        calls: dict[str, Any] = {
             "list_images": ioctx.list_images,
             "pool_stats": ioctx.pool_stats,
             "entries": lambda: anext(ioctx.trash.entries()),
@@ -140,13 +144,16 @@ async def test_calls_in_a_missing_namespace_raise_namespace_not_found(cluster):
                 pytest.fail(name)
 
 
-async def test_copy_into_a_missing_namespace_raises_namespace_not_found(cluster, image):
+async def test_copy_into_a_missing_namespace_raises_namespace_not_found(
+    cluster: aiorbd.Cluster, image: aiorbd.Image
+) -> None:
     await image.create_snapshot("one")
     async with cluster.open_ioctx("rbd", "no-such-namespace") as ioctx:
-        for call in (
+        calls: list[Any] = [
             lambda: image.copy(ioctx, "copy"),
             lambda: image.deep_copy(ioctx, "copy"),
             lambda: image.clone("one", ioctx, "clone", clone_format=2),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(aiorbd.NamespaceNotFound, match="no such namespace"):
                 await call()

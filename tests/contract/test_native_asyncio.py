@@ -3,23 +3,25 @@
 import asyncio
 import contextlib
 import time
+from typing import Any
 
 import pytest
 from fix_faults import opened
 from fix_lag import took
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.asyncio
 
 
-async def test_gather_returns_the_data_of_every_read(osd):
+async def test_gather_returns_the_data_of_every_read(osd: DevCluster) -> None:
     async with opened(osd) as image:
         parts = await asyncio.gather(*(image.read(offset, 4096) for offset in range(0, 65536, 4096)))
         assert b"".join(parts) == b"a" * 65536
 
 
-async def test_cancelled_task_ends_at_once_and_its_read_stays_in_flight(osd):
+async def test_cancelled_task_ends_at_once_and_its_read_stays_in_flight(osd: DevCluster) -> None:
     async with opened(osd) as image:
         osd.pause()
         task = asyncio.create_task(image.read(0, 4096))
@@ -30,7 +32,7 @@ async def test_cancelled_task_ends_at_once_and_its_read_stays_in_flight(osd):
         assert image.in_flight == 1
 
 
-async def test_task_can_be_cancelled_twice_and_before_it_starts(osd):
+async def test_task_can_be_cancelled_twice_and_before_it_starts(osd: DevCluster) -> None:
     async with opened(osd) as image:
         osd.pause()
         task = asyncio.create_task(image.read(0, 4096))
@@ -48,7 +50,7 @@ async def test_task_can_be_cancelled_twice_and_before_it_starts(osd):
         await image.drain(timeout=20)
 
 
-async def test_asyncio_timeouts_end_a_read_on_time(osd):
+async def test_asyncio_timeouts_end_a_read_on_time(osd: DevCluster) -> None:
     async with opened(osd) as image:
         osd.pause()
         with took(0.6, at_least=0.4):
@@ -59,7 +61,7 @@ async def test_asyncio_timeouts_end_a_read_on_time(osd):
                 await asyncio.wait_for(image.read(0, 4096), 0.2)
 
 
-async def test_failed_read_cancels_the_other_reads_of_its_task_group(osd):
+async def test_failed_read_cancels_the_other_reads_of_its_task_group(osd: DevCluster) -> None:
     async with opened(osd) as image:
         osd.pause()
         with pytest.raises(ExceptionGroup) as caught:
@@ -72,7 +74,7 @@ async def test_failed_read_cancels_the_other_reads_of_its_task_group(osd):
         assert isinstance(error, aiorbd.PastEndOfImage)
 
 
-async def test_cancellation_in_the_pass_of_the_completion_leaves_nothing_in_flight(osd):
+async def test_cancellation_in_the_pass_of_the_completion_leaves_nothing_in_flight(osd: DevCluster) -> None:
     """The future is done, and the task has not run yet. asyncio then throws into a finished wait."""
     async with opened(osd) as image:
         cancelled, buffer = 0, bytearray(512)
@@ -92,7 +94,7 @@ async def test_cancellation_in_the_pass_of_the_completion_leaves_nothing_in_flig
         assert await image.read(0, 1) == b"a"
 
 
-async def test_completion_of_a_read_finishes_its_task_in_the_same_pass(osd):
+async def test_completion_of_a_read_finishes_its_task_in_the_same_pass(osd: DevCluster) -> None:
     """The completion itself resumes the task, so a cancellation cannot come between the two."""
     async with opened(osd) as image:
         for _ in range(200):
@@ -105,13 +107,13 @@ async def test_completion_of_a_read_finishes_its_task_in_the_same_pass(osd):
             assert task.result() == b"a" * 512
 
 
-async def test_interrupt_after_submit_keeps_the_buffer_until_the_completion(osd):
+async def test_interrupt_after_submit_keeps_the_buffer_until_the_completion(osd: DevCluster) -> None:
     """A signal handler raises just after the C call. librbd has the buffer, so the operation table keeps the buffer."""
     async with opened(osd) as image:
-        bridge = image._handle.bridge
+        bridge: Any = image._handle.bridge
         submit = bridge.submit
 
-        def interrupted(*arguments):
+        def interrupted(*arguments: Any) -> None:
             assert submit(*arguments) == 0
             raise KeyboardInterrupt
 
@@ -129,17 +131,17 @@ async def test_interrupt_after_submit_keeps_the_buffer_until_the_completion(osd)
         assert buffer == b"a" * 65536
 
 
-async def test_interrupt_after_a_refused_submit_leaves_no_operation_in_flight(osd):
+async def test_interrupt_after_a_refused_submit_leaves_no_operation_in_flight(osd: DevCluster) -> None:
     async with opened(osd) as image:
         handle = image._handle
         submit = handle.bridge.submit
 
-        def interrupted(*arguments):
+        def interrupted(*arguments: Any) -> None:
             handle.lib.aiorbd_image_changed(handle.native)
             assert submit(*arguments) == handle.lib.AIORBD_STALE
             raise KeyboardInterrupt
 
-        handle.bridge.submit = interrupted
+        handle.bridge.submit = interrupted  # type: ignore[assignment, method-assign]
         with pytest.raises(KeyboardInterrupt):
             await image.read_into(bytearray(512), 0)
         del handle.bridge.submit
@@ -147,10 +149,10 @@ async def test_interrupt_after_a_refused_submit_leaves_no_operation_in_flight(os
         assert await image.read(0, 2) == b"aa"
 
 
-def guarded(bridge):
+def guarded(bridge: Any) -> None:
     """Suppress a `KeyboardInterrupt` that the bridge's callback raises, so that the event loop survives."""
 
-    def drain():
+    def drain() -> None:
         with contextlib.suppress(KeyboardInterrupt):
             bridge.drain()
 
@@ -158,12 +160,12 @@ def guarded(bridge):
     bridge.loop.attach(bridge._lib.aiorbd_bridge_fd(bridge.queue), drain, bridge.submit_pass)
 
 
-async def test_interrupt_in_a_resumed_task_costs_no_other_task_its_completion(osd):
+async def test_interrupt_in_a_resumed_task_costs_no_other_task_its_completion(osd: DevCluster) -> None:
     """Tasks resume while the bridge delivers completions. One task raises an exception through the event loop."""
     async with opened(osd) as image:
         interrupts = []
 
-        async def read(number):
+        async def read(number: int) -> Any:
             data = await image.read(0, 512)
             if number % 8 == 0:
                 interrupts.append(number)
@@ -183,18 +185,19 @@ async def test_interrupt_in_a_resumed_task_costs_no_other_task_its_completion(os
         assert await image.read(0, 1) == b"a"
 
 
-async def test_interrupt_while_waiting_tasks_are_woken_still_resumes_the_read(osd):
+async def test_interrupt_while_waiting_tasks_are_woken_still_resumes_the_read(osd: DevCluster) -> None:
     async with opened(osd) as image:
+        interrupts: list[Any]
         handle, interrupts = image._handle, []
         on_idle = handle.on_idle
 
-        def interrupted():
+        def interrupted() -> None:
             if len(interrupts) < 3:
                 interrupts.append(1)
                 raise KeyboardInterrupt
             on_idle()
 
-        handle.on_idle = interrupted
+        handle.on_idle = interrupted  # type: ignore[method-assign]
         guarded(handle.bridge)
         reading = asyncio.create_task(image.read(0, 512))
         await asyncio.sleep(0)
@@ -205,13 +208,13 @@ async def test_interrupt_while_waiting_tasks_are_woken_still_resumes_the_read(os
         assert len(interrupts) == 3
 
 
-async def test_interrupt_during_delivery_leaves_the_other_completions_for_the_next_pass(osd):
+async def test_interrupt_during_delivery_leaves_the_other_completions_for_the_next_pass(osd: DevCluster) -> None:
     async with opened(osd) as image:
         bridge = image._handle.bridge
         wake = bridge.loop.wake
-        interrupts = []
+        interrupts: list[Any] = []
 
-        def interrupted(parked):
+        def interrupted(parked: Any) -> None:
             wake(parked)
             if len(interrupts) < 3:
                 interrupts.append(parked)
@@ -231,12 +234,13 @@ async def test_interrupt_during_delivery_leaves_the_other_completions_for_the_ne
         assert image.in_flight == 0
 
 
-async def test_interrupt_in_a_listener_makes_the_bridge_call_the_listener_again(osd):
+async def test_interrupt_in_a_listener_makes_the_bridge_call_the_listener_again(osd: DevCluster) -> None:
     """Nothing else reports the single change of the image, so the bridge must repeat the call."""
     async with opened(osd) as image:
+        interrupts: list[Any]
         handle, interrupts = image._handle, []
 
-        def updated():
+        def updated() -> None:
             if len(interrupts) < 3:
                 interrupts.append(1)
                 raise KeyboardInterrupt
@@ -250,7 +254,7 @@ async def test_interrupt_in_a_listener_makes_the_bridge_call_the_listener_again(
         assert len(interrupts) == 3
 
 
-async def test_native_cancel_of_close_leaves_the_close_running(osd):
+async def test_native_cancel_of_close_leaves_the_close_running(osd: DevCluster) -> None:
     async with opened(osd) as image:
         osd.pause()
         reading = asyncio.create_task(image.read(0, 4096))
@@ -265,7 +269,7 @@ async def test_native_cancel_of_close_leaves_the_close_running(osd):
         await image.close(timeout=20)
 
 
-async def test_cancelled_tasks_leave_no_unretrieved_exception(osd):
+async def test_cancelled_tasks_leave_no_unretrieved_exception(osd: DevCluster) -> None:
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     async with opened(osd) as image:

@@ -1,16 +1,20 @@
 """Watches on RADOS objects, and notifications."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
 import anyio
 import pytest
 from helpers import new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def key(ioctx):
+async def key(ioctx: aiorbd.IoCtx) -> Any:
     """Create an empty object and return its name."""
     name = new_name("object")
     await ioctx.objects.write_full(name, b"")
@@ -18,19 +22,21 @@ async def key(ioctx):
 
 
 @pytest.fixture
-async def other(aiorbd_cluster):
+async def other(aiorbd_cluster: DevCluster) -> AsyncIterator[Any]:
     """Yield an I/O context of another client."""
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         yield ioctx
 
 
-async def test_notify_returns_the_reply_of_the_watcher(cluster, ioctx, other, key, aiorbd_cluster):
-    async def answer(watch):
+async def test_notify_returns_the_reply_of_the_watcher(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, other: Any, key: Any, aiorbd_cluster: DevCluster
+) -> None:
+    async def answer(watch: Any) -> None:
         async for notification in watch:
             seen.append((notification.data, notification.notifier_id))
             await notification.ack(b"re: " + notification.data)
 
-    seen = []
+    seen: list[Any] = []
     async with ioctx.objects.watch(key) as watch:
         listed = await aiorbd_cluster.run("rados", "--pool", "rbd", "listwatchers", key)
         assert f"client.{cluster.instance_id}".encode() in listed
@@ -48,14 +54,16 @@ async def test_notify_returns_the_reply_of_the_watcher(cluster, ioctx, other, ke
     assert await aiorbd_cluster.run("rados", "--pool", "rbd", "listwatchers", key) == b""
 
 
-async def test_notify_without_watchers_returns_no_replies(ioctx, key):
+async def test_notify_without_watchers_returns_no_replies(ioctx: aiorbd.IoCtx, key: Any) -> None:
     assert await ioctx.objects.notify(key, b"hello") == aiorbd.NotifyResult((), ())
 
 
-async def test_notify_reports_a_watcher_that_does_not_answer_in_time(cluster, ioctx, other, key):
+async def test_notify_reports_a_watcher_that_does_not_answer_in_time(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, other: Any, key: Any
+) -> None:
     async with ioctx.objects.watch(key) as silent, other.objects.watch(key) as polite:
 
-        async def answer():
+        async def answer() -> None:
             async for notification in polite:
                 await notification.ack(b"here")
 
@@ -68,7 +76,7 @@ async def test_notify_reports_a_watcher_that_does_not_answer_in_time(cluster, io
         assert (await anext(silent)).data == b"anybody?"
 
 
-async def test_leaving_the_loop_loses_no_notification(ioctx, other, key):
+async def test_leaving_the_loop_loses_no_notification(ioctx: aiorbd.IoCtx, other: Any, key: Any) -> None:
     async with ioctx.objects.watch(key) as watch:
         async with anyio.create_task_group() as tasks:
             for number in range(5):
@@ -84,7 +92,7 @@ async def test_leaving_the_loop_loses_no_notification(ioctx, other, key):
         assert watch.lost == 0
 
 
-async def test_check_returns_seconds_and_raises_closed_error_after_the_end(ioctx, key):
+async def test_check_returns_seconds_and_raises_closed_error_after_the_end(ioctx: aiorbd.IoCtx, key: Any) -> None:
     async with ioctx.objects.watch(key, timeout=10) as watch:
         assert 0 <= await watch.check() < 10
     with pytest.raises(aiorbd.ClosedError):
@@ -94,7 +102,7 @@ async def test_check_returns_seconds_and_raises_closed_error_after_the_end(ioctx
             await ioctx.objects.watch(key, timeout=timeout)
 
 
-async def test_removing_the_object_breaks_its_watch(ioctx, other, key):
+async def test_removing_the_object_breaks_its_watch(ioctx: aiorbd.IoCtx, other: Any, key: Any) -> None:
     """The next wait for a notification raises the error."""
     async with ioctx.objects.watch(key) as watch:
         await other.objects.remove(key)
@@ -106,11 +114,11 @@ async def test_removing_the_object_breaks_its_watch(ioctx, other, key):
             await watch.check()
 
 
-async def test_the_end(ioctx, key):
+async def test_the_end(ioctx: aiorbd.IoCtx, key: Any) -> None:
     watch = await ioctx.objects.watch(key)
     ended = []
 
-    async def listen():
+    async def listen() -> None:
         async for _ in watch:
             pass
         ended.append(True)
@@ -123,7 +131,9 @@ async def test_the_end(ioctx, key):
     assert ended == [True]
 
 
-async def test_closing_the_ioctx_closes_its_watches(cluster, key, aiorbd_cluster):
+async def test_closing_the_ioctx_closes_its_watches(
+    cluster: aiorbd.Cluster, key: Any, aiorbd_cluster: DevCluster
+) -> None:
     ioctx = await cluster.open_ioctx("rbd")
     watch = await ioctx.objects.watch(key)
     await ioctx.close(timeout=5)
@@ -131,7 +141,7 @@ async def test_closing_the_ioctx_closes_its_watches(cluster, key, aiorbd_cluster
     assert await aiorbd_cluster.run("rados", "--pool", "rbd", "listwatchers", key) == b""
 
 
-async def test_watch_that_is_cancelled_during_registration_is_unwatched_later(osd):
+async def test_watch_that_is_cancelled_during_registration_is_unwatched_later(osd: DevCluster) -> None:
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         key = new_name("object")
         await ioctx.objects.write_full(key, b"")
@@ -146,7 +156,7 @@ async def test_watch_that_is_cancelled_during_registration_is_unwatched_later(os
         assert await osd.run("rados", "--pool", "rbd", "listwatchers", key) == b""
 
 
-async def test_drain_waits_for_a_cancelled_notify(osd):
+async def test_drain_waits_for_a_cancelled_notify(osd: DevCluster) -> None:
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         key = new_name("object")
         await ioctx.objects.write_full(key, b"")

@@ -1,6 +1,7 @@
 """RADOS objects: data, omap and cancellation."""
 
 import time
+from typing import Any
 
 import anyio
 import pytest
@@ -8,21 +9,22 @@ from fix_lag import measured_lag, took
 from helpers import new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def key():
+def key() -> Any:
     return new_name("object")
 
 
-async def rados(cluster, ioctx, *arguments, stdin=None):
+async def rados(cluster: DevCluster, ioctx: aiorbd.IoCtx, *arguments: Any, stdin: Any = None) -> Any:
     """Run Ceph's ``rados`` tool in the pool and namespace of `ioctx`."""
     return await cluster.run("rados", "--pool", ioctx.pool, "--namespace", ioctx.namespace, *arguments, stdin=stdin)
 
 
-async def test_data_is_written_read_and_removed(ioctx, key, aiorbd_cluster):
+async def test_data_is_written_read_and_removed(ioctx: aiorbd.IoCtx, key: Any, aiorbd_cluster: DevCluster) -> None:
     objects = ioctx.objects
     await objects.write(key, b"hello")
     await objects.write(key, bytearray(b"HE"), 3)
@@ -43,7 +45,9 @@ async def test_data_is_written_read_and_removed(ioctx, key, aiorbd_cluster):
     assert key.encode() not in await rados(aiorbd_cluster, ioctx, "ls")
 
 
-async def test_objects_of_two_namespaces_are_separate(ioctx, aiorbd_ioctx, key):
+async def test_objects_of_two_namespaces_are_separate(
+    ioctx: aiorbd.IoCtx, aiorbd_ioctx: aiorbd.IoCtx, key: Any
+) -> None:
     await ioctx.objects.write_full(key, b"default")
     await aiorbd_ioctx.objects.write_full(key, b"other")
     assert await ioctx.objects.read(key) == b"default"
@@ -52,7 +56,7 @@ async def test_objects_of_two_namespaces_are_separate(ioctx, aiorbd_ioctx, key):
         await aiorbd_ioctx.objects.read("none")
 
 
-async def test_missing_object_raises_object_not_found(ioctx):
+async def test_missing_object_raises_object_not_found(ioctx: aiorbd.IoCtx) -> None:
     objects = ioctx.objects
     for call in (objects.read, objects.stat, objects.remove, objects.notify, objects.watch):
         with pytest.raises(aiorbd.ObjectNotFound, match="object 'rbd/none'") as caught:
@@ -62,7 +66,7 @@ async def test_missing_object_raises_object_not_found(ioctx):
         _ = [entry async for entry in objects.omap_items("none")]
 
 
-async def test_bad_names_ranges_and_data_are_refused(ioctx, key):
+async def test_bad_names_ranges_and_data_are_refused(ioctx: aiorbd.IoCtx, key: Any) -> None:
     objects = ioctx.objects
     for bad in ("", "a\0b"):
         for call in (objects.read, objects.stat, objects.remove, lambda key: objects.write(key, b"x")):
@@ -72,12 +76,12 @@ async def test_bad_names_ranges_and_data_are_refused(ioctx, key):
         with pytest.raises(aiorbd.InvalidArgument, match="out of range"):
             await objects.read(key, length, offset)
     with pytest.raises(TypeError, match="bytes-like"):
-        await objects.write(key, "text")
+        await objects.write(key, "text")  # type: ignore[arg-type]
     with pytest.raises(aiorbd.RbdError):  # beyond the largest size of an object
         await objects.write(key, b"x", 1 << 40)
 
 
-async def test_flush_waits_for_earlier_writes(osd):
+async def test_flush_waits_for_earlier_writes(osd: DevCluster) -> None:
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         osd.pause()
         async with anyio.create_task_group() as tasks:
@@ -93,8 +97,8 @@ async def test_flush_waits_for_earlier_writes(osd):
                 assert (await ioctx.objects.stat(f"object-{number}")).size == 1
 
 
-async def test_many_at_once(ioctx, key):
-    async def one(number):
+async def test_many_at_once(ioctx: aiorbd.IoCtx, key: Any) -> None:
+    async def one(number: int) -> None:
         await ioctx.objects.write_full(f"{key}-{number}", b"%d" % number)
         assert await ioctx.objects.read(f"{key}-{number}") == b"%d" % number
 
@@ -104,7 +108,9 @@ async def test_many_at_once(ioctx, key):
     assert ioctx.in_flight == 0
 
 
-async def test_omap_entries_are_set_listed_and_removed(ioctx, key, aiorbd_cluster):
+async def test_omap_entries_are_set_listed_and_removed(
+    ioctx: aiorbd.IoCtx, key: Any, aiorbd_cluster: DevCluster
+) -> None:
     objects = ioctx.objects
     await objects.omap_set(key, {"b": b"2", "a": bytearray(b"1"), "c": b"\0\xff\0", "ü": b""})
     expected = {"a": b"1", "b": b"2", "c": b"\0\xff\0", "ü": b""}
@@ -123,7 +129,9 @@ async def test_omap_entries_are_set_listed_and_removed(ioctx, key, aiorbd_cluste
     await objects.omap_remove(key, [])
 
 
-async def test_listing_omap_keys_with_nul_raises_operation_not_supported(ioctx, key, monkeypatch):
+async def test_listing_omap_keys_with_nul_raises_operation_not_supported(
+    ioctx: aiorbd.IoCtx, key: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Other clients make such keys. librados would continue the listing after the part of the key before the NUL."""
     monkeypatch.setattr("aiorbd._pool.objects.encode_name", lambda name, *_: name.encode())
     await ioctx.objects.omap_set(key, {f"n\0{number:04}": b"" for number in range(1000)})
@@ -132,7 +140,7 @@ async def test_listing_omap_keys_with_nul_raises_operation_not_supported(ioctx, 
         _ = [entry async for entry in ioctx.objects.omap_items(key)]
 
 
-async def test_listing_a_large_omap_does_not_delay_the_event_loop(ioctx, key):
+async def test_listing_a_large_omap_does_not_delay_the_event_loop(ioctx: aiorbd.IoCtx, key: Any) -> None:
     expected = {f"{number:05}": b"x" * (number % 50) for number in range(2500)}
     for start in range(0, 2500, 500):
         await ioctx.objects.omap_set(key, dict(list(expected.items())[start : start + 500]))
@@ -142,7 +150,7 @@ async def test_listing_a_large_omap_does_not_delay_the_event_loop(ioctx, key):
     assert lag.worst < 0.2
 
 
-async def test_cancelling_ends_object_requests_at_once(osd):
+async def test_cancelling_ends_object_requests_at_once(osd: DevCluster) -> None:
     """Requests end although the OSD is paused: librados can cancel a request, and librbd cannot."""
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         objects = ioctx.objects
@@ -150,7 +158,7 @@ async def test_cancelling_ends_object_requests_at_once(osd):
         await objects.omap_set("object", {"a": b"1"})
         osd.pause()
 
-        async def listing():
+        async def listing() -> None:
             async for _ in objects.omap_items("object"):
                 pass
 
@@ -176,7 +184,7 @@ async def test_cancelling_ends_object_requests_at_once(osd):
         assert await objects.read("object") == b"after"
 
 
-async def test_writes_cancelled_around_submission_leave_none_in_flight(ioctx, key):
+async def test_writes_cancelled_around_submission_leave_none_in_flight(ioctx: aiorbd.IoCtx, key: Any) -> None:
     for delay in (0, 0.0001, 0.0005, 0.002):
         for _ in range(20):
             with anyio.move_on_after(delay):
@@ -185,7 +193,7 @@ async def test_writes_cancelled_around_submission_leave_none_in_flight(ioctx, ke
     assert ioctx.in_flight == 0
 
 
-async def test_in_flight_limit_of_librados_never_blocks_the_event_loop(osd):
+async def test_in_flight_limit_of_librados_never_blocks_the_event_loop(osd: DevCluster) -> None:
     """librados blocks a thread that submits beyond the limit. The event loop's thread must never block."""
     async with aiorbd.connect(osd.conffile, conf={"objecter_inflight_ops": "4"}) as cluster:
         async with cluster.open_ioctx("rbd") as ioctx:

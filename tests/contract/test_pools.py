@@ -1,12 +1,16 @@
 """Pools: initialisation, statistics and namespaces."""
 
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from fix_witness import Witness
 from helpers import new_name
 
 import aiorbd
 from aiorbd import PoolStats
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -14,7 +18,7 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-async def pool(cluster):
+async def pool(cluster: aiorbd.Cluster) -> AsyncIterator[Any]:
     """Yield the I/O context of a new, initialised pool."""
     name = new_name("pool")
     await cluster.create_pool(name)
@@ -24,7 +28,7 @@ async def pool(cluster):
     await cluster.delete_pool(name)
 
 
-async def test_init(cluster, name):
+async def test_init(cluster: aiorbd.Cluster, name: str) -> None:
     await cluster.create_pool(name)
     async with cluster.open_ioctx(name) as ioctx:
         with pytest.raises(aiorbd.PoolNotFound):
@@ -38,7 +42,7 @@ async def test_init(cluster, name):
     await cluster.delete_pool(name)
 
 
-async def test_pool_init_of_a_pool_of_another_application_needs_force(cluster, name):
+async def test_pool_init_of_a_pool_of_another_application_needs_force(cluster: aiorbd.Cluster, name: str) -> None:
     await cluster.create_pool(name)
     await cluster.mon_command({"prefix": "osd pool application enable", "pool": name, "app": "cephfs"})
     async with cluster.open_ioctx(name) as ioctx:
@@ -48,7 +52,7 @@ async def test_pool_init_of_a_pool_of_another_application_needs_force(cluster, n
     await cluster.delete_pool(name)
 
 
-async def test_stats(pool, witness):
+async def test_stats(pool: Any, witness: Witness) -> None:
     assert await pool.pool_stats() == PoolStats(0, 0, 0, 0, 0, 0, 0, 0)
     for name in ("a", "b", "c"):
         await pool.create_image(name, 4 * MIB)
@@ -72,7 +76,7 @@ async def test_stats(pool, witness):
     assert shown["trash"] == {"count": 1, "provisioned_bytes": 4 * MIB, "snap_count": 0}
 
 
-async def test_namespaces(pool, witness):
+async def test_namespaces(pool: Any, witness: Witness) -> None:
     namespaces = pool.namespaces
     assert await namespaces.names() == []
     assert not await namespaces.exists("one")
@@ -92,7 +96,7 @@ async def test_namespaces(pool, witness):
             await namespaces.create(bad)
 
 
-async def test_removing_a_namespace_with_images_raises_namespace_busy(cluster, pool):
+async def test_removing_a_namespace_with_images_raises_namespace_busy(cluster: aiorbd.Cluster, pool: Any) -> None:
     await pool.namespaces.create("full")
     async with cluster.open_ioctx(pool.pool, "full") as ioctx:
         await ioctx.create_image("image", MIB)
@@ -105,14 +109,14 @@ async def test_removing_a_namespace_with_images_raises_namespace_busy(cluster, p
             await ioctx.create_image("image", MIB)
 
 
-async def test_list_returns_many_namespaces(pool):
+async def test_list_returns_many_namespaces(pool: Any) -> None:
     names = {f"namespace-{number:04}" for number in range(120)}
     for name in names:
         await pool.namespaces.create(name)
     assert set(await pool.namespaces.names()) == names
 
 
-def test_versions(aiorbd_cluster):
+def test_versions(aiorbd_cluster: DevCluster) -> None:
     text = aiorbd_cluster.run_blocking("rbd", "--version").decode()
     assert aiorbd.version() == (1, int(text.split()[2].split(".")[0]), 0)
     assert aiorbd.rados_version()[0] >= 3

@@ -6,13 +6,17 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fix_faults import make_client
-from helpers import new_name
+from fix_witness import Witness
+from helpers import MakeImage, new_name
 
 import aiorbd
 from aiorbd import Feature, SnapshotRemoveFlag
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +26,7 @@ MIB = 1 << 20
 # -- the trash -------------------------------------------------------------------------------------
 
 
-async def test_trash_removal_error_distinguishes_delay_and_missing_permission(cephx_cluster):
+async def test_trash_removal_error_distinguishes_delay_and_missing_permission(cephx_cluster: DevCluster) -> None:
     reader = await make_client(cephx_cluster, new_name("reader"), mon="profile rbd", osd="profile rbd-read-only")
     name = new_name()
     async with aiorbd.connect(cephx_cluster.conffile) as admin, admin.open_ioctx("rbd") as ioctx:
@@ -48,7 +52,7 @@ async def test_trash_removal_error_distinguishes_delay_and_missing_permission(ce
         await ioctx.trash.remove(image_id)
 
 
-async def test_purge_error_names_the_image_that_cannot_be_removed(cluster, witness):
+async def test_purge_error_names_the_image_that_cannot_be_removed(cluster: aiorbd.Cluster, witness: Witness) -> None:
     pool = new_name("pool")
     await cluster.create_pool(pool)
     async with cluster.open_ioctx(pool) as ioctx:
@@ -82,7 +86,9 @@ async def test_purge_error_names_the_image_that_cannot_be_removed(cluster, witne
         await ioctx.trash.purge()
 
 
-async def test_removing_a_member_of_a_group_raises_image_member_of_group(image, ioctx, witness):
+async def test_removing_a_member_of_a_group_raises_image_member_of_group(
+    image: aiorbd.Image, ioctx: aiorbd.IoCtx, witness: Witness
+) -> None:
     group = new_name("group")
     await witness.rbd("group", "create", f"rbd/{group}")
     await witness.rbd("group", "image", "add", f"rbd/{group}", f"rbd/{image.name}")
@@ -95,7 +101,9 @@ async def test_removing_a_member_of_a_group_raises_image_member_of_group(image, 
 # -- snapshots and clones ----------------------------------------------------------------------------
 
 
-async def test_snapshot_removal_error_states_protection_or_clones(image, ioctx, name):
+async def test_snapshot_removal_error_states_protection_or_clones(
+    image: aiorbd.Image, ioctx: aiorbd.IoCtx, name: str
+) -> None:
     snapshot = await image.create_snapshot("one")
     await snapshot.protect()
     for call in (snapshot.remove, snapshot.remove_by_id):
@@ -112,7 +120,7 @@ async def test_snapshot_removal_error_states_protection_or_clones(image, ioctx, 
         await snapshot.unprotect()
 
 
-async def test_clone_error_states_the_reason(image, ioctx, name):
+async def test_clone_error_states_the_reason(image: aiorbd.Image, ioctx: aiorbd.IoCtx, name: str) -> None:
     await image.create_snapshot("one")
     with pytest.raises(aiorbd.InvalidArgument, match="the snapshot is not protected, which a clone of format 1 needs"):
         await image.clone("one", ioctx, name, clone_format=1)
@@ -126,7 +134,9 @@ async def test_clone_error_states_the_reason(image, ioctx, name):
         await image.clone("one", ioctx, image.name, clone_format=2)
 
 
-async def test_copy_from_a_removed_snapshot_raises_snapshot_not_found(image, ioctx, tmp_path, make_image):
+async def test_copy_from_a_removed_snapshot_raises_snapshot_not_found(
+    image: aiorbd.Image, ioctx: aiorbd.IoCtx, tmp_path: Path, make_image: MakeImage
+) -> None:
     """The calls neither report a missing pool nor copy an empty image.
 
     An image that is open read-only gets no notice of the removal.
@@ -151,7 +161,7 @@ async def test_copy_from_a_removed_snapshot_raises_snapshot_not_found(image, ioc
                     await call()
 
 
-async def test_flatten_without_a_parent_raises_invalid_argument(image):
+async def test_flatten_without_a_parent_raises_invalid_argument(image: aiorbd.Image) -> None:
     with pytest.raises(aiorbd.InvalidArgument, match="the image has no parent"):
         await image.flatten()
 
@@ -159,17 +169,19 @@ async def test_flatten_without_a_parent_raises_invalid_argument(image):
 # -- images ------------------------------------------------------------------------------------------
 
 
-async def test_mirror_mode_in_a_pool_without_mirroring_raises_invalid_argument(ioctx, name):
+async def test_mirror_mode_in_a_pool_without_mirroring_raises_invalid_argument(ioctx: aiorbd.IoCtx, name: str) -> None:
     for mode in aiorbd.MirrorImageMode:
         with pytest.raises(aiorbd.InvalidArgument, match="the pool does not mirror its images"):
             await ioctx.create_image(name, MIB, mirror_image_mode=mode)
     for what in ("data", "journal"):
-        features = {"features": Feature.EXCLUSIVE_LOCK | Feature.JOURNALING} if what == "journal" else {}
+        options: dict[str, Any] = {f"{what}_pool": "none"}
+        if what == "journal":
+            options["features"] = Feature.EXCLUSIVE_LOCK | Feature.JOURNALING
         with pytest.raises(aiorbd.PoolNotFound, match=f"no such {what} pool: 'none'"):
-            await ioctx.create_image(name, MIB, **{f"{what}_pool": "none"}, **features)
+            await ioctx.create_image(name, MIB, **options)
 
 
-async def test_missing_object_of_a_feature_raises_object_not_found(image, ioctx):
+async def test_missing_object_of_a_feature_raises_object_not_found(image: aiorbd.Image, ioctx: aiorbd.IoCtx) -> None:
     await image.write(b"x", 0)
     await image.exclusive_lock.acquire()
     await image.update_features(Feature.JOURNALING, enabled=True)
@@ -179,7 +191,7 @@ async def test_missing_object_of_a_feature_raises_object_not_found(image, ioctx)
     assert not isinstance(caught.value, aiorbd.ImageNotFound)
 
 
-async def test_advisory_lock_error_names_the_holder(aiorbd_cluster, image):
+async def test_advisory_lock_error_names_the_holder(aiorbd_cluster: DevCluster, image: aiorbd.Image) -> None:
     locks = image.advisory_locks
     await locks.lock_exclusive("a")
     with pytest.raises(aiorbd.LockBusy, match="the lock is held exclusively by this client as 'a'"):
@@ -198,7 +210,7 @@ async def test_advisory_lock_error_names_the_holder(aiorbd_cluster, image):
     await locks.unlock("a")
 
 
-async def test_argument_errors_name_the_bad_argument(image, ioctx, name):
+async def test_argument_errors_name_the_bad_argument(image: aiorbd.Image, ioctx: aiorbd.IoCtx, name: str) -> None:
     with pytest.raises(aiorbd.ArgumentOutOfRange, match=r"order 99 is not between 12 .* and 25"):
         await ioctx.create_image(name, MIB, order=99)
     with pytest.raises(TypeError, match="size must be an integer, not str"):
@@ -213,7 +225,7 @@ async def test_argument_errors_name_the_bad_argument(image, ioctx, name):
         await ioctx.open_image("a")
 
 
-async def test_repr_shows_operation_and_target(ioctx):
+async def test_repr_shows_operation_and_target(ioctx: aiorbd.IoCtx) -> None:
     with pytest.raises(aiorbd.ImageNotFound) as caught:
         await ioctx.open_image("none")
     text = repr(caught.value)
@@ -224,10 +236,12 @@ async def test_repr_shows_operation_and_target(ioctx):
 # -- elsewhere ---------------------------------------------------------------------------------------
 
 
-async def test_observer_can_read_stats_and_remove_itself(cluster, image, caplog):
+async def test_observer_can_read_stats_and_remove_itself(
+    cluster: aiorbd.Cluster, image: aiorbd.Image, caplog: pytest.LogCaptureFixture
+) -> None:
     seen = []
 
-    def observe(_completed):
+    def observe(_completed: Any) -> None:
         seen.append(cluster.stats)
         cluster.remove_observer(observe)
 
@@ -240,7 +254,7 @@ async def test_observer_can_read_stats_and_remove_itself(cluster, image, caplog)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory to another user")
-def test_a_development_cluster_of_another_user_is_refused(tmp_path):
+def test_a_development_cluster_of_another_user_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "cluster"
     directory.mkdir()
     (directory / "ceph.conf").write_text("[global]\n")

@@ -4,20 +4,24 @@ The tests give a name to another object, and interrupt removals.
 """
 
 import json
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name, slow_down
+from fix_witness import Witness
+from helpers import MakeImage, new_name, slow_down
 
 import aiorbd
 from aiorbd import Feature
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 
 
-async def replace(ioctx, name, how):
+async def replace(ioctx: aiorbd.IoCtx, name: str, how: Any) -> Any:
     """Give the name of an image to a new, empty image, and return the id of the old image."""
     async with ioctx.open_image(name, read_only=True) as image:
         old = image.id
@@ -33,7 +37,9 @@ async def replace(ioctx, name, how):
 
 
 @pytest.mark.parametrize("how", ["renamed", "trashed"])
-async def test_clone_never_uses_another_image_that_took_the_name(ioctx, image, name, how, witness):
+async def test_clone_never_uses_another_image_that_took_the_name(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image, name: str, how: str, witness: Witness
+) -> None:
     snapshot = await image.create_snapshot("s")
     if how == "renamed":
         await ioctx.rename_image(image.name, new_name("old"))
@@ -50,7 +56,9 @@ async def test_clone_never_uses_another_image_that_took_the_name(ioctx, image, n
             assert name not in await witness.names()
         else:  # librbd knows the new name of its open image
             async with ioctx.open_image(name, read_only=True) as clone:
-                assert (await clone.parent()).image.image_id == image.id
+                parent = await clone.parent()
+                assert parent
+                assert parent.image.image_id == image.id
             await ioctx.remove_image(name)
 
 
@@ -58,7 +66,9 @@ async def test_clone_never_uses_another_image_that_took_the_name(ioctx, image, n
 
 
 @pytest.mark.parametrize("how", ["renamed", "trashed"])
-async def test_connection_pool_opens_the_image_that_has_the_name_now(aiorbd_cluster, ioctx, make_image, how):
+async def test_connection_pool_opens_the_image_that_has_the_name_now(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, make_image: MakeImage, how: str
+) -> None:
     name = await make_image()
     async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", name) as image:
@@ -74,7 +84,9 @@ async def test_connection_pool_opens_the_image_that_has_the_name_now(aiorbd_clus
             assert await again.read(0, 3) == b"new"
 
 
-async def test_connection_pool_opens_the_snapshot_that_has_the_name_now(aiorbd_cluster, image):
+async def test_connection_pool_opens_the_snapshot_that_has_the_name_now(
+    aiorbd_cluster: DevCluster, image: aiorbd.Image
+) -> None:
     await image.write(b"one", 0)
     await image.create_snapshot("nightly")
     async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
@@ -93,7 +105,9 @@ async def test_connection_pool_opens_the_snapshot_that_has_the_name_now(aiorbd_c
                 pytest.fail("nothing has that name")
 
 
-async def test_idle_image_of_a_connection_pool_does_not_prevent_its_removal(aiorbd_cluster, make_image, witness):
+async def test_idle_image_of_a_connection_pool_does_not_prevent_its_removal(
+    aiorbd_cluster: DevCluster, make_image: MakeImage, witness: Witness
+) -> None:
     names = [await make_image() for _ in range(3)]
     async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         for name in names:
@@ -110,10 +124,12 @@ async def test_idle_image_of_a_connection_pool_does_not_prevent_its_removal(aior
             assert (names[1] in await witness.names(), names[0] in await witness.names()) == (True, False)
 
 
-async def test_evict_image_closes_an_image_once_no_task_uses_it(aiorbd_cluster, make_image, witness):
+async def test_evict_image_closes_an_image_once_no_task_uses_it(
+    aiorbd_cluster: DevCluster, make_image: MakeImage, witness: Witness
+) -> None:
     name = await make_image()
 
-    async def openers():
+    async def openers() -> Any:
         return len(json.loads(await witness.rbd("status", name, "--format", "json"))["watchers"])
 
     async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
@@ -130,7 +146,9 @@ async def test_evict_image_closes_an_image_once_no_task_uses_it(aiorbd_cluster, 
             await pool.evict_image("rbd")
 
 
-async def test_connection_pool_opens_an_image_of_a_pool_that_was_recreated(aiorbd_cluster, cluster):
+async def test_connection_pool_opens_an_image_of_a_pool_that_was_recreated(
+    aiorbd_cluster: DevCluster, cluster: aiorbd.Cluster
+) -> None:
     name = new_name("pool")
     async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as connections:
         for data in (b"one", b"two"):
@@ -150,7 +168,9 @@ async def test_connection_pool_opens_an_image_of_a_pool_that_was_recreated(aiorb
             await cluster.delete_pool(name)
 
 
-async def test_a_snapshot_of_another_image_is_refused(ioctx, image, make_image, name):
+async def test_a_snapshot_of_another_image_is_refused(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image, make_image: MakeImage, name: str
+) -> None:
     await image.create_snapshot("daily")
     async with ioctx.open_image(await make_image()) as other:
         theirs = await other.create_snapshot("daily")
@@ -167,7 +187,9 @@ async def test_a_snapshot_of_another_image_is_refused(ioctx, image, make_image, 
     assert name not in await ioctx.list_images()
 
 
-async def test_set_snapshot_affects_only_the_image_that_it_is_called_on(ioctx, image):
+async def test_set_snapshot_affects_only_the_image_that_it_is_called_on(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image
+) -> None:
     await image.write(b"old", 0)
     snapshot = await image.create_snapshot("one")
     await image.write(b"new", 0)
@@ -178,11 +200,13 @@ async def test_set_snapshot_affects_only_the_image_that_it_is_called_on(ioctx, i
         assert (other.snapshot, image.snapshot) == ("one", None)
 
 
-async def test_retried_removal_spares_another_image_that_took_the_name(ioctx, make_image, witness):
+async def test_retried_removal_spares_another_image_that_took_the_name(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness
+) -> None:
     name = await make_image()
     async with ioctx.open_image(name) as image, anyio.create_task_group() as tasks:
 
-        async def take_the_name():
+        async def take_the_name() -> None:
             await anyio.sleep(0.2)
             await ioctx.rename_image(name, new_name("old"))
             await ioctx.create_image(name, MIB)
@@ -193,7 +217,9 @@ async def test_retried_removal_spares_another_image_that_took_the_name(ioctx, ma
     assert name in await witness.names()
 
 
-async def test_removed_image_is_not_read_as_zeroes(aiorbd_cluster, image, ioctx, tmp_path, make_image):
+async def test_removed_image_is_not_read_as_zeroes(
+    aiorbd_cluster: DevCluster, image: aiorbd.Image, ioctx: aiorbd.IoCtx, tmp_path: Path, make_image: MakeImage
+) -> None:
     """An image that is open read-only gets no notice of the removal."""
     name = await make_image()
     async with ioctx.open_image(name) as writer:
@@ -218,11 +244,13 @@ async def test_removed_image_is_not_read_as_zeroes(aiorbd_cluster, image, ioctx,
                 pytest.fail("it is gone")
 
 
-async def drained(diff):
+async def drained(diff: Any) -> Any:
     return [extent async for extent in diff]
 
 
-async def test_image_busy_names_the_clients_of_more_than_64_openings(aiorbd_cluster, ioctx, make_image):
+async def test_image_busy_names_the_clients_of_more_than_64_openings(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as elsewhere:
         async with elsewhere.open_image(name):
@@ -237,7 +265,7 @@ async def test_image_busy_names_the_clients_of_more_than_64_openings(aiorbd_clus
 
 
 @pytest.fixture
-async def half_removed(ioctx, make_image):
+async def half_removed(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> Any:
     """Interrupt the removal of an image, and return the name and the id of the image."""
     name = await make_image(2048 * MIB, order=20, features=Feature.LAYERING)
     await slow_down(ioctx, name)
@@ -245,7 +273,7 @@ async def half_removed(ioctx, make_image):
         for offset in range(0, 2048 * MIB, 16 * MIB):
             await image.write(b"x", offset)
 
-    def stop(done, total):
+    def stop(done: Any, total: int) -> None:
         if 10 * done > total:
             raise RuntimeError("enough")
 
@@ -257,7 +285,9 @@ async def half_removed(ioctx, make_image):
     return name, image.id
 
 
-async def test_removal_by_id_finishes_after_another_image_took_the_name(ioctx, half_removed, witness):
+async def test_removal_by_id_finishes_after_another_image_took_the_name(
+    ioctx: aiorbd.IoCtx, half_removed: Any, witness: Witness
+) -> None:
     name, image_id = half_removed
     assert aiorbd.ImageSpec(image_id, name, removing=True) in [spec async for spec in ioctx.images()]
     await ioctx.create_image(name, MIB)
@@ -271,14 +301,18 @@ async def test_removal_by_id_finishes_after_another_image_took_the_name(ioctx, h
         await ioctx.remove_image(image_id=image_id)
 
 
-async def test_removal_by_name_finishes_while_the_name_is_free(ioctx, half_removed, witness):
+async def test_removal_by_name_finishes_while_the_name_is_free(
+    ioctx: aiorbd.IoCtx, half_removed: Any, witness: Witness
+) -> None:
     name, image_id = half_removed
     await ioctx.remove_image(name)
     assert image_id not in [spec.id async for spec in ioctx.images()]
     assert name not in await witness.names()
 
 
-async def test_remove_by_id_refuses_an_image_in_the_trash(ioctx, make_image, image, witness):
+async def test_remove_by_id_refuses_an_image_in_the_trash(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, image: aiorbd.Image, witness: Witness
+) -> None:
     name = await make_image()
     async with ioctx.open_image(name) as other:
         image_id = other.id
@@ -287,15 +321,18 @@ async def test_remove_by_id_refuses_an_image_in_the_trash(ioctx, make_image, ima
     await ioctx.trash.move(image.name)
     with pytest.raises(aiorbd.InvalidArgument, match="the image is in the trash"):
         await ioctx.remove_image(image_id=image.id)
-    for arguments in ({}, {"name": "a", "image_id": "b"}):
+    wrong: list[dict[str, Any]] = [{}, {"name": "a", "image_id": "b"}]
+    for arguments in wrong:
         with pytest.raises(TypeError, match="either a name or an image_id"):
             await ioctx.remove_image(**arguments)
 
 
-async def test_finished_removal_is_not_reported_as_failed(ioctx, make_image, witness, caplog):
+async def test_finished_removal_is_not_reported_as_failed(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness, caplog: pytest.LogCaptureFixture
+) -> None:
     """The removal of an empty image has no step at which librbd can stop."""
 
-    def stop(_done, _total):
+    def stop(_done: int, _total: int) -> None:
         raise RuntimeError("stop")
 
     done = 0
@@ -312,7 +349,7 @@ async def test_finished_removal_is_not_reported_as_failed(ioctx, make_image, wit
     assert all("progress failed, the work is done" in record.message for record in caplog.records)
 
 
-async def test_progress_is_not_called_after_the_copy_ends(ioctx, image):
+async def test_progress_is_not_called_after_the_copy_ends(ioctx: aiorbd.IoCtx, image: aiorbd.Image) -> None:
     told = []
     await image.write(b"x" * MIB, 0)
     await image.copy(ioctx, new_name(), progress=lambda *numbers: told.append(numbers))

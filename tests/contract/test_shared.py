@@ -1,37 +1,43 @@
 """Connections, I/O contexts and images that tasks share."""
 
 import json
+from typing import Any
 
 import anyio
 import pytest
+from fix_witness import Witness
+from helpers import MakeImage
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def connects(aiorbd_cluster):
+def connects(aiorbd_cluster: DevCluster) -> Any:
     """Return a connect function for a pool, and a list with one item for each call of the function."""
     made = []
 
-    def connect():
+    def connect() -> Any:
         made.append(1)
         return aiorbd.connect(aiorbd_cluster.conffile, timeout=30)
 
     return connect, made
 
 
-async def watchers(witness, name):
+async def watchers(witness: Witness, name: str) -> Any:
     return json.loads(await witness.rbd("status", name, "--format", "json"))["watchers"]
 
 
-async def test_many_tasks_share_one_image_and_one_connection(connects, make_image, witness):
+async def test_many_tasks_share_one_image_and_one_connection(
+    connects: Any, make_image: MakeImage, witness: Witness
+) -> None:
     connect, made = connects
     name, seen = await make_image(), []
     async with aiorbd.SharedConnection(connect) as connections:
 
-        async def use(number):
+        async def use(number: int) -> None:
             async with connections.open_image("rbd", name) as image:
                 await image.write(bytes([number]) * 512, number * 512)
                 seen.append(image)
@@ -54,7 +60,7 @@ async def test_many_tasks_share_one_image_and_one_connection(connects, make_imag
     assert await watchers(witness, name) == []
 
 
-async def test_idle_image_and_connection_are_closed(connects, make_image, witness):
+async def test_idle_image_and_connection_are_closed(connects: Any, make_image: MakeImage, witness: Witness) -> None:
     """The image closes first. The I/O context and the connection close once they are idle as well."""
     connect, made = connects
     name = await make_image()
@@ -77,7 +83,7 @@ async def test_idle_image_and_connection_are_closed(connects, make_image, witnes
         assert made == [1, 1]
 
 
-async def test_zero_idle_timeout_closes_the_image_at_once(connects, make_image):
+async def test_zero_idle_timeout_closes_the_image_at_once(connects: Any, make_image: MakeImage) -> None:
     connect, made = connects
     async with aiorbd.SharedConnection(connect, idle_timeout=0) as connections:
         async with connections.open_image("rbd", await make_image()) as image:
@@ -87,7 +93,9 @@ async def test_zero_idle_timeout_closes_the_image_at_once(connects, make_image):
     assert made == [1]
 
 
-async def test_failed_or_cancelled_open_is_tried_again(connects, ioctx, make_image, name):
+async def test_failed_or_cancelled_open_is_tried_again(
+    connects: Any, ioctx: aiorbd.IoCtx, make_image: MakeImage, name: str
+) -> None:
     connect, _ = connects
     async with aiorbd.SharedConnection(connect) as connections:
         for _ in range(2):
@@ -97,7 +105,7 @@ async def test_failed_or_cancelled_open_is_tried_again(connects, ioctx, make_ima
         await ioctx.create_image(name, 1 << 20)
         done = []
 
-        async def use():
+        async def use() -> None:
             async with connections.open_image("rbd", name) as image:
                 done.append(await image.size())
 
@@ -111,7 +119,7 @@ async def test_failed_or_cancelled_open_is_tried_again(connects, ioctx, make_ima
         assert done == [1 << 20] * 2
 
 
-async def test_blocklisted_connection_is_replaced(osd, name):
+async def test_blocklisted_connection_is_replaced(osd: DevCluster, name: str) -> None:
     async with aiorbd.SharedConnection(lambda: aiorbd.connect(osd.conffile, timeout=30)) as connections:
         async with connections.open_ioctx("rbd") as ioctx:
             await ioctx.create_image(name, 1 << 20)
@@ -134,7 +142,7 @@ async def test_blocklisted_connection_is_replaced(osd, name):
         assert not connections._outdated
 
 
-async def test_connection_pool_raises_closed_error_outside_its_block(connects):
+async def test_connection_pool_raises_closed_error_outside_its_block(connects: Any) -> None:
     connect, made = connects
     connections = aiorbd.SharedConnection(connect)
     with pytest.raises(aiorbd.ClosedError, match="use it within"):

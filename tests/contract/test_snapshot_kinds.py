@@ -1,6 +1,10 @@
 """Snapshots of other kinds than the user's: of groups, of mirroring, and in the trash of snapshots."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
 import pytest
+from fix_witness import Witness
 from helpers import new_name
 
 import aiorbd
@@ -14,20 +18,20 @@ OTHERS = [Kind.GROUP, Kind.TRASH, Kind.MIRROR]
 BY_ID = "rbd_diff_iterate3" in aiorbd.capabilities()
 
 
-async def of_a_group(image, ioctx, witness):
+async def of_a_group(image: aiorbd.Image, ioctx: aiorbd.IoCtx, witness: Witness) -> None:
     group = new_name("group")
     await witness.rbd("group", "create", f"rbd/{group}")
     await witness.rbd("group", "image", "add", f"rbd/{group}", f"{ioctx.pool}/{image.name}")
     await witness.rbd("group", "snap", "create", f"rbd/{group}@one")
 
 
-async def in_the_trash(image, ioctx, _witness):
+async def in_the_trash(image: aiorbd.Image, ioctx: aiorbd.IoCtx, _witness: Any) -> None:
     snapshot = await image.create_snapshot("one")
     await image.clone(snapshot, ioctx, new_name("clone"), clone_format=2)
     await snapshot.remove()
 
 
-async def of_mirroring(image, ioctx, witness):
+async def of_mirroring(image: aiorbd.Image, ioctx: aiorbd.IoCtx, witness: Witness) -> None:
     await witness.rbd("mirror", "pool", "enable", ioctx.pool, "image")
     await witness.rbd("mirror", "image", "enable", f"{ioctx.pool}/{image.name}", "snapshot")
 
@@ -36,14 +40,14 @@ MAKERS = {Kind.GROUP: of_a_group, Kind.TRASH: in_the_trash, Kind.MIRROR: of_mirr
 
 
 @pytest.fixture
-async def make(cluster, witness):
+async def make(cluster: aiorbd.Cluster, witness: Witness) -> AsyncIterator[Any]:
     """Yield a function that creates an image with a snapshot "users" and a snapshot of another kind.
 
     The image is open for writing.
     """
     images = []
 
-    async def make(kind):
+    async def make(kind: Any) -> Any:
         pool = new_name("pool") if kind is Kind.MIRROR else "rbd"
         if kind is Kind.MIRROR:
             await cluster.create_pool(pool)
@@ -67,14 +71,14 @@ async def make(cluster, witness):
         await ioctx.close()
 
 
-async def other(image, kind):
+async def other(image: aiorbd.Image, kind: Any) -> Any:
     """Return the only snapshot of this kind."""
     (found,) = [s async for s in image.snapshots(any_namespace=True) if s.namespace_type is kind]
     return found
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_listing_includes_other_kinds_only_on_request(make, kind):
+async def test_listing_includes_other_kinds_only_on_request(make: Any, kind: Any) -> None:
     _, image = await make(kind)
     (users,) = [s async for s in image.snapshots()]
     assert (users.name, users.namespace_type, users.protected) == ("users", Kind.USER, False)
@@ -89,7 +93,7 @@ async def test_listing_includes_other_kinds_only_on_request(make, kind):
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_calls_by_id_work_for_all_kinds(make, kind):
+async def test_calls_by_id_work_for_all_kinds(make: Any, kind: Any) -> None:
     ioctx, image = await make(kind)
     snapshot = await other(image, kind)
     assert snapshot.namespace_type is kind
@@ -105,7 +109,7 @@ async def test_calls_by_id_work_for_all_kinds(make, kind):
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-async def test_errors_of_calls_by_name_state_the_kind(make, kind, name):
+async def test_errors_of_calls_by_name_state_the_kind(make: Any, kind: Any, name: str) -> None:
     ioctx, image = await make(kind)
     snapshot = await other(image, kind)
     said = {Kind.GROUP: "is a group's", Kind.TRASH: "is in the trash", Kind.MIRROR: "is mirroring's"}[kind]
@@ -135,7 +139,7 @@ async def test_errors_of_calls_by_name_state_the_kind(make, kind, name):
 
 @pytest.mark.skipif(not BY_ID, reason="this librbd knows no diff since a snapshot's id")
 @pytest.mark.parametrize("kind", [Kind.USER, *OTHERS])
-async def test_diff_since_a_snapshot_of_any_kind_has_the_changed_extents(make, kind):
+async def test_diff_since_a_snapshot_of_any_kind_has_the_changed_extents(make: Any, kind: Any) -> None:
     _, image = await make(Kind.GROUP if kind is Kind.USER else kind)
     extents = [e async for e in image.diff(from_snapshot=await other(image, kind))]
     assert {e.offset // MIB for e in extents} == {0, 8}
@@ -143,7 +147,7 @@ async def test_diff_since_a_snapshot_of_any_kind_has_the_changed_extents(make, k
 
 
 @pytest.mark.parametrize("kind", [Kind.GROUP, Kind.MIRROR])
-async def test_group_and_mirror_snapshots_are_removed_only_with_any_namespace(make, kind):
+async def test_group_and_mirror_snapshots_are_removed_only_with_any_namespace(make: Any, kind: Any) -> None:
     _, image = await make(kind)
     snapshot = await other(image, kind)
     for call in (snapshot.remove, snapshot.remove_by_id):
@@ -156,7 +160,7 @@ async def test_group_and_mirror_snapshots_are_removed_only_with_any_namespace(ma
     assert [s async for s in image.snapshots(any_namespace=True)] == []
 
 
-async def test_snapshot_in_the_trash_is_removed_with_its_last_clone(make):
+async def test_snapshot_in_the_trash_is_removed_with_its_last_clone(make: Any) -> None:
     ioctx, image = await make(Kind.TRASH)
     snapshot = await other(image, Kind.TRASH)
     for call in (snapshot.remove, snapshot.remove_by_id):

@@ -2,9 +2,11 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
+from fix_witness import Witness
 
 import aiorbd
 from aiorbd import SnapshotNamespaceType, SnapshotRemoveFlag
@@ -15,11 +17,11 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 
 
-async def listed(witness, image, *options):
+async def listed(witness: Witness, image: aiorbd.Image, *options: Any) -> Any:
     return json.loads(await witness.rbd("snap", "ls", image.name, "--format", "json", *options))
 
 
-async def test_create_and_list(image, witness):
+async def test_create_and_list(image: aiorbd.Image, witness: Witness) -> None:
     assert [snapshot async for snapshot in image.snapshots()] == []
     first = await image.create_snapshot("first")
     await image.resize(8 * MIB, allow_shrink=True)
@@ -34,7 +36,7 @@ async def test_create_and_list(image, witness):
     assert "'first'" in repr(first)
 
 
-async def test_snapshot_contains_writes_that_were_not_flushed(image, witness):
+async def test_snapshot_contains_writes_that_were_not_flushed(image: aiorbd.Image, witness: Witness) -> None:
     await image.write(b"before", 0)
     await image.create_snapshot("one")
     await image.write(b"after!", 0)
@@ -43,19 +45,20 @@ async def test_snapshot_contains_writes_that_were_not_flushed(image, witness):
     assert (await witness.export(image.name))[:6] == b"after!"
 
 
-async def test_names_and_ids(image):
+async def test_names_and_ids(image: aiorbd.Image) -> None:
     made = await image.create_snapshot("one")
     assert await image.get_snapshot("one") == made
     by_id = await image.get_snapshot(snapshot_id=made.id)
     assert (by_id.name, by_id.size) == ("one", 16 * MIB)
     assert await image.snapshot_exists("one")
     assert not await image.snapshot_exists("two")
-    for arguments in ({}, {"name": "one", "snapshot_id": made.id}):
+    wrong: list[dict[str, Any]] = [{}, {"name": "one", "snapshot_id": made.id}]
+    for arguments in wrong:
         with pytest.raises(TypeError, match="either a name or a snapshot_id"):
             await image.get_snapshot(**arguments)
 
 
-async def test_missing_snapshot_raises_snapshot_not_found(image):
+async def test_missing_snapshot_raises_snapshot_not_found(image: aiorbd.Image) -> None:
     gone = await image.create_snapshot("gone")
     await gone.remove()
     unknown = 1 << 40
@@ -84,7 +87,7 @@ async def test_missing_snapshot_raises_snapshot_not_found(image):
     assert await image.read(0, 1) == b"\0"
 
 
-async def test_duplicate_name_raises_snapshot_exists(image):
+async def test_duplicate_name_raises_snapshot_exists(image: aiorbd.Image) -> None:
     await image.create_snapshot("one")
     two = await image.create_snapshot("two")
     with pytest.raises(aiorbd.SnapshotExists, match="snapshot 'one' of image"):
@@ -94,14 +97,14 @@ async def test_duplicate_name_raises_snapshot_exists(image):
 
 
 @pytest.mark.parametrize("bad", ["", "a@b", "a/b", "a\0b"])
-async def test_names_nobody_should_make(image, bad):
+async def test_names_nobody_should_make(image: aiorbd.Image, bad: str) -> None:
     one = await image.create_snapshot("one")
     for call in (lambda: image.create_snapshot(bad), lambda: one.rename(bad)):
         with pytest.raises(aiorbd.InvalidArgument, match="must not"):
             await call()
 
 
-async def test_protect(image, witness):
+async def test_protect(image: aiorbd.Image, witness: Witness) -> None:
     snapshot = await image.create_snapshot("one")
     assert not await snapshot.is_protected()
     with pytest.raises(aiorbd.InvalidArgument, match="is not protected"):
@@ -117,7 +120,7 @@ async def test_protect(image, witness):
     assert (await listed(witness, image))[0]["protected"] == "false"
 
 
-async def test_remove(image, witness):
+async def test_remove(image: aiorbd.Image, witness: Witness) -> None:
     one, two, three = [await image.create_snapshot(name) for name in ("one", "two", "three")]
     await three.protect()
     await one.remove()
@@ -126,7 +129,7 @@ async def test_remove(image, witness):
     assert await listed(witness, image) == []
 
 
-async def test_rename(image, witness):
+async def test_rename(image: aiorbd.Image, witness: Witness) -> None:
     snapshot = await image.create_snapshot("old")
     await snapshot.rename("new")
     assert snapshot.name == "new"
@@ -134,7 +137,7 @@ async def test_rename(image, witness):
     await snapshot.protect()
 
 
-async def test_calls_refuse_a_name_that_now_belongs_to_another_snapshot(image, witness):
+async def test_calls_refuse_a_name_that_now_belongs_to_another_snapshot(image: aiorbd.Image, witness: Witness) -> None:
     """No call changes the other snapshot."""
     mine = await image.create_snapshot("one")
     await witness.rbd("snap", "rename", f"{image.name}@one", f"{image.name}@moved")
@@ -147,13 +150,15 @@ async def test_calls_refuse_a_name_that_now_belongs_to_another_snapshot(image, w
     assert [s["id"] for s in await listed(witness, image)] == [other.id]
 
 
-async def test_rollback_refuses_a_name_that_was_reassigned_during_the_wait(image, witness):
+async def test_rollback_refuses_a_name_that_was_reassigned_during_the_wait(
+    image: aiorbd.Image, witness: Witness
+) -> None:
     snapshot = await image.create_snapshot("one")
     handle = image._handle
     leave = await handle.pass_gate(Mode.OBJECTS)  # as a long flatten does
     refused = []
 
-    async def roll_back():
+    async def roll_back() -> None:
         with pytest.raises(aiorbd.SnapshotNotFound, match="now belongs to another snapshot") as caught:
             await snapshot.rollback()
         refused.append(caught.value)
@@ -164,11 +169,12 @@ async def test_rollback_refuses_a_name_that_was_reassigned_during_the_wait(image
         await witness.rbd("snap", "rm", "--no-progress", f"{image.name}@one")
         await witness.rbd("snap", "create", "--no-progress", f"{image.name}@one")
         assert not refused
+        assert leave
         leave()
     assert refused
 
 
-async def test_listing_continues_after_an_early_break(image):
+async def test_listing_continues_after_an_early_break(image: aiorbd.Image) -> None:
     for number in range(3):
         await image.create_snapshot(f"snapshot-{number}")
     snapshots = image.snapshots()
@@ -180,7 +186,7 @@ async def test_listing_continues_after_an_early_break(image):
     assert [snapshot async for snapshot in snapshots] == []
 
 
-async def test_rollback(image, witness):
+async def test_rollback(image: aiorbd.Image, witness: Witness) -> None:
     await image.write(b"then" * 1024, 0)
     snapshot = await image.create_snapshot("then")
     await image.write(b"now!" * 1024, 0)
@@ -191,7 +197,7 @@ async def test_rollback(image, witness):
     assert all(0 <= done <= total for done, total in reports)
 
 
-async def test_rollback_restores_the_size_of_the_snapshot(image):
+async def test_rollback_restores_the_size_of_the_snapshot(image: aiorbd.Image) -> None:
     """Requests beyond the size of the snapshot are refused from the start of the rollback."""
     snapshot = await image.create_snapshot("small")
     await image.resize(64 * MIB)
@@ -206,7 +212,7 @@ async def test_rollback_restores_the_size_of_the_snapshot(image):
     await image.write(b"x", 16 * MIB - 1)
 
 
-async def test_read_view(image):
+async def test_read_view(image: aiorbd.Image) -> None:
     await image.write(b"then", 0)
     snapshot = await image.create_snapshot("then")
     await image.resize(32 * MIB)
@@ -231,13 +237,13 @@ async def test_read_view(image):
         await image.write(b"x", 32 * MIB - 1)
 
 
-async def test_writes_during_a_switch_of_the_view_are_never_clipped(image, witness):
+async def test_writes_during_a_switch_of_the_view_are_never_clipped(image: aiorbd.Image, witness: Witness) -> None:
     """librbd clips no write that was checked against the size of another view."""
     await image.create_snapshot("large")
     await image.resize(4 * MIB, allow_shrink=True)
     outcomes = []
 
-    async def write(number):
+    async def write(number: int) -> None:
         try:
             await image.write(b"x" * 4096, 4 * MIB - 2048 + number)
             outcomes.append("written")
@@ -255,7 +261,7 @@ async def test_writes_during_a_switch_of_the_view_are_never_clipped(image, witne
     assert not any((await witness.export(image.name))[-4096:])
 
 
-async def test_image_opened_at_a_snapshot_reads_the_snapshot(ioctx, image):
+async def test_image_opened_at_a_snapshot_reads_the_snapshot(ioctx: aiorbd.IoCtx, image: aiorbd.Image) -> None:
     await image.write(b"then", 0)
     await image.create_snapshot("then")
     await image.write(b"now!", 0)
@@ -267,7 +273,7 @@ async def test_image_opened_at_a_snapshot_reads_the_snapshot(ioctx, image):
             await old.create_snapshot("more")
 
 
-async def test_timestamp_and_namespace(image):
+async def test_timestamp_and_namespace(image: aiorbd.Image) -> None:
     snapshot = await image.create_snapshot("one")
     stamp = await snapshot.timestamp()
     assert abs(datetime.now(UTC) - stamp) < timedelta(minutes=1)
@@ -276,7 +282,7 @@ async def test_timestamp_and_namespace(image):
         await snapshot.trash_namespace()
 
 
-async def test_the_trash_of_snapshots(ioctx, image, name, witness):
+async def test_the_trash_of_snapshots(ioctx: aiorbd.IoCtx, image: aiorbd.Image, name: str, witness: Witness) -> None:
     """Removing a snapshot that has a clone moves the snapshot to the trash of snapshots."""
     await witness.rbd("config", "image", "set", image.name, "rbd_move_parent_to_trash_on_remove", "false")
     snapshot = await image.create_snapshot("one")
@@ -296,7 +302,7 @@ async def test_the_trash_of_snapshots(ioctx, image, name, witness):
     assert await listed(witness, image, "--all") == []  # librbd removes the snapshot with its last clone
 
 
-async def test_snapshot_beyond_the_limit_raises_disk_quota_exceeded(image):
+async def test_snapshot_beyond_the_limit_raises_disk_quota_exceeded(image: aiorbd.Image) -> None:
     assert await image.snapshot_limit() is None
     await image.set_snapshot_limit(1)
     assert await image.snapshot_limit() == 1
@@ -309,7 +315,7 @@ async def test_snapshot_beyond_the_limit_raises_disk_quota_exceeded(image):
         await image.set_snapshot_limit(-1)
 
 
-async def test_read_only_images(ioctx, image):
+async def test_read_only_images(ioctx: aiorbd.IoCtx, image: aiorbd.Image) -> None:
     snapshot = await image.create_snapshot("one")
     async with ioctx.open_image(image.name, read_only=True) as other:
         mine = await other.get_snapshot("one")

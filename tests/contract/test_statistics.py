@@ -6,16 +6,19 @@ import math
 import threading
 import traceback
 import warnings
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_stats_count_operations_failures_and_bytes(cluster, image):
+async def test_stats_count_operations_failures_and_bytes(cluster: aiorbd.Cluster, image: aiorbd.Image) -> None:
     before = cluster.stats
     for number in range(10):
         await image.write(bytes([number]) * 4096, number * 4096)
@@ -30,7 +33,7 @@ async def test_stats_count_operations_failures_and_bytes(cluster, image):
         await image.metadata.get("none")
     after = cluster.stats
 
-    def done(name):
+    def done(name: str) -> Any:
         old, new = before.operations.get(name), after.operations[name]
         return new.count - (old.count if old else 0), new.failed - (old.failed if old else 0)
 
@@ -50,7 +53,7 @@ async def test_stats_count_operations_failures_and_bytes(cluster, image):
     assert 1 <= after.threads <= 16
 
 
-async def test_stats_report_mean_and_quantiles_of_latency(cluster, image):
+async def test_stats_report_mean_and_quantiles_of_latency(cluster: aiorbd.Cluster, image: aiorbd.Image) -> None:
     await image.write(bytes(4096), 0)
     async with anyio.create_task_group() as tasks:
         for _ in range(100):
@@ -67,7 +70,7 @@ async def test_stats_report_mean_and_quantiles_of_latency(cluster, image):
     assert len(aiorbd.LATENCY_BOUNDS) == len(one.buckets)
 
 
-async def test_stats_of_a_closed_connection_raise_closed_error(aiorbd_cluster):
+async def test_stats_of_a_closed_connection_raise_closed_error(aiorbd_cluster: DevCluster) -> None:
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
         pass
     with pytest.raises(aiorbd.ClosedError):
@@ -77,11 +80,13 @@ async def test_stats_of_a_closed_connection_raise_closed_error(aiorbd_cluster):
 request = contextvars.ContextVar("request", default="none")
 
 
-async def test_observer_runs_in_the_context_of_the_caller(cluster, ioctx, image):
+async def test_observer_runs_in_the_context_of_the_caller(
+    cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx, image: aiorbd.Image
+) -> None:
     told = []
     cluster.add_observer(lambda completed: told.append((request.get(), completed)))
 
-    async def work(name):
+    async def work(name: str) -> None:
         request.set(name)
         await image.write(b"x" * 512, 0)
         await image.flush()
@@ -116,8 +121,10 @@ async def test_observer_runs_in_the_context_of_the_caller(cluster, ioctx, image)
         assert rados.target == "object 'rbd/object'"
 
 
-async def test_failing_observer_is_logged_and_fails_no_call(cluster, image, caplog):
-    def observer(_completed):
+async def test_failing_observer_is_logged_and_fails_no_call(
+    cluster: aiorbd.Cluster, image: aiorbd.Image, caplog: pytest.LogCaptureFixture
+) -> None:
+    def observer(_completed: Any) -> None:
         raise LookupError("mine")
 
     cluster.add_observer(observer)
@@ -131,13 +138,13 @@ async def test_failing_observer_is_logged_and_fails_no_call(cluster, image, capl
     assert not caplog.records
 
 
-async def test_observer_gets_abandoned_operations_at_their_completion(osd):
+async def test_observer_gets_abandoned_operations_at_their_completion(osd: DevCluster) -> None:
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image("abandoned", 1 << 20)
         async with ioctx.open_image("abandoned") as image:
             await image.write(b"a", 0)
             await image.flush()
-            told = []
+            told: list[Any] = []
             cluster.add_observer(told.append)
             osd.pause()
             with anyio.move_on_after(0.2):
@@ -159,7 +166,9 @@ async def test_observer_gets_abandoned_operations_at_their_completion(osd):
         await ioctx.remove_image("abandoned")
 
 
-async def test_connecting_opening_and_closing_are_logged(aiorbd_cluster, name, caplog):
+async def test_connecting_opening_and_closing_are_logged(
+    aiorbd_cluster: DevCluster, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, "aiorbd")
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
@@ -172,14 +181,18 @@ async def test_connecting_opening_and_closing_are_logged(aiorbd_cluster, name, c
     assert messages[-3:] == [f"closed: image 'rbd/{name}'", "closed: pool 'rbd'", f"closed: cluster {fsid}"]
 
 
-async def test_nothing_is_logged_at_info_or_above_by_default(cluster, image, caplog):
+async def test_nothing_is_logged_at_info_or_above_by_default(
+    cluster: aiorbd.Cluster, image: aiorbd.Image, caplog: pytest.LogCaptureFixture
+) -> None:
     await image.write(b"x", 0)
     with anyio.move_on_after(0):
         await image.read(0, 1)
     assert not [record for record in caplog.records if record.levelno >= logging.INFO]
 
 
-async def test_cluster_log_goes_to_the_logging_module(aiorbd_cluster, caplog):
+async def test_cluster_log_goes_to_the_logging_module(
+    aiorbd_cluster: DevCluster, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "aiorbd.cluster_log")
     async with aiorbd.connect(aiorbd_cluster.conffile, cluster_log="info") as cluster:
         await cluster.mon_command({"prefix": "log", "logtext": ["a line of the log"]})
@@ -193,10 +206,10 @@ async def test_cluster_log_goes_to_the_logging_module(aiorbd_cluster, caplog):
     assert record.name == "aiorbd.cluster_log"
     assert record.levelno == logging.INFO
     with pytest.raises(aiorbd.InvalidArgument, match="none of debug"):
-        await aiorbd.connect(aiorbd_cluster.conffile, cluster_log="loud")
+        await aiorbd.connect(aiorbd_cluster.conffile, cluster_log="loud")  # type: ignore[arg-type]
 
 
-async def test_a_timeout_that_loses_data_is_warned_of(aiorbd_cluster):
+async def test_a_timeout_that_loses_data_is_warned_of(aiorbd_cluster: DevCluster) -> None:
     with pytest.warns(RuntimeWarning, match=r"rados_osd_op_timeout is 2 s, less than .* \(26 s\)"):
         async with aiorbd.connect(aiorbd_cluster.conffile, conf={"rados_osd_op_timeout": "2"}):
             pass
@@ -204,7 +217,9 @@ async def test_a_timeout_that_loses_data_is_warned_of(aiorbd_cluster):
         pass
 
 
-async def test_keys_and_image_data_reach_no_log_and_no_error(caplog, tmp_path, cephx_cluster, name):
+async def test_keys_and_image_data_reach_no_log_and_no_error(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, cephx_cluster: DevCluster, name: str
+) -> None:
     """The test uses a key in a file, a key in the options, a wrong key, and secret data."""
     caplog.set_level(logging.DEBUG)
     texts = []
@@ -214,7 +229,7 @@ async def test_keys_and_image_data_reach_no_log_and_no_error(caplog, tmp_path, c
     keyring = tmp_path / "keyring"
     keyring.write_text(f"[client.admin]\n\tkey = {wrong}\n")
 
-    async def fails(call):
+    async def fails(call: Any) -> None:
         try:
             await call()
         except aiorbd.RbdError as error:
@@ -245,8 +260,9 @@ async def test_keys_and_image_data_reach_no_log_and_no_error(caplog, tmp_path, c
         assert word not in everything
 
 
-async def test_call_cancelled_before_it_starts_counts_as_failed(cluster, ioctx):
+async def test_call_cancelled_before_it_starts_counts_as_failed(cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx) -> None:
     """Sixteen calls occupy all worker threads. One more call is cancelled in the queue, and ends at once."""
+    told: list[Any]
     held, told = threading.Event(), []
     async with anyio.create_task_group() as tasks:
         for _ in range(16):
@@ -268,7 +284,7 @@ async def test_call_cancelled_before_it_starts_counts_as_failed(cluster, ioctx):
     assert (figures.count, figures.failed) == (1, 1)
 
 
-async def test_warning_raised_as_an_error_leaves_no_connection(aiorbd_cluster):
+async def test_warning_raised_as_an_error_leaves_no_connection(aiorbd_cluster: DevCluster) -> None:
     from aiorbd._core import bridge
 
     before = set(bridge._live)

@@ -7,13 +7,17 @@ import os
 import stat
 import threading
 import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name
+from helpers import MakeImage, new_name
 
 import aiorbd
 from aiorbd._pool.transfer import _File
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -24,16 +28,16 @@ SIZE = 37 * MIB + 12345
 
 
 @pytest.fixture(autouse=True)
-def small_segments(monkeypatch):
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiorbd._pool.transfer.SEGMENT", SEGMENT)
 
 
-def digest(data):
+def digest(data: Any) -> Any:
     return hashlib.sha256(data).hexdigest()
 
 
 @pytest.fixture
-async def sparse(ioctx, name):
+async def sparse(ioctx: aiorbd.IoCtx, name: str) -> AsyncIterator[Any]:
     """Yield an image of three segments with scattered data and with written zeroes."""
     await ioctx.create_image(name, SIZE)
     async with ioctx.open_image(name) as image:
@@ -45,11 +49,11 @@ async def sparse(ioctx, name):
         await image.resize(0, allow_shrink=True)  # the data takes much of the OSD's memory
 
 
-async def exported(cluster, spec):
+async def exported(cluster: DevCluster, spec: Any) -> Any:
     return digest(await cluster.run("rbd", "export", "--no-progress", spec, "-"))
 
 
-async def test_export_writes_an_identical_sparse_file(aiorbd_cluster, sparse, tmp_path):
+async def test_export_writes_an_identical_sparse_file(aiorbd_cluster: DevCluster, sparse: Any, tmp_path: Path) -> None:
     path, seen = tmp_path / "image", []
     moved = await aiorbd.export_image(sparse, path, progress=lambda *now: seen.append(now))
     assert digest(path.read_bytes()) == await exported(aiorbd_cluster, sparse.name)
@@ -58,7 +62,9 @@ async def test_export_writes_an_identical_sparse_file(aiorbd_cluster, sparse, tm
     assert seen == [(16 * MIB, SIZE), (32 * MIB, SIZE), (SIZE, SIZE)]
 
 
-async def test_exports_of_a_snapshot_and_of_a_clone_are_identical(aiorbd_cluster, ioctx, sparse, tmp_path):
+async def test_exports_of_a_snapshot_and_of_a_clone_are_identical(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, sparse: Any, tmp_path: Path
+) -> None:
     before = await exported(aiorbd_cluster, sparse.name)
     await sparse.create_snapshot("one")
     await sparse.write(b"later" * 1000, 12 * MIB)
@@ -76,7 +82,9 @@ async def test_exports_of_a_snapshot_and_of_a_clone_are_identical(aiorbd_cluster
     assert digest((tmp_path / "changed").read_bytes()) == await exported(aiorbd_cluster, name) != before
 
 
-async def test_import_creates_an_identical_image_without_zeroes(aiorbd_cluster, ioctx, tmp_path, name):
+async def test_import_creates_an_identical_image_without_zeroes(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, tmp_path: Path, name: str
+) -> None:
     path, seen = tmp_path / "file", []
     with path.open("wb") as file:
         for offset in (0, 4 * MIB - 10, 33 * MIB, SIZE - 5000):
@@ -95,7 +103,7 @@ async def test_import_creates_an_identical_image_without_zeroes(aiorbd_cluster, 
         await aiorbd.import_image(ioctx, path, name)
 
 
-async def test_import_reuses_its_buffers(ioctx, tmp_path, name):
+async def test_import_reuses_its_buffers(ioctx: aiorbd.IoCtx, tmp_path: Path, name: str) -> None:
     """The import needs two buffers for each write that librbd may have, and one buffer to read into."""
     path = tmp_path / "file"
     path.write_bytes(os.urandom(12 * 4 * MIB + 1))
@@ -108,7 +116,7 @@ async def test_import_reuses_its_buffers(ioctx, tmp_path, name):
     assert peak < (3 * 4 + 2) * MIB
 
 
-async def test_empty_file_is_imported_and_exported(ioctx, tmp_path, name):
+async def test_empty_file_is_imported_and_exported(ioctx: aiorbd.IoCtx, tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").touch()
     assert await aiorbd.import_image(ioctx, tmp_path / "empty", name) == 0
     async with ioctx.open_image(name) as image:
@@ -117,7 +125,7 @@ async def test_empty_file_is_imported_and_exported(ioctx, tmp_path, name):
     assert (tmp_path / "again").stat().st_size == 0
 
 
-async def test_copy(aiorbd_cluster, ioctx, sparse, make_image):
+async def test_copy(aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, sparse: Any, make_image: MakeImage) -> None:
     """The copy replaces the data of the destination, except the data beyond the size of the source."""
     name = await make_image(SIZE + MIB)
     async with ioctx.open_image(name) as destination:
@@ -137,11 +145,11 @@ class Interrupted(Exception):
 
 
 @pytest.fixture
-def break_off():
+def break_off() -> Any:
     """Return a progress function that raises at its second report, and the list of the reported positions."""
     seen = []
 
-    def progress(done, total):
+    def progress(done: Any, total: int) -> None:
         seen.append(done)
         if len(seen) == 2:
             raise Interrupted
@@ -149,7 +157,9 @@ def break_off():
     return progress, seen
 
 
-async def test_interrupted_export_resumes_with_start(aiorbd_cluster, sparse, tmp_path, break_off):
+async def test_interrupted_export_resumes_with_start(
+    aiorbd_cluster: DevCluster, sparse: Any, tmp_path: Path, break_off: Any
+) -> None:
     """The file keeps no data that the interrupted export wrote beyond the last report."""
     path = tmp_path / "image"
     progress, seen = break_off
@@ -166,8 +176,14 @@ async def test_interrupted_export_resumes_with_start(aiorbd_cluster, sparse, tmp
 
 
 async def test_interrupted_import_resumes_with_start(
-    aiorbd_cluster, ioctx, sparse, tmp_path, name, break_off, monkeypatch
-):
+    aiorbd_cluster: DevCluster,
+    ioctx: aiorbd.IoCtx,
+    sparse: Any,
+    tmp_path: Path,
+    name: str,
+    break_off: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("aiorbd._pool.transfer.SEGMENT", 4 * MIB)  # a segment counts data only, and there is little
     path, other = tmp_path / "image", new_name()
     await aiorbd.export_image(sparse, path)
@@ -187,7 +203,9 @@ async def test_interrupted_import_resumes_with_start(
         await aiorbd.import_image(ioctx, path, other, start=seen[1])
 
 
-async def test_interrupted_copy_resumes_with_start(aiorbd_cluster, ioctx, sparse, make_image, break_off):
+async def test_interrupted_copy_resumes_with_start(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, sparse: Any, make_image: MakeImage, break_off: Any
+) -> None:
     name = await make_image(SIZE)
     progress, seen = break_off
     async with ioctx.open_image(name) as destination:
@@ -197,7 +215,7 @@ async def test_interrupted_copy_resumes_with_start(aiorbd_cluster, ioctx, sparse
     assert await exported(aiorbd_cluster, name) == await exported(aiorbd_cluster, sparse.name)
 
 
-async def test_file_errors_are_raised(ioctx, sparse, tmp_path, name):
+async def test_file_errors_are_raised(ioctx: aiorbd.IoCtx, sparse: Any, tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError):
         await aiorbd.import_image(ioctx, tmp_path / "none", name)
     assert name == sparse.name or name not in await ioctx.list_images()
@@ -209,7 +227,9 @@ async def test_file_errors_are_raised(ioctx, sparse, tmp_path, name):
     assert sparse.in_flight == 0
 
 
-async def test_short_file_raises_eof_error(ioctx, sparse, tmp_path, monkeypatch):
+async def test_short_file_raises_eof_error(
+    ioctx: aiorbd.IoCtx, sparse: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The transfer invents no data for the missing part of the file."""
     path = tmp_path / "image"
     with pytest.raises(FileNotFoundError):
@@ -225,12 +245,12 @@ async def test_short_file_raises_eof_error(ioctx, sparse, tmp_path, monkeypatch)
         await aiorbd.import_image(ioctx, path, new_name(), progress=lambda *_: os.truncate(path, 20 * MIB))
 
 
-def is_open(path):
+def is_open(path: Any) -> Any:
     """Return whether this process has a file open."""
     return any(os.path.realpath(f"/proc/self/fd/{number}") == str(path) for number in os.listdir("/proc/self/fd"))
 
 
-def test_cancelled_task_closes_its_file_after_the_thread_is_done(tmp_path):
+def test_cancelled_task_closes_its_file_after_the_thread_is_done(tmp_path: Path) -> None:
     """asyncio's own cancellation leaves the thread running.
 
     The descriptor stays open while the thread uses the file, and does not leak.
@@ -238,16 +258,16 @@ def test_cancelled_task_closes_its_file_after_the_thread_is_done(tmp_path):
     (tmp_path / "file").touch()
     begun, go_on, seen = threading.Event(), threading.Event(), []
 
-    def look(file):
+    def look(file: Any) -> None:
         begun.set()
         assert go_on.wait(10)
         seen.append(os.fstat(file).st_size)
 
-    async def main():
+    async def main() -> None:
         async with _File.opened(tmp_path / "file", os.O_RDONLY, (stat.S_ISREG,)) as file:
             await file.call(look)
 
-    async def cancelled():
+    async def cancelled() -> None:
         task = asyncio.ensure_future(main())
         while not begun.is_set():
             assert not task.done()
@@ -264,7 +284,7 @@ def test_cancelled_task_closes_its_file_after_the_thread_is_done(tmp_path):
     assert not is_open(tmp_path / "file")
 
 
-async def test_cancelled_export_closes_its_file(sparse, tmp_path):
+async def test_cancelled_export_closes_its_file(sparse: Any, tmp_path: Path) -> None:
     """The cancellation takes effect at once. The descriptor is closed when the thread is done with the file."""
     with anyio.move_on_after(0.01):
         await aiorbd.export_image(sparse, tmp_path / "image")
@@ -272,7 +292,9 @@ async def test_cancelled_export_closes_its_file(sparse, tmp_path):
     assert not is_open(tmp_path / "image")
 
 
-async def test_wrong_object_map_is_ignored_with_use_object_map_false(aiorbd_cluster, ioctx, tmp_path, make_image):
+async def test_wrong_object_map_is_ignored_with_use_object_map_false(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, tmp_path: Path, make_image: MakeImage
+) -> None:
     """An export lacks the data that the object map omits, unless ``use_object_map`` is false."""
     name = await make_image(SIZE)
     async with ioctx.open_image(name) as image, ioctx.open_image(await make_image(SIZE)) as empty:
@@ -293,7 +315,9 @@ async def test_wrong_object_map_is_ignored_with_use_object_map_false(aiorbd_clus
     assert (tmp_path / "reading").stat().st_blocks * 512 < SIZE
 
 
-async def test_pipes_character_devices_and_directories_are_refused(ioctx, image, name, tmp_path):
+async def test_pipes_character_devices_and_directories_are_refused(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image, name: str, tmp_path: Path
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader, writer = os.pipe()

@@ -2,8 +2,10 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from fix_witness import Witness
 from helpers import new_name
 
 import aiorbd
@@ -14,12 +16,12 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 
 
-async def shown(witness, ioctx):
+async def shown(witness: Witness, ioctx: aiorbd.IoCtx) -> Any:
     return json.loads(await witness.rbd("trash", "ls", "rbd", "--namespace", ioctx.namespace, "--format", "json"))
 
 
 @pytest.fixture
-async def trashed(aiorbd_ioctx):
+async def trashed(aiorbd_ioctx: aiorbd.IoCtx) -> Any:
     """Move an image named "old" to the trash, and return its id."""
     await aiorbd_ioctx.create_image("old", MIB)
     async with aiorbd_ioctx.open_image("old") as image:
@@ -29,7 +31,7 @@ async def trashed(aiorbd_ioctx):
     return image_id
 
 
-async def test_move_and_list(aiorbd_ioctx, trashed, witness):
+async def test_move_and_list(aiorbd_ioctx: aiorbd.IoCtx, trashed: Any, witness: Witness) -> None:
     before = datetime.now(UTC)
     assert await aiorbd_ioctx.list_images() == []
     (entry,) = [entry async for entry in aiorbd_ioctx.trash.entries()]
@@ -40,21 +42,21 @@ async def test_move_and_list(aiorbd_ioctx, trashed, witness):
     assert [(e["id"], e["name"]) for e in await shown(witness, aiorbd_ioctx)] == [(trashed, "old")]
 
 
-async def test_restore(aiorbd_ioctx, trashed):
+async def test_restore(aiorbd_ioctx: aiorbd.IoCtx, trashed: Any) -> None:
     await aiorbd_ioctx.trash.restore(trashed, "new")
     assert await aiorbd_ioctx.list_images() == ["new"]
     async with aiorbd_ioctx.open_image("new") as image:
         assert await image.read(0, 4) == b"kept"
 
 
-async def test_remove(aiorbd_ioctx, trashed, witness):
+async def test_remove(aiorbd_ioctx: aiorbd.IoCtx, trashed: Any, witness: Witness) -> None:
     reports = []
     await aiorbd_ioctx.trash.remove(trashed, progress=lambda done, total: reports.append((done, total)))
     assert await shown(witness, aiorbd_ioctx) == []
     assert all(0 <= done <= total for done, total in reports)
 
 
-async def test_delay_defers_the_removal_from_the_trash(aiorbd_ioctx):
+async def test_delay_defers_the_removal_from_the_trash(aiorbd_ioctx: aiorbd.IoCtx) -> None:
     for delay in (3600, timedelta(hours=1)):
         await aiorbd_ioctx.create_image("late", MIB)
         await aiorbd_ioctx.trash.move("late", delay)
@@ -69,7 +71,7 @@ async def test_delay_defers_the_removal_from_the_trash(aiorbd_ioctx):
             await aiorbd_ioctx.trash.move("late", delay)
 
 
-async def test_purge_removes_the_images_with_an_expired_delay(aiorbd_ioctx, witness):
+async def test_purge_removes_the_images_with_an_expired_delay(aiorbd_ioctx: aiorbd.IoCtx, witness: Witness) -> None:
     for name, delay in (("now", 0), ("soon", 3600), ("late", 1 << 20)):
         await aiorbd_ioctx.create_image(name, MIB)
         await aiorbd_ioctx.trash.move(name, delay)
@@ -84,7 +86,7 @@ async def test_purge_removes_the_images_with_an_expired_delay(aiorbd_ioctx, witn
             await aiorbd_ioctx.trash.purge(threshold=threshold)
 
 
-async def test_missing_image_raises_image_not_found(aiorbd_ioctx, trashed):
+async def test_missing_image_raises_image_not_found(aiorbd_ioctx: aiorbd.IoCtx, trashed: Any) -> None:
     trash = aiorbd_ioctx.trash
     with pytest.raises(aiorbd.ImageNotFound, match=r"image 'rbd/.*/no-such-image'"):
         await trash.move("no-such-image")
@@ -96,7 +98,7 @@ async def test_missing_image_raises_image_not_found(aiorbd_ioctx, trashed):
                 await call(bad)
 
 
-async def test_taken_names_open_images_and_snapshots_are_refused(aiorbd_ioctx, trashed):
+async def test_taken_names_open_images_and_snapshots_are_refused(aiorbd_ioctx: aiorbd.IoCtx, trashed: Any) -> None:
     await aiorbd_ioctx.create_image("taken", MIB)
     with pytest.raises(aiorbd.ImageExists, match="new name 'taken'"):
         await aiorbd_ioctx.trash.restore(trashed, "taken")
@@ -114,7 +116,9 @@ async def test_taken_names_open_images_and_snapshots_are_refused(aiorbd_ioctx, t
         await aiorbd_ioctx.trash.remove(image_id)
 
 
-async def test_listing_returns_more_entries_than_the_first_buffer_holds(aiorbd_ioctx, monkeypatch):
+async def test_listing_returns_more_entries_than_the_first_buffer_holds(
+    aiorbd_ioctx: aiorbd.IoCtx, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("aiorbd._core.handle.PAGE", 2)
     names = {new_name() for _ in range(9)}
     for name in names:

@@ -2,6 +2,8 @@
 
 import anyio
 import pytest
+from fix_witness import Witness
+from helpers import MakeImage
 
 import aiorbd
 
@@ -10,7 +12,7 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 
 
-async def test_a_change_by_another_client(image, witness):
+async def test_a_change_by_another_client(image: aiorbd.Image, witness: Witness) -> None:
     async with image.watch() as updates:
         with anyio.move_on_after(0.1) as scope:
             await updates.wait()
@@ -21,7 +23,7 @@ async def test_a_change_by_another_client(image, witness):
         assert await image.size() == 20 * MIB
 
 
-async def test_every_change_is_visible_after_the_last_update(image, witness):
+async def test_every_change_is_visible_after_the_last_update(image: aiorbd.Image, witness: Witness) -> None:
     """One update may report several changes. After the last update, all changes are visible."""
     seen = set()
     async with image.watch() as updates:
@@ -34,15 +36,15 @@ async def test_every_change_is_visible_after_the_last_update(image, witness):
     assert seen == {f"snapshot-{number}" for number in range(5)}
 
 
-async def make_snapshots(witness, name):
+async def make_snapshots(witness: Witness, name: str) -> None:
     for number in range(5):
         await witness.rbd("snap", "create", "--no-progress", f"{name}@snapshot-{number}")
 
 
-async def test_a_burst_is_one_wake_up(image):
+async def test_a_burst_is_one_wake_up(image: aiorbd.Image) -> None:
     woken = 0
 
-    async def count():
+    async def count() -> None:
         nonlocal woken
         async for _ in updates:
             woken += 1
@@ -61,7 +63,7 @@ async def test_a_burst_is_one_wake_up(image):
             tasks.cancel_scope.cancel()
 
 
-async def test_wait_returns_for_a_change_before_the_wait(image, witness):
+async def test_wait_returns_for_a_change_before_the_wait(image: aiorbd.Image, witness: Witness) -> None:
     updates = image.watch()
     await image.create_snapshot("one")
     with anyio.fail_after(5):
@@ -69,7 +71,7 @@ async def test_wait_returns_for_a_change_before_the_wait(image, witness):
     await updates.aclose()
 
 
-async def test_every_listener_gets_the_change(image):
+async def test_every_listener_gets_the_change(image: aiorbd.Image) -> None:
     async with image.watch() as first, image.watch() as second:
         await image.create_snapshot("one")
         with anyio.fail_after(5):
@@ -77,16 +79,16 @@ async def test_every_listener_gets_the_change(image):
             await second.wait()
 
 
-async def test_the_end(ioctx, make_image):
+async def test_the_end(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     image = await ioctx.open_image(await make_image())
     ended = []
 
-    async def listen():
+    async def listen() -> None:
         async for _ in image.watch():
             pass
         ended.append("loop")
 
-    async def wait():
+    async def wait() -> None:
         updates = image.watch()
         with pytest.raises(aiorbd.ClosedError, match="have ended"):
             await updates.wait()
@@ -105,7 +107,7 @@ async def test_the_end(ioctx, make_image):
         image.watch()
 
 
-async def test_a_listener_that_is_closed(image):
+async def test_a_listener_that_is_closed(image: aiorbd.Image) -> None:
     updates = image.watch()
     async with updates:
         pass
@@ -114,7 +116,9 @@ async def test_a_listener_that_is_closed(image):
     assert not [source for source in image._handle.watchers if not source.ended]
 
 
-async def test_watching_a_read_only_image_raises_operation_not_supported(ioctx, image, witness):
+async def test_watching_a_read_only_image_raises_operation_not_supported(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image, witness: Witness
+) -> None:
     """librbd registers no watch for such an image, as the list of watchers shows.
 
     Without the error, a task would wait in vain.
@@ -125,7 +129,7 @@ async def test_watching_a_read_only_image_raises_operation_not_supported(ioctx, 
         assert len([watcher async for watcher in other.watchers()]) == 1
 
 
-async def test_wait_gets_a_change_after_cancelled_waits(image):
+async def test_wait_gets_a_change_after_cancelled_waits(image: aiorbd.Image) -> None:
     updates = image.watch()
     for _ in range(100):
         with anyio.move_on_after(0):

@@ -4,13 +4,16 @@ Such images and snapshots can be opened and removed, and such locks can be broke
 """
 
 import hashlib
+from typing import Any
 
 import pytest
+from fix_witness import Witness
 from helpers import new_name
 
 import aiorbd
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
@@ -18,14 +21,16 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-async def old(ioctx, name, monkeypatch):
+async def old(ioctx: aiorbd.IoCtx, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Create an image of format 1, and return its name."""
     monkeypatch.setenv("RBD_FORCE_ALLOW_V1", "1")  # needed to create such an image, not to open one
     await ioctx.create_image(name, 16 * MIB, image_format=1)
     return name
 
 
-async def test_image_of_format_1_is_written_read_copied_and_removed(ioctx, old, witness):
+async def test_image_of_format_1_is_written_read_copied_and_removed(
+    ioctx: aiorbd.IoCtx, old: Any, witness: Witness
+) -> None:
     async with ioctx.open_image(old) as image, image.writer() as writer:
         assert (image.old_format, image.id, image.name) == (True, "", old)
         await writer.write(b"data" * 1024, 4 * MIB)
@@ -41,7 +46,7 @@ async def test_image_of_format_1_is_written_read_copied_and_removed(ioctx, old, 
     assert old not in await witness.names()
 
 
-async def test_connection_pool_keeps_an_image_of_format_1_open(aiorbd_cluster, old):
+async def test_connection_pool_keeps_an_image_of_format_1_open(aiorbd_cluster: DevCluster, old: Any) -> None:
     async with aiorbd.SharedConnection(lambda: aiorbd.connect(aiorbd_cluster.conffile)) as pool:
         async with pool.open_image("rbd", old) as first:
             await first.write(b"x", 0)
@@ -49,7 +54,7 @@ async def test_connection_pool_keeps_an_image_of_format_1_open(aiorbd_cluster, o
             assert second is first
 
 
-async def test_locks_may_have_empty_cookies_and_tags(image):
+async def test_locks_may_have_empty_cookies_and_tags(image: aiorbd.Image) -> None:
     locks = image.advisory_locks
     await locks.lock_exclusive("")
     (locker,) = await locks.lockers()
@@ -62,7 +67,9 @@ async def test_locks_may_have_empty_cookies_and_tags(image):
         await locks.break_lock("client.1", "")
 
 
-async def test_break_lock_breaks_a_lock_with_an_empty_cookie(aiorbd_cluster, ioctx, image, witness):
+async def test_break_lock_breaks_a_lock_with_an_empty_cookie(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, image: aiorbd.Image, witness: Witness
+) -> None:
     name = image.name
     async with aiorbd.connect(aiorbd_cluster.conffile) as other, other.open_ioctx("rbd") as elsewhere:
         holder = await elsewhere.open_image(name)
@@ -73,7 +80,9 @@ async def test_break_lock_breaks_a_lock_with_an_empty_cookie(aiorbd_cluster, ioc
         assert b"There" not in await witness.rbd("lock", "ls", name)
 
 
-async def test_snapshot_with_an_empty_name_is_opened_renamed_and_removed(image, ioctx):
+async def test_snapshot_with_an_empty_name_is_opened_renamed_and_removed(
+    image: aiorbd.Image, ioctx: aiorbd.IoCtx
+) -> None:
     with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
         await image.create_snapshot("")
     handle = image._handle
@@ -97,5 +106,5 @@ async def test_snapshot_with_an_empty_name_is_opened_renamed_and_removed(image, 
     assert [s.name async for s in image.snapshots()] == []
 
 
-def test_decode_returns_an_empty_string():
+def test_decode_returns_an_empty_string() -> None:
     assert decode(ffi.new("char[]", b"")) == ""

@@ -5,21 +5,25 @@ import hashlib
 import itertools
 import os
 import random
+from functools import partial
+from typing import Any
 
 import anyio
 import pytest
 from fix_faults import fail_requests, opened
+from fix_witness import Witness
 
 import aiorbd
 from aiorbd._image.request_queue import Request, RequestQueue
 from aiorbd._native.requests import READ, STALE_BY_NOW, WRITE
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 
 
-async def test_all_writes_arrive_in_the_image(image, witness):
+async def test_all_writes_arrive_in_the_image(image: aiorbd.Image, witness: Witness) -> None:
     content = os.urandom(16 * MIB)
     places = list(range(0, 16 * MIB, 50_000))
     random.Random(3).shuffle(places)
@@ -31,7 +35,7 @@ async def test_all_writes_arrive_in_the_image(image, witness):
     assert hashlib.sha256(await witness.export(image.name)).digest() == hashlib.sha256(content).digest()
 
 
-async def test_writer_writes_zeroes_and_accepts_empty_writes(image, witness):
+async def test_writer_writes_zeroes_and_accepts_empty_writes(image: aiorbd.Image, witness: Witness) -> None:
     await image.write(b"x" * MIB, 0)
     async with image.writer() as writer:
         await writer.write_zeroes(4096, 8192)
@@ -41,7 +45,7 @@ async def test_writer_writes_zeroes_and_accepts_empty_writes(image, witness):
     assert found[:MIB] == b"x" * 4096 + bytes(8192) + b"x" * (MIB - 4096 - 8192)
 
 
-async def test_leaving_the_block_flushes(cluster, image):
+async def test_leaving_the_block_flushes(cluster: aiorbd.Cluster, image: aiorbd.Image) -> None:
     async with image.writer() as writer:
         await writer.write(b"x" * 4096, 0)
         await writer.flush()
@@ -51,13 +55,13 @@ async def test_leaving_the_block_flushes(cluster, image):
     assert cluster.stats.operations["rbd_aio_write2"].bytes == 8192
 
 
-async def test_depth_and_max_bytes_hold_back_the_caller(osd):
+async def test_depth_and_max_bytes_hold_back_the_caller(osd: DevCluster) -> None:
     """`depth` and `max_bytes` are limits. A write larger than `max_bytes` is in flight alone."""
     async with opened(osd, rbd_cache="false") as image:  # a cache would accept writes that the OSD does not have
         osd.pause()
         accepted = []
 
-        async def write(**bounds):
+        async def write(**bounds: Any) -> None:
             async with image.writer(**bounds) as writer:
                 for number in range(20):
                     await writer.write(bytes(65536), number * 65536)
@@ -66,7 +70,7 @@ async def test_depth_and_max_bytes_hold_back_the_caller(osd):
         for bounds, count in (({"depth": 3}, 6), ({"max_bytes": 200_000}, 3), ({"max_bytes": 1}, 1)):
             accepted.clear()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(lambda bounds=bounds: write(**bounds))
+                tasks.start_soon(partial(write, **bounds))
                 await anyio.sleep(0.1)
                 assert len(accepted) == count
                 assert image.in_flight == count
@@ -75,10 +79,10 @@ async def test_depth_and_max_bytes_hold_back_the_caller(osd):
             osd.pause()
 
 
-async def test_next_call_and_end_of_block_raise_the_first_error(image):
+async def test_next_call_and_end_of_block_raise_the_first_error(image: aiorbd.Image) -> None:
     """The end of the block does not flush after an error."""
 
-    def failing(writer, bad):
+    def failing(writer: Any, bad: Any) -> None:
         fail_requests(writer._queue, bad, -errno.ENOSPC)
 
     with pytest.raises(aiorbd.NoSpace, match="4096 bytes at 8192"):
@@ -101,7 +105,7 @@ async def test_next_call_and_end_of_block_raise_the_first_error(image):
                 await writer.write(bytes(4096), 4096)
 
 
-async def test_exception_in_the_block_propagates_and_cancels_queued_writes(osd):
+async def test_exception_in_the_block_propagates_and_cancels_queued_writes(osd: DevCluster) -> None:
     async with opened(osd, rbd_cache="false") as image:  # a cache would accept writes that the OSD does not have
         osd.pause()
         with pytest.raises(LookupError, match="mine"):
@@ -118,7 +122,7 @@ async def test_exception_in_the_block_propagates_and_cancels_queued_writes(osd):
         await image.drain(timeout=30)
 
 
-async def test_cancelled_block_cancels_queued_writes(osd):
+async def test_cancelled_block_cancels_queued_writes(osd: DevCluster) -> None:
     async with opened(osd, rbd_cache="false") as image:  # a cache would accept writes that the OSD does not have
         osd.pause()
         with anyio.move_on_after(0.1) as scope:
@@ -135,7 +139,7 @@ async def test_cancelled_block_cancels_queued_writes(osd):
         assert await image.read(0, 4096) == b"z" * 4096
 
 
-async def test_writer_continues_after_the_image_changes(image, witness):
+async def test_writer_continues_after_the_image_changes(image: aiorbd.Image, witness: Witness) -> None:
     """Writes that wait when the header changes are submitted once the size is known again."""
     content = os.urandom(8 * MIB)
     async with image.writer(depth=4) as writer:
@@ -152,16 +156,19 @@ async def test_writer_continues_after_the_image_changes(image, witness):
                     await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "1M")
 
 
-async def test_interrupt_before_a_stale_write_is_submitted_does_not_lose_the_write(image, witness):
+async def test_interrupt_before_a_stale_write_is_submitted_does_not_lose_the_write(
+    image: aiorbd.Image, witness: Witness
+) -> None:
     """The write was refused because the image changed. `flush` must not return without submitting the write."""
     async with image.writer() as writer:
-        queue, data = writer._queue, b"b" * 4096
+        queue: Any = writer._queue
+        data = b"b" * 4096
         request = Request(queue, WRITE, 4096, 4096, 0)
         request.keep = request.buffer = data
         queue.stale.append(request)
         submit = queue.submit
 
-        def interrupted(_):
+        def interrupted(_: Any) -> None:
             queue.submit = submit
             raise KeyboardInterrupt
 
@@ -173,7 +180,7 @@ async def test_interrupt_before_a_stale_write_is_submitted_does_not_lose_the_wri
     assert (await witness.export(image.name))[:8192] == bytes(4096) + b"b" * 4096
 
 
-async def test_repeated_settling_of_a_request_changes_nothing(image):
+async def test_repeated_settling_of_a_request_changes_nothing(image: aiorbd.Image) -> None:
     """After an interrupt, C asks a request to settle again. By then, its task may have handled the request."""
     queue = RequestQueue(image._handle, 4, lambda: None)
     completed, stale = (Request(queue, READ, offset, 4096, 0) for offset in (0, 4096))
@@ -199,12 +206,12 @@ async def test_repeated_settling_of_a_request_changes_nothing(image):
     assert stale.value == 4096
 
 
-async def test_several_tasks_submit_each_stale_write_once(image, witness):
+async def test_several_tasks_submit_each_stale_write_once(image: aiorbd.Image, witness: Witness) -> None:
     """Any of the tasks may find a stale write. Only one task submits the write."""
     content = os.urandom(8 * MIB)
     async with image.writer(depth=2, max_bytes=64 << 10) as writer:
 
-        async def write(first):
+        async def write(first: Any) -> None:
             for number, offset in enumerate(range(first * 4096, 8 * MIB, 4 * 4096)):
                 await writer.write(content[offset : offset + 4096], offset)
                 if number % 16 == first:
@@ -218,7 +225,7 @@ async def test_several_tasks_submit_each_stale_write_once(image, witness):
     assert (await witness.export(image.name))[: 8 * MIB] == content
 
 
-async def test_writer_continues_after_a_flush_and_a_shrink(image):
+async def test_writer_continues_after_a_flush_and_a_shrink(image: aiorbd.Image) -> None:
     async with image.writer() as writer:
         await writer.write(b"x" * 4096, 10 * MIB)
         await writer.flush()
@@ -227,7 +234,9 @@ async def test_writer_continues_after_a_flush_and_a_shrink(image):
     assert await image.read(0, 1) == b"y"
 
 
-async def test_read_only_image_bad_range_bad_bounds_and_closed_image_are_refused(ioctx, image):
+async def test_read_only_image_bad_range_bad_bounds_and_closed_image_are_refused(
+    ioctx: aiorbd.IoCtx, image: aiorbd.Image
+) -> None:
     async with ioctx.open_image(image.name, read_only=True) as reader:
         with pytest.raises(aiorbd.ReadOnlyImage):
             async with reader.writer() as writer:
@@ -235,7 +244,8 @@ async def test_read_only_image_bad_range_bad_bounds_and_closed_image_are_refused
     with pytest.raises(aiorbd.PastEndOfImage, match="2 bytes at 16777215"):
         async with image.writer() as writer:
             await writer.write(b"xx", 16 * MIB - 1)
-    for bounds in ({"depth": 0}, {"max_bytes": 0}, {"depth": 1 << 30}):
+    wrong: list[dict[str, Any]] = [{"depth": 0}, {"max_bytes": 0}, {"depth": 1 << 30}]
+    for bounds in wrong:
         with pytest.raises(aiorbd.InvalidArgument):
             image.writer(**bounds)
     with pytest.raises(aiorbd.ClosedError):
@@ -245,10 +255,10 @@ async def test_read_only_image_bad_range_bad_bounds_and_closed_image_are_refused
             await writer.write(b"x", 0)
 
 
-async def test_flush_does_not_wait_for_later_writes_of_other_tasks(image):
+async def test_flush_does_not_wait_for_later_writes_of_other_tasks(image: aiorbd.Image) -> None:
     async with image.writer(depth=2) as writer, anyio.create_task_group() as tasks:
 
-        async def write_on():
+        async def write_on() -> None:
             for number in itertools.count():
                 await writer.write(bytes(4096), number % 1000 * 4096)
 
@@ -260,7 +270,7 @@ async def test_flush_does_not_wait_for_later_writes_of_other_tasks(image):
         tasks.cancel_scope.cancel()
 
 
-async def test_pending_bytes_counts_data_and_no_zeroes(osd):
+async def test_pending_bytes_counts_data_and_no_zeroes(osd: DevCluster) -> None:
     async with opened(osd, rbd_cache="false") as image:
         osd.pause()
         async with anyio.create_task_group() as tasks:
@@ -269,11 +279,13 @@ async def test_pending_bytes_counts_data_and_no_zeroes(osd):
                     await writer.write(bytes(4096), number * 4096)
                 await writer.write_zeroes(1 << 20, 4096)
                 assert writer.pending_bytes == 3 * 4096
-                tasks.start_soon(anyio.to_thread.run_sync, osd.resume)
+                tasks.start_soon(partial(anyio.to_thread.run_sync, osd.resume))
             assert writer.pending_bytes == 0
 
 
-async def test_release_returns_each_buffer_after_its_write(image, witness):
+async def test_release_returns_each_buffer_after_its_write(image: aiorbd.Image, witness: Witness) -> None:
+    free: list[Any]
+    made: list[Any]
     free, made, at = [], [], 0
     async with image.writer(depth=2, release=free.append) as writer:
         for number in range(64):
@@ -288,8 +300,8 @@ async def test_release_returns_each_buffer_after_its_write(image, witness):
     assert (await witness.export(image.name))[:at] == b"".join(bytes([n + 1]) * 4096 for n in range(64))
 
 
-async def test_exception_from_release_is_raised(image):
-    def refuse(_):
+async def test_exception_from_release_is_raised(image: aiorbd.Image) -> None:
+    def refuse(_: Any) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -298,8 +310,8 @@ async def test_exception_from_release_is_raised(image):
             await writer.flush()
 
 
-async def test_no_buffer_is_released_while_librbd_has_it(osd):
-    free = []
+async def test_no_buffer_is_released_while_librbd_has_it(osd: DevCluster) -> None:
+    free: list[Any] = []
     async with opened(osd, rbd_cache="false", rbd_disable_zero_copy_writes="false") as image:
         osd.pause()
         async with image.writer(depth=2, release=free.append) as writer:
@@ -312,9 +324,9 @@ async def test_no_buffer_is_released_while_librbd_has_it(osd):
         assert await image.read(0, 4 * 4096) == b"".join(sorted(free))
 
 
-async def test_release_gets_the_buffers_of_failed_and_empty_writes(image):
+async def test_release_gets_the_buffers_of_failed_and_empty_writes(image: aiorbd.Image) -> None:
     """`release` gets no buffer for which `write` raised."""
-    free = []
+    free: list[Any] = []
     with pytest.raises(aiorbd.NoSpace):
         async with image.writer(release=free.append) as writer:
             await writer.write(b"", 0)
@@ -330,8 +342,8 @@ async def test_release_gets_the_buffers_of_failed_and_empty_writes(image):
     assert free == [b"", b"data"]
 
 
-async def test_no_buffer_is_released_after_the_block_raised(osd):
-    free = []
+async def test_no_buffer_is_released_after_the_block_raised(osd: DevCluster) -> None:
+    free: list[Any] = []
     async with opened(osd, rbd_cache="false") as image:
         osd.pause()
         with pytest.raises(LookupError):

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -20,19 +22,19 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend():
+def anyio_backend() -> Any:
     """Run on asyncio only: these tests are about the cluster, not the event loop."""
     return "asyncio"
 
 
-def alive(pid):
+def alive(pid: Any) -> Any:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def listening(pids):
+def listening(pids: Any) -> Any:
     """Return the addresses at which these processes listen, in the kernel's notation."""
     inodes = set()
     for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()):
@@ -43,14 +45,14 @@ def listening(pids):
     return [field[1] for field in fields if field[3] == "0A" and field[9] in inodes]
 
 
-def gone(pids, directory, seconds=5):
+def gone(pids: Any, directory: Any, seconds: float = 5) -> None:
     deadline = time.monotonic() + seconds
     while any(map(alive, pids)) or directory.exists():
         assert time.monotonic() < deadline, f"left over: {[pid for pid in pids if alive(pid)]} {directory}"
         time.sleep(0.02)
 
 
-async def test_cluster_is_ready_in_ten_seconds_and_leaves_no_process_and_no_directory():
+async def test_cluster_is_ready_in_ten_seconds_and_leaves_no_process_and_no_directory() -> None:
     start = time.perf_counter()
     async with DevCluster() as ceph:
         assert time.perf_counter() - start < 10
@@ -67,7 +69,7 @@ async def test_cluster_is_ready_in_ten_seconds_and_leaves_no_process_and_no_dire
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_death_of_the_owner_ends_the_cluster(number):
+def test_death_of_the_owner_ends_the_cluster(number: Any) -> None:
     program = """
 import signal, time
 from aiorbd.testing import DevCluster
@@ -80,16 +82,18 @@ time.sleep(60)
     owner = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
+    assert owner.stdout
     directory, *pids = owner.stdout.readline().split()
     owner.send_signal(number)
     owner.communicate()
     gone([int(pid) for pid in pids], Path(directory))
 
 
-def test_death_of_the_supervisor_ends_the_daemons():
+def test_death_of_the_supervisor_ends_the_daemons() -> None:
     cluster = DevCluster()
     cluster.start_blocking()
     pids, directory = list(cluster._pids.values()), cluster.directory
+    assert cluster._supervisor
     cluster._supervisor.kill()
     cluster.stop_blocking()
     deadline = time.monotonic() + 5
@@ -100,8 +104,8 @@ def test_death_of_the_supervisor_ends_the_daemons():
     subprocess.run(["rm", "-r", directory], check=True)
 
 
-def test_shell_commands_start_and_stop_a_cluster(tmp_path):
-    def call(*arguments, **options):
+def test_shell_commands_start_and_stop_a_cluster(tmp_path: Path) -> None:
+    def call(*arguments: Any, **options: Any) -> Any:
         command = [sys.executable, "-m", "aiorbd.testing", "--directory", str(tmp_path / "ceph"), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
@@ -125,7 +129,7 @@ def test_shell_commands_start_and_stop_a_cluster(tmp_path):
     gone([pid], tmp_path / "ceph")
 
 
-def test_missing_daemon_is_reported_in_one_line(tmp_path):
+def test_missing_daemon_is_reported_in_one_line(tmp_path: Path) -> None:
     for program in ("ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool"):
         (tmp_path / program).symlink_to("/bin/true")
     (tmp_path / "ceph-osd").unlink()
@@ -141,7 +145,7 @@ def test_missing_daemon_is_reported_in_one_line(tmp_path):
     assert not (tmp_path / "cluster").exists()
 
 
-async def test_missing_manager_is_reported(monkeypatch, tmp_path):
+async def test_missing_manager_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for program in ("ceph-mon", "ceph-osd", "ceph", "rbd", "ceph-authtool", "monmaptool"):
         (tmp_path / program).symlink_to("/bin/true")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -149,7 +153,7 @@ async def test_missing_manager_is_reported(monkeypatch, tmp_path):
         await DevCluster(mgr=True).start()
 
 
-async def test_cluster_that_cannot_start_leaves_no_file(tmp_path, monkeypatch):
+async def test_cluster_that_cannot_start_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(RuntimeError, match="did not start"):
@@ -157,7 +161,7 @@ async def test_cluster_that_cannot_start_leaves_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_all_options_together_give_a_working_cluster():
+async def test_all_options_together_give_a_working_cluster() -> None:
     """Start three OSDs with bluestore files, a manager and cephx."""
     config = ClusterConfig(osds=3, mgr=True, cephx=True, objectstore="bluestore", osd_bytes=2 << 30)
     async with DevCluster(config) as ceph, aiorbd.connect(ceph.conffile) as cluster:
@@ -175,13 +179,13 @@ async def test_all_options_together_give_a_working_cluster():
 
 
 @pytest.fixture(scope="module")
-def ceph():
+def ceph() -> Iterator[Any]:
     with DevCluster(objectstore="bluestore", osd_bytes=2 << 30) as cluster:
         yield cluster
 
 
 @pytest.fixture
-async def image(ceph):
+async def image(ceph: Any) -> AsyncIterator[Any]:
     name = new_name()
     async with aiorbd.connect(ceph.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 16 << 20)
@@ -191,7 +195,7 @@ async def image(ceph):
             yield image
 
 
-async def test_paused_osd_answers_after_resume(ceph, image):
+async def test_paused_osd_answers_after_resume(ceph: Any, image: aiorbd.Image) -> None:
     ceph.pause()
     try:
         with anyio.move_on_after(0.2) as scope:
@@ -203,7 +207,7 @@ async def test_paused_osd_answers_after_resume(ceph, image):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_killed_osd_answers_after_its_restart(ceph, image, number):
+async def test_killed_osd_answers_after_its_restart(ceph: Any, image: aiorbd.Image, number: Any) -> None:
     await ceph.kill("osd.0", number)
     with anyio.move_on_after(0.2) as scope:
         await image.read(0, 4)
@@ -213,7 +217,7 @@ async def test_killed_osd_answers_after_its_restart(ceph, image, number):
         assert await image.read(0, 4) == b"kept"
 
 
-async def test_killed_monitor_accepts_connections_after_its_restart(ceph, image):
+async def test_killed_monitor_accepts_connections_after_its_restart(ceph: Any, image: aiorbd.Image) -> None:
     await ceph.kill("mon.a")
     assert await image.read(0, 4) == b"kept"  # reading needs no monitor
     with pytest.raises(aiorbd.Timeout):
@@ -223,7 +227,7 @@ async def test_killed_monitor_accepts_connections_after_its_restart(ceph, image)
         assert "rbd" in await cluster.pools()
 
 
-async def test_blocklisted_client_raises_connection_shutdown(ceph):
+async def test_blocklisted_client_raises_connection_shutdown(ceph: Any) -> None:
     name = new_name()
     with pytest.raises(aiorbd.ConnectionShutdown, match="blocklisted") as caught:
         async with aiorbd.connect(ceph.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -238,7 +242,7 @@ async def test_blocklisted_client_raises_connection_shutdown(ceph):
     assert caught.value.errno == 108
 
 
-async def test_quota_makes_writes_wait_until_it_is_lifted(managed_cluster):
+async def test_quota_makes_writes_wait_until_it_is_lifted(managed_cluster: DevCluster) -> None:
     """Writes to a full pool wait for at most the caller's timeout, and complete when the quota is lifted."""
     name = new_name()
     async with aiorbd.connect(managed_cluster.conffile) as cluster:
@@ -255,7 +259,7 @@ async def test_quota_makes_writes_wait_until_it_is_lifted(managed_cluster):
                     ):
                         await anyio.sleep(0.1)
 
-                async def write_and_flush():
+                async def write_and_flush() -> None:
                     await image.write(b"y" * (1 << 20), 32 << 20)
                     await image.flush()
 
@@ -274,7 +278,7 @@ async def test_quota_makes_writes_wait_until_it_is_lifted(managed_cluster):
 
 
 @pytest.mark.anyio
-async def test_delay_makes_each_request_late(anyio_backend):
+async def test_delay_makes_each_request_late(anyio_backend: Any) -> None:
     async with DevCluster(delay=0.02) as ceph, aiorbd.connect(ceph.conffile) as cluster:
         async with cluster.open_ioctx("rbd") as ioctx:
             await ioctx.create_image("image", 1 << 20)

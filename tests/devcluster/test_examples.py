@@ -3,13 +3,16 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from aiorbd.testing import DevCluster
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_quickstart_reports_identical_images_on_both_loops(aiorbd_cluster, tmp_path):
+def test_quickstart_reports_identical_images_on_both_loops(aiorbd_cluster: DevCluster, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     for number in range(4):
@@ -45,7 +48,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_short_programs_print_the_expected_lines(aiorbd_cluster, name, backend):
+def test_short_programs_print_the_expected_lines(aiorbd_cluster: DevCluster, name: Any, backend: str) -> None:
     program = EXAMPLES / name
     start = f"import runpy, sys, anyio; sys.argv = {[str(program), aiorbd_cluster.conffile]!r}; run = anyio.run; "
     start += f"anyio.run = lambda function: run(function, backend={backend!r}); "
@@ -59,12 +62,12 @@ def test_short_programs_print_the_expected_lines(aiorbd_cluster, name, backend):
     assert name.removesuffix(".py").replace("_", "-").encode() not in aiorbd_cluster.run_blocking("rbd", "ls")
 
 
-def test_every_example_is_run():
+def test_every_example_is_run() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", *EXPECTED}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_short_programs_start_a_cluster_when_run_without_arguments(name):
+def test_short_programs_start_a_cluster_when_run_without_arguments(name: Any) -> None:
     done = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(EXPECTED[name][-1])

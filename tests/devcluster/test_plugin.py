@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 
-def test_fixtures_work_in_another_project(tmp_path):
+def test_fixtures_work_in_another_project(tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(
         """
 import pytest

@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import threading
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, chdir
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -35,11 +37,11 @@ class Page:
     Async examples run on one event loop in a separate thread.
     """
 
-    def __init__(self, conffile, portal, names):
+    def __init__(self, conffile: str, portal: Any, names: Any) -> None:
         self.conffile, self.portal, self.names = conffile, portal, names
         self.count = 0
 
-    def evaluate(self, example):
+    def evaluate(self, example: Any) -> None:
         self.count += 1
         source = "\n" * (example.line) + example.parsed.replace(CONFFILE, repr(self.conffile))
         code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -48,7 +50,7 @@ class Page:
         else:
             self.portal.call(self.run, code)
 
-    async def run(self, code):
+    async def run(self, code: Any) -> None:
         with anyio.fail_after(60):
             if code.co_flags & inspect.CO_COROUTINE:
                 await eval(code, self.names)  # noqa: S307
@@ -57,13 +59,13 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def ceph():
+def ceph() -> Iterator[Any]:
     """Start a cluster. Only the pages use its pool `rbd`."""
     with DevCluster() as cluster:
         yield cluster
 
 
-async def open_image(stack, conffile):
+async def open_image(stack: Any, conffile: str) -> Any:
     """Create the objects that the pages assume: an I/O context, and an image of 16 MiB."""
     name = new_name()
     cluster = await stack.enter_async_context(aiorbd.connect(conffile))
@@ -73,7 +75,7 @@ async def open_image(stack, conffile):
     return {"cluster": cluster, "ioctx": ioctx, "image": image, "name": name}
 
 
-async def clean_up(stack, conffile):
+async def clean_up(stack: Any, conffile: str) -> None:
     """Close the page's objects and remove all images, so that the next page can create its "vm-1"."""
     await stack.aclose()
     async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -87,25 +89,26 @@ async def clean_up(stack, conffile):
 class Tracer:
     """The part of a tracer that the pages use."""
 
-    def __init__(self):
-        self.started, self.ended = [], 0
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+        self.ended = 0
 
-    def start_span(self, name, start_time):
+    def start_span(self, name: str, start_time: Any) -> Any:
         self.started.append(name)
         return self
 
-    def set_attribute(self, name, value):
+    def set_attribute(self, name: str, value: Any) -> None:
         assert name
         assert value
 
-    def record_exception(self, error):
+    def record_exception(self, error: Any) -> None:
         assert isinstance(error, aiorbd.Error)
 
-    def end(self, time):
+    def end(self, time: Any) -> None:
         self.ended += 1
 
 
-async def serve(image):
+async def serve(image: aiorbd.Image) -> None:
     """Act as a service that does some work and ends."""
     await image.write(b"served", 0)
 
@@ -113,11 +116,13 @@ async def serve(image):
 @pytest.mark.parametrize(
     "path", [path for path in PAGES if "```python" in path.read_text()], ids=lambda path: path.stem
 )
-def test_examples_of_a_page_run(ceph, path, tmp_path, monkeypatch):
+def test_examples_of_a_page_run(ceph: Any, path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stack, tracer = AsyncExitStack(), Tracer()
     monkeypatch.setenv("CEPH_CONF", ceph.conffile)
     backup = os.open(tmp_path / "backup", os.O_CREAT | os.O_RDWR)
-    names = {module.__name__: module for module in (aiorbd, anyio, hashlib, os, pytest, shutil, threading)}
+    names: dict[str, Any] = {
+        module.__name__: module for module in (aiorbd, anyio, hashlib, os, pytest, shutil, threading)
+    }
     names |= {"conffile": ceph.conffile, "mon_host": ceph.mon_host, "directory": tmp_path, "backup": backup}
     names |= {"tracer": tracer, "serve": serve}
     with start_blocking_portal("asyncio") as portal, chdir(tmp_path):
@@ -146,7 +151,7 @@ TEXTS = [
 ]
 
 
-def test_names_in_the_texts_exist():
+def test_names_in_the_texts_exist() -> None:
     """Sphinx does not report missing names."""
     names = [name for path in TEXTS for name in re.findall(r"\{py:obj\}`(?:[^`]*<)?([\w.]+)>?`", path.read_text())]
     assert len(names) > 10
@@ -158,7 +163,7 @@ def test_names_in_the_texts_exist():
             found = getattr(found, attribute)
 
 
-def test_links_in_the_texts_lead_to_files():
+def test_links_in_the_texts_lead_to_files() -> None:
     """Check all texts, including those outside the site. Sphinx checks only the links of the site's pages."""
     links = [
         (path, target)
@@ -171,7 +176,7 @@ def test_links_in_the_texts_lead_to_files():
         assert (path.parent / target.partition("#")[0]).exists(), (path, target)
 
 
-def test_reference_has_every_public_name():
+def test_reference_has_every_public_name() -> None:
     pages = "".join(path.read_text() for path in (ROOT / "docs/reference").glob("*.md"))
     shown = re.findall(r"^\.\. (?:auto\w+|py:data):: (?:aiorbd\.)?([\w.]+)$", pages, re.MULTILINE)
     assert len(shown) == len(set(shown))

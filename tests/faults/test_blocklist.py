@@ -2,6 +2,8 @@
 
 import errno
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -9,12 +11,13 @@ from fix_lag import took
 from helpers import new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def subject(osd):
+async def subject(osd: DevCluster) -> AsyncIterator[Any]:
     """Open a connection that a test will blocklist, with an image that holds its lock."""
     name = new_name()
     cluster = await aiorbd.connect(osd.conffile, timeout=30)
@@ -28,12 +31,12 @@ async def subject(osd):
     await cluster.close(timeout=10)
 
 
-async def newest_map(cluster):
+async def newest_map(cluster: aiorbd.Cluster) -> Any:
     status = await cluster.osd_command(0, {"prefix": "status", "format": "json"})
     return int(json.loads(status.output)["newest_map"])  # a string from Ceph 20.2 on
 
 
-async def cut_off(osd, image):
+async def cut_off(osd: DevCluster, image: aiorbd.Image) -> None:
     (watcher,) = [watcher async for watcher in image.watchers()]
     async with aiorbd.connect(osd.conffile, timeout=30) as other:
         await other.mon_command({"prefix": "osd blocklist", "blocklistop": "add", "addr": watcher.address})
@@ -45,13 +48,13 @@ async def cut_off(osd, image):
         await anyio.sleep(0.1)  # its placement groups adopt the map a little later than the OSD reports it
 
 
-async def durable_write(image):
+async def durable_write(image: aiorbd.Image) -> None:
     """Write and flush: librbd's cache may accept a write that the OSDs refuse."""
     await image.write(b"after", 0)
     await image.flush()
 
 
-FIRST = {
+FIRST: dict[str, Any] = {
     "read": lambda cluster, ioctx, image: image.read(0, 6),
     "write": lambda cluster, ioctx, image: durable_write(image),
     "flush": lambda cluster, ioctx, image: image.flush(),
@@ -64,7 +67,7 @@ FIRST = {
 
 
 @pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
-async def test_blocklisted(osd, subject, first, caplog):
+async def test_blocklisted(osd: DevCluster, subject: Any, first: Any, caplog: pytest.LogCaptureFixture) -> None:
     """After the first call that sees the blocklisting, all others fail the same way, without a request to Ceph."""
     cluster, ioctx, image = subject
     await cut_off(osd, image)
@@ -94,12 +97,12 @@ async def test_blocklisted(osd, subject, first, caplog):
     assert caplog.text.count("the cluster has blocklisted this client") == 1
 
 
-async def test_what_is_in_flight_fails_too(osd, subject):
+async def test_what_is_in_flight_fails_too(osd: DevCluster, subject: Any) -> None:
     cluster, _, image = subject
     (watcher,) = [watcher async for watcher in image.watchers()]
     errors = []
 
-    async def read(number):
+    async def read(number: int) -> None:
         try:
             await image.read(number * 512, 512)
         except aiorbd.ConnectionShutdown as error:
@@ -122,7 +125,7 @@ async def test_what_is_in_flight_fails_too(osd, subject):
     assert cluster.blocklisted
 
 
-async def test_a_new_connection_goes_on(osd, subject):
+async def test_a_new_connection_goes_on(osd: DevCluster, subject: Any) -> None:
     """Follow the documented way: close with a timeout, connect, open, continue."""
     cluster, _, image = subject
     await cut_off(osd, image)
@@ -138,7 +141,7 @@ async def test_a_new_connection_goes_on(osd, subject):
     assert (await osd.run("rbd", "export", "--no-progress", image.name, "-"))[:6] == b"after!"
 
 
-async def test_other_connections_are_not_harmed(osd, subject):
+async def test_other_connections_are_not_harmed(osd: DevCluster, subject: Any) -> None:
     _, _, image = subject
     async with aiorbd.connect(osd.conffile, timeout=30) as other, other.open_ioctx("rbd") as ioctx:
         await cut_off(osd, image)
@@ -148,7 +151,9 @@ async def test_other_connections_are_not_harmed(osd, subject):
         assert image.name in await ioctx.list_images()
 
 
-async def test_copy_to_a_cluster_that_blocklisted_the_client_leaves_the_source_usable(osd, subject, aiorbd_cluster):
+async def test_copy_to_a_cluster_that_blocklisted_the_client_leaves_the_source_usable(
+    osd: DevCluster, subject: Any, aiorbd_cluster: DevCluster
+) -> None:
     """Only the connection to the other cluster is dead; this connection still works."""
     other_cluster, other_ioctx, other_image = subject
     async with aiorbd.connect(aiorbd_cluster.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -171,17 +176,17 @@ WAITS = {
 }
 
 
-async def all_of(iterator):
+async def all_of(iterator: Any) -> None:
     async for _ in iterator:
         pass
 
 
-async def wait_for_updates(updates):
+async def wait_for_updates(updates: Any) -> None:
     while True:  # librbd 20.2 reports the blocklisting as an update
         await updates.wait()
 
 
-async def watch_object(ioctx, image):
+async def watch_object(ioctx: aiorbd.IoCtx, image: aiorbd.Image) -> None:
     watched = f"watched-{image.name}"
     await ioctx.objects.write_full(watched, b"x")
     async with ioctx.objects.watch(watched) as watch:
@@ -189,12 +194,12 @@ async def watch_object(ioctx, image):
 
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-async def test_waiting_task_raises_when_its_client_is_blocklisted(osd, subject, wait):
+async def test_waiting_task_raises_when_its_client_is_blocklisted(osd: DevCluster, subject: Any, wait: Any) -> None:
     """No other task makes a call."""
     cluster, ioctx, image = subject
     raised = []
 
-    async def waiting():
+    async def waiting() -> None:
         try:
             await wait(cluster, ioctx, image)
         except aiorbd.ConnectionShutdown as error:
@@ -208,17 +213,17 @@ async def test_waiting_task_raises_when_its_client_is_blocklisted(osd, subject, 
     assert raised[0].errno in (errno.ESHUTDOWN, errno.ENOTCONN)  # ENOTCONN comes from a broken watch
 
 
-async def test_one_failing_call_ends_every_stream_watch_and_log(osd, subject):
+async def test_one_failing_call_ends_every_stream_watch_and_log(osd: DevCluster, subject: Any) -> None:
     cluster, _ioctx, image = subject
     raised = []
 
-    async def waiting(iterator):
+    async def waiting(iterator: Any) -> None:
         try:
             await all_of(iterator)
         except aiorbd.ConnectionShutdown as error:
             raised.append(error)
 
-    async def endless():
+    async def endless() -> AsyncIterator[Any]:
         while True:
             yield 0, 512
             await anyio.sleep(0.01)
@@ -235,7 +240,7 @@ async def test_one_failing_call_ends_every_stream_watch_and_log(osd, subject):
     assert len(raised) == 4
 
 
-async def test_leaving_a_written_image_raises_the_error_of_its_flush(osd):
+async def test_leaving_a_written_image_raises_the_error_of_its_flush(osd: DevCluster) -> None:
     name = new_name()
     with pytest.raises(aiorbd.ConnectionShutdown):
         async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -248,7 +253,7 @@ async def test_leaving_a_written_image_raises_the_error_of_its_flush(osd):
     assert image.closed
 
 
-async def test_probe_does_not_hold_up_drain(osd, subject):
+async def test_probe_does_not_hold_up_drain(osd: DevCluster, subject: Any) -> None:
     _cluster, _ioctx, image = subject
     osd.pause()
     async with anyio.create_task_group() as tasks:

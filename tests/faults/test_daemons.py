@@ -5,6 +5,8 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -19,17 +21,17 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def own_cluster():
+def own_cluster() -> Iterator[Any]:
     """Start a cluster with little data: an OSD that restarts writes all of its data to disk."""
     with DevCluster() as cluster:
         yield cluster
 
 
 @pytest.mark.slow
-async def test_an_osd_that_stands_still_for_half_a_minute(osd):
+async def test_an_osd_that_stands_still_for_half_a_minute(osd: DevCluster) -> None:
     """With 256 operations in flight, the loop stays responsive and keeps every timeout. All operations end."""
     async with opened(osd, 64 << 20) as image:
-        cluster = image._handle._parent._parent
+        cluster = image._handle.ioctx.cluster
         await image.write(os.urandom(2 << 20), 0)
         await image.flush()
         # Make both kinds of call once now, so that one-time threads and descriptors exist before the count.
@@ -41,7 +43,7 @@ async def test_an_osd_that_stands_still_for_half_a_minute(osd):
         before = descriptors(), threads()
         late, done = [], []
 
-        async def operate(number):
+        async def operate(number: int) -> None:
             seconds = 1 + 28 * number / 256
             start = time.perf_counter()
             try:
@@ -78,11 +80,11 @@ async def test_an_osd_that_stands_still_for_half_a_minute(osd):
         assert (descriptors(), threads()) <= before
 
 
-async def digest(image):
+async def digest(image: aiorbd.Image) -> Any:
     return hashlib.sha256(await image.read(0, 4 << 20)).hexdigest()
 
 
-async def written(image, seed):
+async def written(image: aiorbd.Image, seed: int) -> Any:
     """Write at random offsets, and return the digest of the expected content."""
     chance, content = random.Random(seed), bytearray(4 << 20)
     for _ in range(64):
@@ -93,7 +95,7 @@ async def written(image, seed):
     return hashlib.sha256(content).hexdigest()
 
 
-async def test_an_osd_that_is_restarted(osd):
+async def test_an_osd_that_is_restarted(osd: DevCluster) -> None:
     """Operations in flight wait for the restart and complete. No acknowledged write is lost."""
     name = new_name()
     async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -101,7 +103,7 @@ async def test_an_osd_that_is_restarted(osd):
         async with ioctx.open_image(name) as image:
             wanted = []
 
-            async def write():
+            async def write() -> None:
                 wanted.append(await written(image, 1))
                 await image.flush()
 
@@ -115,7 +117,7 @@ async def test_an_osd_that_is_restarted(osd):
 
 
 @pytest.mark.slow
-async def test_an_osd_that_is_killed():
+async def test_an_osd_that_is_killed() -> None:
     """With a store that survives the kill, flushed data is there afterwards."""
     async with DevCluster(objectstore="bluestore", osd_bytes=1 << 30) as ceph:
         async with aiorbd.connect(ceph.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -144,11 +146,11 @@ async def test_an_osd_that_is_killed():
         assert exported == content
 
 
-async def test_a_monitor_that_is_lost(osd):
+async def test_a_monitor_that_is_lost(osd: DevCluster) -> None:
     """Data operations work without the monitor. Calls that need it wait, within a timeout, until it is back."""
     async with opened(osd) as image:
-        cluster = image._handle._parent._parent
-        assert cluster.state.value == "open"
+        handle = image._handle.ioctx.cluster
+        assert handle.state.value == "open"
         osd.pause("mon.a")
         try:
             await image.write(b"without a monitor", 0)
@@ -169,7 +171,7 @@ async def test_a_monitor_that_is_lost(osd):
         assert "rbd" in await cluster.pools()
 
 
-async def test_a_monitor_that_is_restarted(osd):
+async def test_a_monitor_that_is_restarted(osd: DevCluster) -> None:
     name = new_name()
     async with aiorbd.connect(osd.conffile, timeout=30) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)

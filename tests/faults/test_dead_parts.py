@@ -1,7 +1,9 @@
 """A dead part of a cluster holds up only its own calls."""
 
 import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +20,7 @@ MANY = 20
 
 
 @pytest.fixture(scope="module")
-def halves():
+def halves() -> Iterator[Any]:
     """Start a cluster with two OSDs, and the pools ``left`` and ``right`` on one OSD each."""
     with DevCluster(osds=2, osd_bytes=1 << 30, pool="") as cluster:
         for number, pool in enumerate(("left", "right")):
@@ -31,15 +33,15 @@ def halves():
 
 
 @pytest.fixture
-def left_can_die(halves):
+def left_can_die(halves: Any) -> Iterator[Any]:
     yield halves
     halves.resume("osd.0")
 
 
-async def abandon(call, times=MANY):
+async def abandon(call: Any, times: Any = MANY) -> None:
     """Make a call many times at once, and cancel each after 0.2 s."""
 
-    async def once():
+    async def once() -> None:
         with anyio.move_on_after(0.2):
             await call()
 
@@ -49,7 +51,7 @@ async def abandon(call, times=MANY):
 
 
 @pytest.fixture
-async def both(left_can_die):
+async def both(left_can_die: Any) -> AsyncIterator[Any]:
     """Open a connection and both pools, with an image in each."""
     async with aiorbd.connect(left_can_die.conffile, close_timeout=1) as cluster:
         async with cluster.open_ioctx("left") as left, cluster.open_ioctx("right") as right:
@@ -70,7 +72,9 @@ HUNG = {
 
 
 @pytest.mark.parametrize("hung", HUNG.values(), ids=HUNG)
-async def test_hung_calls_of_one_pool_hold_up_no_other_pool_and_no_monitor(left_can_die, both, hung):
+async def test_hung_calls_of_one_pool_hold_up_no_other_pool_and_no_monitor(
+    left_can_die: Any, both: Any, hung: Any
+) -> None:
     cluster, left, right, name = both
     left_can_die.pause("osd.0")
     await abandon(lambda: hung(left, name))
@@ -86,7 +90,7 @@ async def test_hung_calls_of_one_pool_hold_up_no_other_pool_and_no_monitor(left_
     await left.drain(timeout=30)
 
 
-async def test_hung_calls_of_a_pool_hold_up_no_open_and_no_close_there(left_can_die, both):
+async def test_hung_calls_of_a_pool_hold_up_no_open_and_no_close_there(left_can_die: Any, both: Any) -> None:
     """Once the OSD has resumed, an open and its close take less than 20 s."""
     _cluster, left, _right, name = both
     async with left.open_image(name) as image:
@@ -99,7 +103,7 @@ async def test_hung_calls_of_a_pool_hold_up_no_open_and_no_close_there(left_can_
                 assert await again.size() == 1 << 22
 
 
-async def test_copies_into_a_dead_pool_hold_up_no_call_of_the_source_pool(left_can_die, both):
+async def test_copies_into_a_dead_pool_hold_up_no_call_of_the_source_pool(left_can_die: Any, both: Any) -> None:
     _cluster, left, right, name = both
     async with right.open_image(name) as image:
         await image.write(b"x" * 4096, 0)
@@ -112,7 +116,7 @@ async def test_copies_into_a_dead_pool_hold_up_no_call_of_the_source_pool(left_c
         await image.drain(timeout=30)
 
 
-async def test_commands_that_wait_for_a_manager_hold_up_no_command_to_the_monitors(halves):
+async def test_commands_that_wait_for_a_manager_hold_up_no_command_to_the_monitors(halves: Any) -> None:
     """Without a manager, commands for a manager wait for ever."""
     cluster = await aiorbd.connect(halves.conffile)
     await abandon(lambda: cluster.mgr_command({"prefix": "status"}))
@@ -123,7 +127,7 @@ async def test_commands_that_wait_for_a_manager_hold_up_no_command_to_the_monito
         await cluster.close(timeout=0.1)
 
 
-async def test_threads_of_a_dead_pool_are_bounded(left_can_die, both):
+async def test_threads_of_a_dead_pool_are_bounded(left_can_die: Any, both: Any) -> None:
     cluster, left, _right, name = both
     left_can_die.pause("osd.0")
     before = cluster.stats.threads
@@ -138,7 +142,7 @@ async def test_threads_of_a_dead_pool_are_bounded(left_can_die, both):
 # -- endings ---------------------------------------------------------------------------------------
 
 
-async def leave(left_can_die, enter):
+async def leave(left_can_die: Any, enter: Any) -> Any:
     """Return the seconds that leaving blocks takes on a dead cluster, with a read of each image in flight."""
     async with AsyncExitStack() as stack:
         images = await enter(stack)
@@ -154,10 +158,10 @@ async def leave(left_can_die, enter):
     return seconds
 
 
-async def test_blocks_that_are_left_one_after_the_other_share_one_bound(left_can_die, both):
+async def test_blocks_that_are_left_one_after_the_other_share_one_bound(left_can_die: Any, both: Any) -> None:
     _, left, _, _name = both
 
-    async def enter(stack):
+    async def enter(stack: Any) -> Any:
         cluster = await stack.enter_async_context(aiorbd.connect(left_can_die.conffile, close_timeout=2))
         ioctx = await stack.enter_async_context(cluster.open_ioctx("left"))
         names = [new_name() for _ in range(4)]
@@ -169,14 +173,14 @@ async def test_blocks_that_are_left_one_after_the_other_share_one_bound(left_can
     assert 1.9 <= await leave(left_can_die, enter) < 4
 
 
-async def test_leaving_a_connection_pool_takes_one_close_timeout(left_can_die, both):
+async def test_leaving_a_connection_pool_takes_one_close_timeout(left_can_die: Any, both: Any) -> None:
     _, left, _, _ = both
     names = [new_name() for _ in range(8)]
     for one in names:
         await left.create_image(one, 1 << 20)
     connect = lambda: aiorbd.connect(left_can_die.conffile, close_timeout=2)  # noqa: E731
 
-    async def enter(stack):
+    async def enter(stack: Any) -> Any:
         pool = await stack.enter_async_context(aiorbd.SharedConnection(connect))
         images = []
         for one in names:
@@ -187,7 +191,7 @@ async def test_leaving_a_connection_pool_takes_one_close_timeout(left_can_die, b
     assert 1.9 <= await leave(left_can_die, enter) < 4
 
 
-async def test_healthy_block_is_closed_after_an_overdue_one(left_can_die, both):
+async def test_healthy_block_is_closed_after_an_overdue_one(left_can_die: Any, both: Any) -> None:
     """Its writes are durable: an overdue sibling leaves enough time for the flush."""
     _cluster, left, right, name = both
     with pytest.raises(aiorbd.CloseTimeout):
@@ -205,7 +209,7 @@ async def test_healthy_block_is_closed_after_an_overdue_one(left_can_die, both):
         assert await image.read(0, 7) == b"durable"
 
 
-async def test_overdue_close_that_ended_costs_later_ones_nothing(left_can_die, both):
+async def test_overdue_close_that_ended_costs_later_ones_nothing(left_can_die: Any, both: Any) -> None:
     _cluster, left, _right, name = both
     for _ in range(2):
         with pytest.raises(aiorbd.CloseTimeout), took(1.6, at_least=0.9):
@@ -217,7 +221,7 @@ async def test_overdue_close_that_ended_costs_later_ones_nothing(left_can_die, b
         await image.close(timeout=20)
 
 
-async def test_block_with_an_overdue_flush_raises_close_timeout(left_can_die, both):
+async def test_block_with_an_overdue_flush_raises_close_timeout(left_can_die: Any, both: Any) -> None:
     _, left, _, name = both
     with pytest.raises(
         aiorbd.CloseTimeout, match="not flushed after 1 s: whether the last writes are durable is unknown"

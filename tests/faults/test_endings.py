@@ -3,24 +3,27 @@
 import json
 import signal
 import time
+from typing import Any
 
 import pytest
 from fix_programs import finish
 
+from aiorbd.testing import DevCluster
 
-def go_on(process, osd):
+
+def go_on(process: Any, osd: DevCluster) -> None:
     """Pause the OSD, and let the program continue."""
     osd.pause()
     process.stdin.write("\n")
     process.stdin.flush()
 
 
-def last_line(output):
+def last_line(output: Any) -> Any:
     return json.loads(output.strip().splitlines()[-1])
 
 
 @pytest.mark.parametrize("what", ["image", "cluster"])
-def test_close_with_a_timeout(start, osd, what):
+def test_close_with_a_timeout(start: Any, osd: DevCluster, what: str) -> None:
     """`close` returns in time. Once the cluster works again, the rest is closed and nothing is left."""
     process = start(
         f"""
@@ -61,7 +64,7 @@ def test_close_with_a_timeout(start, osd, what):
     assert clean, (now, before)
 
 
-def test_hundred_connections_leave_no_descriptor_and_no_thread(start):
+def test_hundred_connections_leave_no_descriptor_and_no_thread(start: Any) -> None:
     process = start(
         """
         import json
@@ -92,7 +95,7 @@ def test_hundred_connections_leave_no_descriptor_and_no_thread(start):
     assert seconds < 30
 
 
-def test_sigterm_that_is_handled(start, osd):
+def test_sigterm_that_is_handled(start: Any, osd: DevCluster) -> None:
     """Act as a service: the signal cancels its work, and everything is closed within its timeout."""
     process = start(
         """
@@ -129,7 +132,7 @@ def test_sigterm_that_is_handled(start, osd):
     assert "64 operations in flight" in errors  # in the log
 
 
-def test_forgotten_objects_block_nobody(start, osd):
+def test_forgotten_objects_block_nobody(start: Any, osd: DevCluster) -> None:
     """Garbage collection of open images on a dead cluster warns for each, without network access or a wait."""
     process = start(
         """
@@ -164,7 +167,7 @@ def test_forgotten_objects_block_nobody(start, osd):
     assert warned >= 21
 
 
-def test_fork_in_a_connected_process(start, osd):
+def test_fork_in_a_connected_process(start: Any, osd: DevCluster) -> None:
     """The child is refused at once and ends at once, also on a dead cluster. The parent continues."""
     process = start(
         """

@@ -4,24 +4,29 @@ import subprocess
 import sys
 import time
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
 from fix_faults import make_client
-from helpers import new_name
+from fix_witness import Witness
+from helpers import MakeImage, new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_exclusive_lock_is_taken_over_in_the_middle_of_writing(aiorbd_cluster, make_image, witness):
+async def test_the_exclusive_lock_is_taken_over_in_the_middle_of_writing(
+    aiorbd_cluster: DevCluster, make_image: MakeImage, witness: Witness
+) -> None:
     """Two clients write to halves of one image: the lock moves between them, and no write is lost."""
     name = await make_image(1 << 20)
     rounds, block = 30, 4096
     owners = set()
 
-    async def write(half):
+    async def write(half: Any) -> None:
         async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
             async with ioctx.open_image(name) as image:
                 for number in range(rounds):
@@ -42,7 +47,7 @@ async def test_the_exclusive_lock_is_taken_over_in_the_middle_of_writing(aiorbd_
     assert {half for half, _ in owners} == {0, 1}
 
 
-async def test_the_exclusive_lock_is_kept(aiorbd_cluster, make_image):
+async def test_the_exclusive_lock_is_kept(aiorbd_cluster: DevCluster, make_image: MakeImage) -> None:
     """An explicitly acquired lock is kept. Other clients get `LockBusy` at once, not a read-only error."""
     name = await make_image()
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
@@ -59,7 +64,9 @@ async def test_the_exclusive_lock_is_kept(aiorbd_cluster, make_image):
                     assert await image.read(0, 4) == b"mine"
 
 
-async def test_image_renamed_under_an_open_handle_stays_usable(aiorbd_cluster, ioctx, make_image, witness):
+async def test_image_renamed_under_an_open_handle_stays_usable(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness
+) -> None:
     name = await make_image()
     async with ioctx.open_image(name) as image:
         await image.write(b"before", 0)
@@ -72,7 +79,9 @@ async def test_image_renamed_under_an_open_handle_stays_usable(aiorbd_cluster, i
     assert (await witness.export(f"{name}-new"))[:6] == b"after "
 
 
-async def test_image_shrunk_under_an_open_handle_refuses_ranges_past_its_end(ioctx, make_image, witness):
+async def test_image_shrunk_under_an_open_handle_refuses_ranges_past_its_end(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness
+) -> None:
     name = await make_image()
     async with ioctx.open_image(name) as image:
         await image.write(b"end", (16 << 20) - 3)
@@ -91,7 +100,9 @@ async def test_image_shrunk_under_an_open_handle_refuses_ranges_past_its_end(ioc
     assert (await witness.export(name))[-3:] == b"end"
 
 
-async def test_image_removed_under_an_open_handle_is_busy_or_reads_zeroes(aiorbd_cluster, ioctx, make_image, witness):
+async def test_image_removed_under_an_open_handle_is_busy_or_reads_zeroes(
+    aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness
+) -> None:
     """Ceph refuses to remove an image that a client has open for writing, and the error names this client.
 
     Readers do not hold up a removal.
@@ -110,7 +121,7 @@ async def test_image_removed_under_an_open_handle_is_busy_or_reads_zeroes(aiorbd
         await ioctx.open_image(name)
 
 
-async def test_removing_waits_for_the_last_watcher(ioctx, make_image):
+async def test_removing_waits_for_the_last_watcher(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     name = await make_image()
     image = await ioctx.open_image(name)
     start = time.perf_counter()
@@ -125,7 +136,7 @@ async def test_removing_waits_for_the_last_watcher(ioctx, make_image):
     assert name not in await ioctx.list_images()
 
 
-async def test_open_image_in_the_trash_cannot_be_removed(ioctx, make_image):
+async def test_open_image_in_the_trash_cannot_be_removed(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     name = await make_image()
     async with ioctx.open_image(name) as image:
         await ioctx.trash.move(name)
@@ -136,7 +147,7 @@ async def test_open_image_in_the_trash_cannot_be_removed(ioctx, make_image):
 
 
 @pytest.mark.slow
-async def test_a_client_that_died_still_watches(osd):
+async def test_a_client_that_died_still_watches(osd: DevCluster) -> None:
     """The watch of a dead client lives for half a minute.
 
     `retry_for` waits for the end of the watch. Without `retry_for`, the error names the client.
@@ -161,6 +172,7 @@ anyio.run(main)
         process = subprocess.Popen(
             [sys.executable, "-c", program, osd.conffile, watched, locked], stdout=subprocess.PIPE
         )
+        assert process.stdout
         assert process.stdout.readline() == b"open\n"
         process.kill()
         process.communicate()
@@ -172,7 +184,7 @@ anyio.run(main)
         assert not {watched, locked} & set(await ioctx.list_images())
 
 
-async def test_deleted_pool_fails_its_handles_and_no_other_pool(aiorbd_cluster):
+async def test_deleted_pool_fails_its_handles_and_no_other_pool(aiorbd_cluster: DevCluster) -> None:
     """All calls on the pool soon fail with an `RbdError`. Closing works, and other pools stay usable."""
     pool = new_name("pool")
     async with aiorbd.connect(aiorbd_cluster.conffile) as cluster:
@@ -203,7 +215,7 @@ async def test_deleted_pool_fails_its_handles_and_no_other_pool(aiorbd_cluster):
             await ioctx.list_images()
 
 
-async def test_read_only_key_may_read_and_raises_permission_error_for_changes(cephx_cluster):
+async def test_read_only_key_may_read_and_raises_permission_error_for_changes(cephx_cluster: DevCluster) -> None:
     name = new_name()
     async with aiorbd.connect(cephx_cluster.conffile) as admin, admin.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(name, 1 << 20)
@@ -224,7 +236,7 @@ async def test_read_only_key_may_read_and_raises_permission_error_for_changes(ce
                 await ioctx.remove_image(name)
 
 
-async def test_key_for_another_pool_raises_permission_error(cephx_cluster):
+async def test_key_for_another_pool_raises_permission_error(cephx_cluster: DevCluster) -> None:
     stranger = await make_client(cephx_cluster, new_name("stranger"), mon="allow r", osd="allow rwx pool=other")
     async with aiorbd.connect(cephx_cluster.conffile, **stranger) as cluster, cluster.open_ioctx("rbd") as ioctx:
         with anyio.fail_after(20):

@@ -6,9 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fix_programs import finish
+
+from aiorbd.testing import DevCluster
 
 OPEN = """
     async def main():
@@ -22,7 +26,7 @@ OPEN = """
 """
 
 
-def test_exit_with_reads_in_flight_on_a_dead_cluster(start, osd):
+def test_exit_with_reads_in_flight_on_a_dead_cluster(start: Any, osd: DevCluster) -> None:
     process = start(
         """
         async def main():
@@ -50,7 +54,7 @@ def test_exit_with_reads_in_flight_on_a_dead_cluster(start, osd):
     assert "CloseTimeout" in errors
 
 
-def test_exit_without_closing_anything(start, osd):
+def test_exit_without_closing_anything(start: Any, osd: DevCluster) -> None:
     process = start(
         """
         async def main():
@@ -78,7 +82,7 @@ def test_exit_without_closing_anything(start, osd):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_with_a_dead_cluster(start, osd, number):
+def test_signals_with_a_dead_cluster(start: Any, osd: DevCluster, number: Any) -> None:
     process = start(
         """
         async def main():
@@ -103,7 +107,7 @@ def test_signals_with_a_dead_cluster(start, osd, number):
         assert "KeyboardInterrupt" in errors
 
 
-def test_the_loop_ends_with_operations_in_flight(start, osd):
+def test_the_loop_ends_with_operations_in_flight(start: Any, osd: DevCluster) -> None:
     """Completions without an event loop must neither crash nor write to freed memory."""
     process = start(
         """
@@ -142,7 +146,7 @@ def test_the_loop_ends_with_operations_in_flight(start, osd):
     assert "rbd" in output
 
 
-def test_killed_client_leaves_flushed_data(start, osd):
+def test_killed_client_leaves_flushed_data(start: Any, osd: DevCluster) -> None:
     """Flushed data is there, while the lock and the watch of the client live on for a while."""
     process = start(OPEN + "\n    run(main)\n")
     process.kill()
@@ -159,7 +163,9 @@ def test_killed_client_leaves_flushed_data(start, osd):
         ("AIORBD_LIBRBD", "/no/such/librbd.so.1", "librbd1", "the file /no/such/librbd.so.1"),
     ],
 )
-def test_missing_library_raises_an_error_with_the_package_to_install(variable, path, package, searched):
+def test_missing_library_raises_an_error_with_the_package_to_install(
+    variable: str, path: str, package: str, searched: str
+) -> None:
     """The import works. Connecting raises an error with the path that was searched and the package to install."""
     program = """
 import anyio, aiorbd
@@ -178,7 +184,7 @@ anyio.run(main)
         assert part in done.stdout
 
 
-def test_old_librbd_is_refused_with_the_missing_function(tmp_path):
+def test_old_librbd_is_refused_with_the_missing_function(tmp_path: Path) -> None:
     """The error names the missing function and the release that has it.
 
     The library is there, so installing it again would not help.

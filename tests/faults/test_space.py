@@ -1,11 +1,15 @@
 """Full pools: writes wait or fail, as the caller chose, and earlier writes are safe."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
 import anyio
 import pytest
 from fix_faults import full
 from helpers import new_name
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -13,7 +17,7 @@ QUOTA = 4 << 20
 
 
 @pytest.fixture
-async def pool(managed_cluster):
+async def pool(managed_cluster: DevCluster) -> AsyncIterator[Any]:
     name = new_name("pool")
     await managed_cluster.run("ceph", "osd", "pool", "create", name, "8")
     await managed_cluster.run("rbd", "pool", "init", name)
@@ -21,7 +25,7 @@ async def pool(managed_cluster):
     await managed_cluster.run("ceph", "osd", "pool", "rm", name, name, "--yes-i-really-really-mean-it")
 
 
-async def fill(managed_cluster, cluster, pool, image):
+async def fill(managed_cluster: DevCluster, cluster: aiorbd.Cluster, pool: Any, image: aiorbd.Image) -> None:
     """Write until the quota is reached, and until the monitors have noticed."""
     await managed_cluster.set_quota(pool, QUOTA)
     for number in range(3):
@@ -30,7 +34,7 @@ async def fill(managed_cluster, cluster, pool, image):
     await full(cluster, pool)
 
 
-async def test_a_quota_with_full_try(managed_cluster, pool):
+async def test_a_quota_with_full_try(managed_cluster: DevCluster, pool: Any) -> None:
     """Writes fail at once with a typed error. Reads and removals work. With more room, writes work again."""
     async with aiorbd.connect(managed_cluster.conffile) as cluster, cluster.open_ioctx(pool, full_try=True) as ioctx:
         await ioctx.create_image("image", 1 << 26)
@@ -58,7 +62,7 @@ async def test_a_quota_with_full_try(managed_cluster, pool):
             await ioctx.remove_image("image")
 
 
-async def test_a_quota_without_it(managed_cluster, pool):
+async def test_a_quota_without_it(managed_cluster: DevCluster, pool: Any) -> None:
     """The write waits as long as its caller does. With more room, it completes."""
     async with aiorbd.connect(managed_cluster.conffile) as cluster, cluster.open_ioctx(pool) as ioctx:
         await ioctx.create_image("image", 1 << 26)
@@ -79,7 +83,9 @@ async def test_a_quota_without_it(managed_cluster, pool):
             assert await image.read(1 << 25, 4) == b"late"
 
 
-async def test_image_creation_in_a_full_pool_fails_at_once_with_full_try(managed_cluster, pool):
+async def test_image_creation_in_a_full_pool_fails_at_once_with_full_try(
+    managed_cluster: DevCluster, pool: Any
+) -> None:
     """Without `full_try` the call waits for room, as long as its caller does."""
     async with (
         aiorbd.connect(managed_cluster.conffile) as cluster,

@@ -42,11 +42,11 @@ class Schedule:
         chance = random.Random(seed)
         steps = []
         for number in range(1, operations + 1):
-            kind = chance.choices(list(WEIGHTS), WEIGHTS.values())[0]
+            kind = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
             cancel = chance.choice((0.0, 0.0003, 0.001, 0.003, 0.01, 0.05)) if chance.random() < 0.25 else None
             fault = None
             if faults and chance.random() < 0.02:
-                name = chance.choices(list(FAULTS), FAULTS.values())[0]
+                name = chance.choices(list(FAULTS), list(FAULTS.values()))[0]
                 fault = name, chance.uniform(0.005, 0.15)
             steps.append(Step(number, kind, chance.random(), chance.choice((1, 1, 2, 3, 8, 40)), cancel, fault))
         conf = {

@@ -4,12 +4,14 @@ import gc
 import json
 import subprocess
 import sys
+from typing import Any
 
 import anyio
 import pytest
-from helpers import descriptors, descriptors_fall_to, new_name, resident_bytes, threads
+from helpers import MakeImage, descriptors, descriptors_fall_to, new_name, resident_bytes, threads
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -17,19 +19,21 @@ MIB = 1 << 20
 
 
 @pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request):
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Skip uvloop: it shares asyncio's code in this library, so growth there would show here."""
     return request.param
 
 
-async def test_million_operations_leave_memory_descriptors_and_threads_as_they_were(ioctx, make_image):
+async def test_million_operations_leave_memory_descriptors_and_threads_as_they_were(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     async with ioctx.open_image(await make_image(16 * MIB)) as image:
         await image.write(b"x" * 16 * MIB, 0)
         await image.flush()
         data = b"y" * 512
         buffer = bytearray(512)
 
-        async def work(first, count):
+        async def work(first: Any, count: int) -> None:
             for number in range(first, first + count):
                 offset = number * 4096 % (16 * MIB)
                 kind = number % 10
@@ -43,7 +47,7 @@ async def test_million_operations_leave_memory_descriptors_and_threads_as_they_w
                 else:
                     await image.read(offset, 512)
 
-        async def run(total):
+        async def run(total: int) -> Any:
             async with anyio.create_task_group() as tasks:
                 for worker in range(64):
                     tasks.start_soon(work, worker * 1000, total // 64)
@@ -59,10 +63,12 @@ async def test_million_operations_leave_memory_descriptors_and_threads_as_they_w
     assert after[0] - memory < 6 * MIB
 
 
-async def test_thousand_opens_leave_memory_descriptors_and_threads_as_they_were(ioctx, make_image):
+async def test_thousand_opens_leave_memory_descriptors_and_threads_as_they_were(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
     name = await make_image(1 * MIB, features=aiorbd.Feature.LAYERING | aiorbd.Feature.EXCLUSIVE_LOCK)
 
-    async def cycle(count):
+    async def cycle(count: int) -> Any:
         for _ in range(count):
             async with ioctx.open_image(name) as image:
                 await image.read(0, 512)
@@ -78,8 +84,8 @@ async def test_thousand_opens_leave_memory_descriptors_and_threads_as_they_were(
     assert after[0] - memory < MIB
 
 
-async def test_connections_leave_no_descriptors_and_few_threads(aiorbd_cluster):
-    async def cycle(count):
+async def test_connections_leave_no_descriptors_and_few_threads(aiorbd_cluster: DevCluster) -> None:
+    async def cycle(count: int) -> None:
         for _ in range(count):
             async with aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd"):
                 pass
@@ -96,7 +102,7 @@ async def test_connections_leave_no_descriptors_and_few_threads(aiorbd_cluster):
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_reads_start_no_threads(aiorbd_cluster, backend):
+def test_reads_start_no_threads(aiorbd_cluster: DevCluster, backend: str) -> None:
     """A process with an open image has the same threads before and after a thousand reads."""
     program = """
 import json, os, sys, anyio, aiorbd

@@ -1,6 +1,8 @@
 """With ten thousand snapshots or a hundred thousand extents, the loop stays free and memory bounded."""
 
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -17,11 +19,11 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def prepared():
+def prepared() -> Iterator[Any]:
     """Start a cluster with an image of very many snapshots, and an image of very many extents."""
     names = new_name(), new_name()
 
-    async def prepare(conffile):
+    async def prepare(conffile: str) -> None:
         async with aiorbd.connect(conffile) as connection, connection.open_ioctx("rbd") as ioctx:
             await ioctx.create_image(names[0], 0, features=Feature.LAYERING)
             await add_snapshots(ioctx, names[0], SNAPSHOTS)
@@ -38,7 +40,7 @@ def prepared():
         yield cluster, names
 
 
-async def measured(iterate):
+async def measured(iterate: Any) -> Any:
     """Return the number of items, the longest time the loop was held, and the memory growth: the least of three runs.
 
     Code that blocks the loop or keeps memory does so in each run.
@@ -59,7 +61,7 @@ async def measured(iterate):
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_ten_thousand_snapshots_hold_the_loop_under_5_ms(prepared):
+async def test_ten_thousand_snapshots_hold_the_loop_under_5_ms(prepared: Any) -> None:
     cluster, (name, _) = prepared
     async with aiorbd.connect(cluster.conffile) as connection, connection.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(name) as image:
@@ -72,7 +74,7 @@ async def test_ten_thousand_snapshots_hold_the_loop_under_5_ms(prepared):
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_hundred_thousand_extents_hold_the_loop_under_5_ms_and_use_little_memory(prepared):
+async def test_hundred_thousand_extents_hold_the_loop_under_5_ms_and_use_little_memory(prepared: Any) -> None:
     cluster, (_, name) = prepared
     async with aiorbd.connect(cluster.conffile) as connection, connection.open_ioctx("rbd") as ioctx:
         async with ioctx.open_image(name) as image:

@@ -3,6 +3,7 @@
 import ctypes
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,11 @@ HEADERS = [Path("/usr/include/rbd/librbd.h"), Path("/usr/include/rados/librados.
 
 
 @pytest.fixture(scope="module")
-def capabilities():
+def capabilities() -> Any:
     return aiorbd.capabilities()
 
 
-def test_functions_are_those_of_the_libraries(capabilities):
+def test_functions_are_those_of_the_libraries(capabilities: Any) -> None:
     libraries = [ctypes.CDLL("librbd.so.1"), ctypes.CDLL("librados.so.2")]
     assert {**capabilities.functions, **capabilities.missing} == SINCE
     for function in SINCE:
@@ -27,13 +28,13 @@ def test_functions_are_those_of_the_libraries(capabilities):
         assert (function in capabilities.missing) is not there, function
 
 
-def test_functions_are_those_of_the_headers(capabilities):
+def test_functions_are_those_of_the_headers(capabilities: Any) -> None:
     declared = set().union(*(re.findall(r"\b((?:rbd|rados)_\w+) ?\(", header.read_text()) for header in HEADERS))
     assert capabilities.functions.keys() <= declared
     assert not capabilities.missing.keys() & declared
 
 
-def test_missing_function_is_reported_before_the_call(capabilities):
+def test_missing_function_is_reported_before_the_call(capabilities: Any) -> None:
     capabilities.require("rbd_aio_read2")
     for function, since in capabilities.missing.items():
         with pytest.raises(aiorbd.LibraryTooOldError) as caught:
@@ -46,7 +47,7 @@ def test_missing_function_is_reported_before_the_call(capabilities):
         capabilities.require("rbd_fly")
 
 
-def test_library_needs_no_function_newer_than_the_oldest_release():
+def test_library_needs_no_function_newer_than_the_oldest_release() -> None:
     """Calls that need a newer release belong on the page of the releases.
 
     The exceptions are two functions that the library looks up in `capabilities` before it calls them.
@@ -60,7 +61,7 @@ def test_library_needs_no_function_newer_than_the_oldest_release():
     assert named & {function for function, since in SINCE.items() if since != "16.2"} == optional
 
 
-def test_versions_and_features_match_the_library(capabilities):
+def test_versions_and_features_match_the_library(capabilities: Any) -> None:
     assert capabilities.librbd == aiorbd.version()
     assert capabilities.librados == aiorbd.rados_version()
     assert capabilities.features & aiorbd.FEATURES_DEFAULT == aiorbd.FEATURES_DEFAULT

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pycparser import c_ast, c_generator, c_parser
@@ -29,13 +31,13 @@ BUILTIN = "".join(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def headers():
+def headers() -> None:
     """Fail rather than skip when the headers are missing: without them the tests compare nothing."""
     assert (INCLUDE / "rbd/librbd.h").exists(), "install librbd-dev and librados-dev"
     assert shutil.which("cc")
 
 
-def parsed():
+def parsed() -> Any:
     """Return all declarations as syntax trees: (node, text)."""
     text = re.sub(r"/\*.*?\*/|^#.*?$", "", declarations.text(), flags=re.DOTALL | re.MULTILINE)
     tree = c_parser.CParser().parse(BUILTIN + text)
@@ -43,13 +45,15 @@ def parsed():
     return [(node, generator.visit(node)) for node in tree.ext[BUILTIN.count(";") :]]
 
 
-def release():
+def release() -> Any:
     """Return the installed librbd's release number, as the declarations count it."""
     text = (INCLUDE / "rbd/librbd.h").read_text()
-    return int(re.search(r"#define LIBRBD_VER_MINOR (\d+)", text)[1])
+    found = re.search(r"#define LIBRBD_VER_MINOR (\d+)", text)
+    assert found
+    return int(found[1])
 
 
-def installed(header):
+def installed(header: Any) -> Any:
     """Return the functions that an installed header declares."""
     text = subprocess.run(
         ["cc", "-E", "-P", "-xc", "-"], input=f"#include <{header}>\n", capture_output=True, text=True, check=True
@@ -57,7 +61,7 @@ def installed(header):
     return set(re.findall(r"\b((?:rbd|rados)_\w+)\s*\((?!\*)", text))
 
 
-def compiles(source, *flags):
+def compiles(source: Any, *flags: Any) -> None:
     done = subprocess.run(
         ["cc", "-std=gnu11", "-fsyntax-only", "-Wall", "-Werror", "-Wno-deprecated-declarations", *flags, "-xc", "-"],
         input=source,
@@ -68,23 +72,23 @@ def compiles(source, *flags):
     assert done.returncode == 0, done.stderr[:4000]
 
 
-def expected(library):
+def expected(library: Any) -> Any:
     """Return the functions that the installed release should have."""
     return {name for name, since in declarations.since(library).items() if int(since.split(".")[0]) <= release()}
 
 
-def test_every_function_of_librbd_is_declared():
+def test_every_function_of_librbd_is_declared() -> None:
     assert {name for name in installed("rbd/librbd.h") if name.startswith("rbd_")} == expected("librbd")
 
 
-def test_every_function_of_librados_is_declared_or_left_out():
+def test_every_function_of_librados_is_declared_or_left_out() -> None:
     lines = (ROOT / "ffi/librados/left_out.txt").read_text().splitlines()
     left_out = {line for line in lines if not line.startswith("#")}
     assert not left_out & set(declarations.since("librados"))
     assert expected("librados") <= installed("rados/librados.h") <= expected("librados") | left_out
 
 
-def prototypes():
+def prototypes() -> Any:
     return {
         node.name: text
         for node, text in parsed()
@@ -92,26 +96,26 @@ def prototypes():
     }
 
 
-def test_table_and_prototypes_have_the_same_functions():
+def test_table_and_prototypes_have_the_same_functions() -> None:
     assert set(prototypes()) == set(declarations.since("librbd")) | set(declarations.since("librados"))
 
 
-def with_headers(*lines):
+def with_headers(*lines: Any) -> Any:
     return "\n".join(["#include <stddef.h>", "#include <rados/librados.h>", "#include <rbd/librbd.h>", *lines, ""])
 
 
-def test_prototypes_match_the_headers():
+def test_prototypes_match_the_headers() -> None:
     wanted = expected("librbd") | expected("librados")
     compiles(with_headers(*(f"{text};" for name, text in prototypes().items() if name in wanted)))
 
 
-def test_wrong_prototype_is_noticed():
+def test_wrong_prototype_is_noticed() -> None:
     """The comparison can fail."""
     with pytest.raises(AssertionError, match="conflicting types"):
         compiles(with_headers("int rbd_flush(rbd_image_t image, int wrong);"))
 
 
-def struct_fields():
+def struct_fields() -> Iterator[Any]:
     """Yield every struct: its name in C, and its fields."""
     for node, _ in parsed():
         if isinstance(node, c_ast.Typedef) and isinstance(node.type.type, c_ast.Struct):
@@ -144,7 +148,7 @@ LATER_CONSTANTS = {
 }
 
 
-def test_structs_match_the_headers():
+def test_structs_match_the_headers() -> None:
     """Compare cffi's layout with the headers' layout: each struct's size, and each field's offset and size."""
     from aiorbd._native._declared import ffi
 
@@ -162,7 +166,7 @@ def test_structs_match_the_headers():
     compiles(with_headers("#include <time.h>", "#include <sys/time.h>", "#include <sys/uio.h>", *lines))
 
 
-def test_constants_match_the_headers():
+def test_constants_match_the_headers() -> None:
     from aiorbd._native.loader import rbd
 
     names = set(re.findall(r"\b((?:RBD|LIBRADOS|EVENT_TYPE|MIRROR_IMAGE)_\w+)", declarations.text()))
@@ -175,7 +179,7 @@ def test_constants_match_the_headers():
     compiles(with_headers(*lines))
 
 
-def test_bridge_declares_its_symbols_as_the_headers_do():
+def test_bridge_declares_its_symbols_as_the_headers_do() -> None:
     check = """
 #include "symbols.h"
 #define CHECK(result, name, arguments) \\
@@ -186,7 +190,7 @@ AIORBD_LIBRADOS_SYMBOLS(CHECK)
     compiles(with_headers(check), f"-I{ROOT}/ffi/bridge")
 
 
-def test_bridge_compiles_without_a_warning(tmp_path):
+def test_bridge_compiles_without_a_warning(tmp_path: Path) -> None:
     sources = sorted((ROOT / "ffi/bridge").glob("*.c"))
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
     subprocess.run(["cc", *flags, "-c", *map(str, sources)], check=True, cwd=tmp_path)

@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_structure import public_callables, public_classes
@@ -14,7 +16,7 @@ PACKAGE = Path(aiorbd.__file__).parent
 CALLABLES = {name: function for name, function in public_callables() if not name.endswith("__del__")}
 
 
-def parameters():
+def parameters() -> Iterator[Any]:
     """Yield (name, parameter) of every public function and method."""
     for name, function in CALLABLES.items():
         if inspect.isfunction(function):
@@ -23,7 +25,7 @@ def parameters():
         yield from ((cls.__name__, parameter) for parameter in inspect.signature(cls.__init__).parameters.values())
 
 
-def test_every_truth_value_is_given_by_keyword():
+def test_every_truth_value_is_given_by_keyword() -> None:
     found = 0
     for name, parameter in parameters():
         if parameter.annotation in (bool, "bool") or isinstance(parameter.default, bool):
@@ -32,17 +34,17 @@ def test_every_truth_value_is_given_by_keyword():
     assert found > 10
 
 
-def test_only_what_looks_something_up_is_named_get():
+def test_only_what_looks_something_up_is_named_get() -> None:
     lookups = {"Image.get_snapshot", "ImageOptions.get", "Metadata.get", "Trash.get"}
     assert {name for name in CALLABLES if name.partition(".")[2].startswith("get")} <= lookups
 
 
-def test_what_may_destroy_data_asks_for_it_by_keyword():
+def test_what_may_destroy_data_asks_for_it_by_keyword() -> None:
     for function, keyword in ((aiorbd.Image.resize, "allow_shrink"), (aiorbd.Trash.remove, "force")):
         assert inspect.signature(function).parameters[keyword].default is False
 
 
-def test_what_closes_has_close_and_aclose_and_works_with_async_with():
+def test_what_closes_has_close_and_aclose_and_works_with_async_with() -> None:
     closing = [cls for cls in public_classes() if hasattr(cls, "aclose")]
     assert len(closing) >= 11
     for cls in closing:
@@ -53,7 +55,7 @@ def test_what_closes_has_close_and_aclose_and_works_with_async_with():
     assert others == [aiorbd.BlockingImageFile]  # of the `io` module's kind
 
 
-def test_a_timeout_of_none_is_for_ever_and_each_default_shows():
+def test_a_timeout_of_none_is_for_ever_and_each_default_shows() -> None:
     for name, function in CALLABLES.items():
         for parameter in inspect.signature(function).parameters.values() if inspect.isfunction(function) else ():
             if parameter.name == "timeout":
@@ -64,19 +66,19 @@ def test_a_timeout_of_none_is_for_ever_and_each_default_shows():
         assert repr(default) == "<the connection's close_timeout>"
 
 
-def test_no_default_is_a_number_where_an_enum_has_a_name_for_it():
+def test_no_default_is_a_number_where_an_enum_has_a_name_for_it() -> None:
     for name, parameter in parameters():
         if "Flag" in str(parameter.annotation) and parameter.default is not inspect.Parameter.empty:
             assert type(parameter.default).__module__ == "aiorbd", f"{name}: {parameter}"
 
 
 @pytest.mark.parametrize("cls", [*public_classes()], ids=lambda cls: cls.__name__)
-def test_every_class_has_a_repr_of_its_own(cls):
+def test_every_class_has_a_repr_of_its_own(cls: Any) -> None:
     if cls is not aiorbd.BlockingImageFile:  # the `io` module's
         assert "object" not in cls.__repr__.__qualname__, cls
 
 
-def test_errors_are_named_by_one_rule():
+def test_errors_are_named_by_one_rule() -> None:
     """Errors of Ceph are named after the condition. All others end in Error. The names of Python's `rbd` stay."""
     rbd = {"RbdError", "PermissionError", "IncompleteReadError", "InterruptedOrTimeoutError"}
     for name in aiorbd.__all__:
@@ -85,7 +87,7 @@ def test_errors_are_named_by_one_rule():
             assert name.endswith("Error") != issubclass(cls, aiorbd.RbdError), name
 
 
-def test_each_errno_of_a_busy_thing_has_the_common_base():
+def test_each_errno_of_a_busy_thing_has_the_common_base() -> None:
     for name in ("ImageBusy", "SnapshotBusy", "NamespaceBusy", "LockBusy"):
         assert issubclass(getattr(aiorbd, name), aiorbd.ObjectBusy)
 
@@ -94,25 +96,27 @@ def test_each_errno_of_a_busy_thing_has_the_common_base():
 OPERATION = {"error_for": 1, "invalid": 1, "number": 2, "seconds": 2, "encode_name": 2, "encode_new_name": 2}
 
 
-def test_every_error_names_a_c_function_or_none():
+def test_every_error_names_a_c_function_or_none() -> None:
     """`RbdError.operation` is the name of a C function, or empty."""
     seen = set()
     for path in PACKAGE.rglob("*.py"):
         if path.name == "_declared.py" or "testing" in path.parts:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            name = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", "")
             cls = getattr(aiorbd, name, None)
             ours = isinstance(cls, type) and issubclass(cls, aiorbd.RbdError)
             place = 2 if ours else OPERATION.get(name)
             if place is not None and len(node.args) > place and isinstance(node.args[place], ast.Constant):
-                operation = node.args[place].value
+                operation = node.args[place].value  # type: ignore[attr-defined]
                 assert operation in SINCE or operation == "", f"{path.name}:{node.lineno}: {operation}"
                 seen.add(operation)
     assert len(seen) > 40
 
 
-def test_a_very_long_name_is_shortened_in_errors():
+def test_a_very_long_name_is_shortened_in_errors() -> None:
     error = aiorbd.ImageNotFound(2, None, "rbd_aio_open", f"image {'n' * 5000!r}")
     assert len(str(error)) < 600
     assert error.target.startswith("image 'nnn")

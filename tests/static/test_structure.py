@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import is_dataclass
 from enum import Enum
 from inspect import getattr_static, isfunction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,11 +24,11 @@ PACKAGE = Path(aiorbd.__file__).parent
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "_declared.py"]
 
 
-def module_name(path):
+def module_name(path: Any) -> Any:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def imports(path):
+def imports(path: Any) -> Iterator[Any]:
     """The package's modules that a module imports when it runs; not those for type checkers only."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
@@ -42,20 +44,20 @@ def imports(path):
                 yield node.module
 
 
-def test_public_modules_know_no_event_loop():
+def test_public_modules_know_no_event_loop() -> None:
     for path in MODULES:
         name = module_name(path)
         if not name.startswith(("_core.", "testing")):
             assert not {"asyncio", "trio"} & set(imports(path)), name
 
 
-def test_who_imports_the_compiled_ones():
+def test_who_imports_the_compiled_ones() -> None:
     for path in MODULES:
         if {"aiorbd._native._compiled", "aiorbd._native._declared"} & set(imports(path)):
             assert module_name(path) in ("_native.loader", "_native.table")
 
 
-def test_no_python_is_handed_to_c_as_a_callback():
+def test_no_python_is_handed_to_c_as_a_callback() -> None:
     """So none can run on a thread of librbd's: cffi knows three ways.
 
     The bridge's C uses no Python either; the table's does, and hands nothing to Ceph.
@@ -68,7 +70,7 @@ def test_no_python_is_handed_to_c_as_a_callback():
         assert not re.search(r"(?<!\w)(rbd|rados)_\w+ *\(|aiorbd_librbd", path.read_text()), path
 
 
-def test_no_module_is_a_giant():
+def test_no_module_is_a_giant() -> None:
     for path in [*MODULES, *(ROOT / "ffi").rglob("*.[ch]"), *(ROOT / "ffi").rglob("*.py")]:
         assert len(path.read_text().splitlines()) <= 400, path
 
@@ -90,19 +92,19 @@ ENUMS = {
 
 
 @pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
-def test_enums_have_ceph_s_values(enum):
+def test_enums_have_ceph_s_values(enum: Any) -> None:
     for name, member in enum.__members__.items():
         if name != "NONE":
             assert member.value == getattr(rbd()._library, ENUMS[enum] + name)
 
 
-def test_every_enum_is_compared():
+def test_every_enum_is_compared() -> None:
     mine = {value for value in vars(enums).values() if isinstance(value, type) and issubclass(value, Enum)}
     assert {value for value in mine if value.__module__ in ("aiorbd", enums.__name__)} == set(ENUMS)
     assert {value.__name__ for value in ENUMS} <= set(aiorbd.__all__)
 
 
-def test_sets_and_names_of_features_are_ceph_s():
+def test_sets_and_names_of_features_are_ceph_s() -> None:
     for name in ("DEFAULT", "INCOMPATIBLE", "RW_INCOMPATIBLE", "MUTABLE", "SINGLE_CLIENT"):
         assert getattr(enums, f"FEATURES_{name}") == getattr(rbd()._library, f"RBD_FEATURES_{name}")
     assert list(enums.FEATURE_NAMES) == list(enums.Feature)
@@ -111,7 +113,7 @@ def test_sets_and_names_of_features_are_ceph_s():
     assert {feature.name: name for feature, name in enums.FEATURE_NAMES.items()} == names
 
 
-def public_classes():
+def public_classes() -> Iterator[Any]:
     """The classes that do something: no exceptions, enums and results."""
     for name in aiorbd.__all__:
         value = getattr(aiorbd, name)
@@ -120,7 +122,7 @@ def public_classes():
             yield value
 
 
-def public_callables():
+def public_callables() -> Iterator[Any]:
     """(name, what it is) of every public function and method, inherited ones included."""
     for cls in public_classes():
         for name in dir(cls):
@@ -180,12 +182,12 @@ OWN = {
 }
 
 
-def test_what_is_our_own_is_there():
+def test_what_is_our_own_is_there() -> None:
     assert set(dict(public_callables())) >= OWN
 
 
 @pytest.mark.parametrize("name", list(dict(public_callables())))
-def test_docstrings_name_their_c_functions(name):
+def test_docstrings_name_their_c_functions(name: Any) -> None:
     documentation = dict(public_callables())[name].__doc__ or ""
     assert documentation, name
     if name in OWN:
@@ -197,7 +199,7 @@ def test_docstrings_name_their_c_functions(name):
         assert c_function.strip() in aiorbd._native.loader.SINCE, f"{name}: {c_function.strip()}"
 
 
-def test_functions_are_bound_when_they_are_called():
+def test_functions_are_bound_when_they_are_called() -> None:
     """One build serves every release: what this librbd lacks is told by name, when it is asked for."""
     newer = {name: since for name, since in aiorbd._native.loader.SINCE.items() if since != "16.2"}
     assert newer
@@ -211,12 +213,12 @@ def test_functions_are_bound_when_they_are_called():
     from test_declarations import release
 
     assert set(missing) == {name for name, since in newer.items() if int(since.split(".")[0]) > release()}
-    for name, error in missing.items():
-        assert (error.function, error.since) == (name, newer[name])
-        assert f"{name} needs Ceph {newer[name]} or newer" in str(error)
+    for name, caught in missing.items():
+        assert (caught.function, caught.since) == (name, newer[name])
+        assert f"{name} needs Ceph {newer[name]} or newer" in str(caught)
 
 
-def test_the_extension_is_linked_with_no_library_of_ceph():
+def test_the_extension_is_linked_with_no_library_of_ceph() -> None:
     """Also where it was compiled for one Python alone."""
     dynamic = subprocess.run(
         ["readelf", "--dynamic", _compiled.__file__], capture_output=True, text=True, check=True
@@ -226,7 +228,7 @@ def test_the_extension_is_linked_with_no_library_of_ceph():
     assert all(name.startswith(("libc.so", "libdl.so", "libpthread.so", "ld-linux")) for name in needed), needed
 
 
-def test_the_package_imports_without_ceph():
+def test_the_package_imports_without_ceph() -> None:
     environment = os.environ | {"AIORBD_LIBRADOS": "missing.so", "AIORBD_LIBRBD": "missing.so"}
     program = "import aiorbd, sys; assert 'trio' not in sys.modules; print(aiorbd.__version__)"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

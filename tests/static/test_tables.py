@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,16 +21,16 @@ REFERENCE = tables.rows("go_ceph.tsv")
 RBD = tables.rows("python_rbd.tsv")
 
 
-def test_pages_match_the_output_of_the_generator():
+def test_pages_match_the_output_of_the_generator() -> None:
     subprocess.run([sys.executable, ROOT / "docs" / "tables.py", "--check"], check=True)
 
 
-def test_every_item_of_the_reference_has_a_row():
+def test_every_item_of_the_reference_has_a_row() -> None:
     assert len({row["reference"] for row in REFERENCE}) == len(REFERENCE) == 144
 
 
 @pytest.mark.parametrize("row", REFERENCE, ids=lambda row: row["reference"])
-def test_no_row_of_the_reference_is_empty(row):
+def test_no_row_of_the_reference_is_empty(row: Any) -> None:
     assert row["aiorbd"]
     for name in row["aiorbd"].split(", "):
         tables.resolve(name)
@@ -41,7 +42,7 @@ def test_no_row_of_the_reference_is_empty(row):
     assert test in {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-def test_every_function_of_the_newest_go_ceph_has_a_row():
+def test_every_function_of_the_newest_go_ceph_has_a_row() -> None:
     rows = tables.rows("go_ceph_latest.tsv")
     assert len({row["reference"] for row in rows}) == len(rows) == 192
     for row in rows:
@@ -61,7 +62,7 @@ print(json.dumps(sorted(names)))
 """
 
 
-def test_every_name_of_python_s_rbd_has_a_row():
+def test_every_name_of_python_s_rbd_has_a_row() -> None:
     done = subprocess.run(["/usr/bin/python3", "-c", PUBLIC_NAMES], capture_output=True, text=True, check=True)
     # librbd 1.16 is that of Ceph 16.
     shipped = {row["rbd"] for row in RBD if int(row["since"].partition(".")[0]) <= aiorbd.version().minor}
@@ -69,14 +70,14 @@ def test_every_name_of_python_s_rbd_has_a_row():
 
 
 @pytest.mark.parametrize("row", RBD, ids=lambda row: row["rbd"])
-def test_no_row_of_python_s_rbd_is_empty(row):
+def test_no_row_of_python_s_rbd_is_empty(row: Any) -> None:
     if row["aiorbd"]:
         tables.resolve(row["aiorbd"])
     else:
         assert row["note"].startswith("not here because ")
 
 
-def test_every_failure_has_a_test():
+def test_every_failure_has_a_test() -> None:
     """Every test named in the table of the tests' README exists."""
     table = (ROOT / "tests/README.md").read_text().partition("## Failures, and their tests")[2]
     named = re.findall(r"`(test_\w+)`", table)

@@ -165,4 +165,4 @@ async def sweep(conf: str, directory: str, name: str) -> dict[str, str]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", aiorbd.IncompleteDiffWarning)
-    print(json.dumps(anyio.run(sweep, *sys.argv[1:])), flush=True)
+    print(json.dumps(anyio.run(sweep, *sys.argv[1:])), flush=True)  # type: ignore[arg-type]

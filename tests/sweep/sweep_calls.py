@@ -201,7 +201,7 @@ CALLS: dict[str, Call] = {
     ),
     "ImageFile.write": Call(lambda w: w.image.file().write, {"data": data()}),
     "ImageOptions": Call(lambda w: plainly(aiorbd.ImageOptions), {"values": None}),
-    "ImageOptions.__getitem__": Call(lambda w: plainly(aiorbd.ImageOptions({2: 22}).__getitem__), {"option": 2}),
+    "ImageOptions.__getitem__": Call(lambda w: plainly(aiorbd.ImageOptions({2: 22}).__getitem__), {"option": 2}),  # type: ignore[dict-item]
     "ImageOptions.__setitem__": Call(lambda w: plainly(aiorbd.ImageOptions().__setitem__), {"option": 2, "value": 22}),
     "IoCtx.clone_image": Call(
         lambda w: w.ioctx.clone_image,

@@ -8,16 +8,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sweep_calls import CALLS, NOT_SWEPT
 
 import aiorbd
+from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.slow
 
 
-def test_every_call_with_arguments_is_swept():
+def test_every_call_with_arguments_is_swept() -> None:
     """Constructors are exempt: they are private, or only keep their arguments."""
     found = set()
     for name in aiorbd.__all__:
@@ -46,7 +48,9 @@ def test_every_call_with_arguments_is_swept():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_odd_arguments_raise_typed_errors_or_keep_their_value(own_cluster, tmp_path, name):
+def test_odd_arguments_raise_typed_errors_or_keep_their_value(
+    own_cluster: DevCluster, tmp_path: Path, name: Any
+) -> None:
     sweep = Path(__file__).with_name("sweep.py")
     program = [sys.executable, str(sweep), str(own_cluster.conffile), str(tmp_path), name]
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=390, check=False)

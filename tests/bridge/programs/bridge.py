@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+from typing import Any
 
 from fake import (
     IO,
@@ -27,7 +28,7 @@ from fake import (
 )
 
 
-def test_results_arrive_in_order_of_completion():
+def test_results_arrive_in_order_of_completion() -> None:
     for token, (name, submit) in enumerate(SUBMITS.items(), 1):
         assert submit(token) == 0, name
     assert not readable(bridge)
@@ -41,7 +42,7 @@ def test_results_arrive_in_order_of_completion():
     assert mismatch[0] == 7
 
 
-def test_arguments_reach_librbd():
+def test_arguments_reach_librbd() -> None:
     SUBMITS["read"](1)
     assert ffi.buffer(buffer)[:] == b"r" * 64
     SUBMITS["readv"](2)
@@ -60,8 +61,8 @@ def test_arguments_reach_librbd():
         assert name.value == how + b":n@s"
 
 
-def test_offsets_lengths_and_flags_reach_librbd():
-    def seen():
+def test_offsets_lengths_and_flags_reach_librbd() -> None:
+    def seen() -> Any:
         numbers = [ctypes.c_uint64.in_dll(fake, "fake_" + name).value for name in ("offset", "length")]
         return *numbers, setting("flags").value, setting("zero_flags").value
 
@@ -84,14 +85,14 @@ def test_offsets_lengths_and_flags_reach_librbd():
     assert seen() == (16, 61, 10, 0)
 
 
-def test_unknown_kind_is_refused():
+def test_unknown_kind_is_refused() -> None:
     for kind in (-1, lib.AIORBD_KINDS, lib.AIORBD_KINDS + 1):
         assert ask(kind) == -errno.EINVAL
     assert setting("created").value == setting("released").value
     assert lib.aiorbd_image_writes(image) == 0
 
 
-def test_refused_submit_leaves_no_reference_and_no_record():
+def test_refused_submit_leaves_no_reference_and_no_record() -> None:
     setting("refuse").value = -errno.EINVAL
     for name, submit in SUBMITS.items():
         assert submit(1) == -errno.EINVAL, name
@@ -116,7 +117,7 @@ def test_refused_submit_leaves_no_reference_and_no_record():
         raise AssertionError("a reference leaked")
 
 
-def test_callback_before_submit_returns_is_delivered():
+def test_callback_before_submit_returns_is_delivered() -> None:
     setting("early").value = 1
     for token, (name, submit) in enumerate(SUBMITS.items(), 1):
         assert submit(token) == 0, name
@@ -126,7 +127,7 @@ def test_callback_before_submit_returns_is_delivered():
     assert setting("created").value == setting("released").value == len(SUBMITS)
 
 
-def test_stale_image_refuses_operations_that_depend_on_its_size():
+def test_stale_image_refuses_operations_that_depend_on_its_size() -> None:
     assert lib.aiorbd_image_watch(image) == 0
     fake.fake_update()
     for name, submit in SUBMITS.items():
@@ -152,14 +153,14 @@ def test_stale_image_refuses_operations_that_depend_on_its_size():
     assert drain(bridge) == [(-5, 0)]
 
 
-def test_refused_watch_returns_the_error():
+def test_refused_watch_returns_the_error() -> None:
     setting("refuse").value = -errno.ENOTCONN
     assert lib.aiorbd_image_watch(image) == -errno.ENOTCONN
     assert lib.aiorbd_image_unwatch(image) == 0
     lib.aiorbd_image_release(image)
 
 
-def test_bounded_drain_signals_for_the_remaining_records():
+def test_bounded_drain_signals_for_the_remaining_records() -> None:
     for token in range(10):
         lib.aiorbd_bridge_post(bridge, token, token * token)
     assert drain(bridge, 4) == [(t, t * t) for t in range(4)]
@@ -171,7 +172,7 @@ def test_bounded_drain_signals_for_the_remaining_records():
     assert not readable(bridge)
 
 
-def test_operations_outlive_the_bridge():
+def test_operations_outlive_the_bridge() -> None:
     for token in range(100):
         assert SUBMITS["read"](token) == 0
     fd = lib.aiorbd_bridge_fd(bridge)
@@ -189,7 +190,7 @@ def test_operations_outlive_the_bridge():
         raise AssertionError("a reference leaked")
 
 
-def test_completion_of_librados_gives_one_record():
+def test_completion_of_librados_gives_one_record() -> None:
     completion = lib.aiorbd_completion_new(bridge, 7)
     pointer = lib.aiorbd_completion_begin(completion)
     fake.fake_complete(int(ffi.cast("uintptr_t", pointer)), 42)

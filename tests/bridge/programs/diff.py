@@ -4,6 +4,7 @@ import ctypes
 import errno
 import threading
 import time
+from typing import Any
 
 from fake import bridge, callback, drain, ffi, lib
 
@@ -13,35 +14,35 @@ report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_size_t, ctypes
 diff = lib.aiorbd_diff_new(bridge, -9, 8)
 address = int(ffi.cast("uintptr_t", diff))
 numbers = ffi.new("uint64_t[]", 3 * 100)
-codes = []
+codes: list[int] = []
 
 
-def take(most=100):
+def take(most: int = 100) -> Any:
     count = lib.aiorbd_diff_take(diff, numbers, most)
     return [tuple(numbers[3 * i : 3 * i + 3]) for i in range(count)]
 
 
-def walk(count):
+def walk(count: int) -> None:
     for number in range(count):
         codes.append(report(number * 10, 5, number % 2, address))
         if codes[-1]:
             break
 
 
-def start(count):
+def start(count: int) -> Any:
     thread = threading.Thread(target=walk, args=(count,))
     thread.start()
     return thread
 
 
-def wait_for(count):
+def wait_for(count: int) -> None:
     while len(codes) < count:
         time.sleep(0.001)
     time.sleep(0.02)
     assert len(codes) == count
 
 
-def test_extents_of_a_diff_are_bounded():
+def test_extents_of_a_diff_are_bounded() -> None:
     thread = start(30)
     wait_for(8)  # the ring is full: the walk waits
     assert drain(bridge) == [(-9, 0)]
@@ -61,7 +62,7 @@ def test_extents_of_a_diff_are_bounded():
     lib.aiorbd_diff_release(diff)
 
 
-def test_diff_can_be_stopped_while_it_waits():
+def test_diff_can_be_stopped_while_it_waits() -> None:
     thread = start(30)
     wait_for(8)
     lib.aiorbd_diff_stop(diff)

@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 import contextvars
+from typing import Any
 
 from fake import bridge, ffi, lib, setting
 from own_table import Operation, complaints, complete, drained, make, reading, told, until
 
 
-def test_task_awaits_an_entry():
-    variable = contextvars.ContextVar("variable")
+def test_task_awaits_an_entry() -> None:
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
 
-    async def main():
+    async def main() -> None:
         table, owner = make(asyncio.get_running_loop())
 
-        async def read(number):
+        async def read(number: int) -> Any:
             variable.set(number)
             entry = table.read(owner, 0, 64)
             await entry
@@ -39,8 +40,8 @@ def test_task_awaits_an_entry():
     asyncio.run(main())
 
 
-def test_drain_within_a_task_leaves_resuming_to_the_loop():
-    async def main():
+def test_drain_within_a_task_leaves_resuming_to_the_loop() -> None:
+    async def main() -> None:
         table, owner = make(asyncio.get_running_loop())
 
         task = reading(table, owner)
@@ -56,12 +57,12 @@ def test_drain_within_a_task_leaves_resuming_to_the_loop():
     asyncio.run(main())
 
 
-def test_cancelled_task_raises_once_and_its_operation_goes_on():
-    async def main():
+def test_cancelled_task_raises_once_and_its_operation_goes_on() -> None:
+    async def main() -> None:
         table, owner = make(asyncio.get_running_loop())
         entries = []
 
-        async def read():
+        async def read() -> None:
             entries.append(table.read(owner, 0, 64))
             await entries[-1]
 
@@ -124,25 +125,25 @@ def test_cancelled_task_raises_once_and_its_operation_goes_on():
     asyncio.run(main())
 
 
-def test_second_cancel_during_the_first_raises_once():
+def test_second_cancel_during_the_first_raises_once() -> None:
     """Cancel as a signal handler does that runs in `call_soon`: the task gets one cancellation."""
 
     class Loop(asyncio.SelectorEventLoop):
         again = None
 
-        def call_soon(self, *arguments, **keywords):
+        def call_soon(self, *arguments: Any, **keywords: Any) -> Any:  # type: ignore[override]
             handle = super().call_soon(*arguments, **keywords)
             if self.again is not None:
                 again, self.again = self.again, None
                 again()
             return handle
 
-    async def main():
+    async def main() -> None:
         loop = asyncio.get_running_loop()
         table, owner = make(loop)
         woken = []
 
-        async def read():
+        async def read() -> None:
             try:
                 await table.read(owner, 0, 64)
             except asyncio.CancelledError:
@@ -154,7 +155,7 @@ def test_second_cancel_during_the_first_raises_once():
 
         task = asyncio.create_task(read())
         await until(lambda: owner.in_flight)
-        loop.again = task.cancel
+        loop.again = task.cancel  # type: ignore[attr-defined]
         task.cancel()
         for _ in range(5):
             await asyncio.sleep(0)
@@ -170,17 +171,17 @@ def test_second_cancel_during_the_first_raises_once():
     Loop().run_until_complete(main())
 
 
-def test_nested_loop_resumes_tasks_outside_the_drain():
+def test_nested_loop_resumes_tasks_outside_the_drain() -> None:
     class Nesting(asyncio.SelectorEventLoop):
         _nest_patched = True
 
-    async def main():
+    async def main() -> None:
         table, owner = make(asyncio.get_running_loop())
 
         task = reading(table, owner)
         await until(lambda: owner.in_flight)
         complete(0, 64)
-        asyncio.get_running_loop().call_soon(lambda: (table.drain(), told.append(task.done())))
+        asyncio.get_running_loop().call_soon(lambda: (table.drain(), told.append(task.done())))  # type: ignore[func-returns-value]
         await asyncio.sleep(0)
         assert told == [False]
         await task
@@ -188,8 +189,8 @@ def test_nested_loop_resumes_tasks_outside_the_drain():
     Nesting().run_until_complete(main())
 
 
-def test_one_pass_with_eight_completions_is_counted_once():
-    async def main():
+def test_one_pass_with_eight_completions_is_counted_once() -> None:
+    async def main() -> None:
         table, owner = make(asyncio.get_running_loop())
         setting("early").value = 1
 
@@ -204,12 +205,12 @@ def test_one_pass_with_eight_completions_is_counted_once():
     asyncio.run(main())
 
 
-def test_second_task_cannot_await_an_entry():
-    async def main():
+def test_second_task_cannot_await_an_entry() -> None:
+    async def main() -> None:
         table, owner = make(asyncio.get_running_loop())
         entry = table.read(owner, 0, 64)
 
-        async def wait():
+        async def wait() -> None:
             await entry
 
         first = asyncio.create_task(wait())

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import select
 import sys
+from typing import Any
 
 from aiorbd._native import _compiled
 
@@ -16,19 +17,19 @@ fake.fake_complete.argtypes = [ctypes.c_void_p, ctypes.c_ssize_t]
 pending = (ctypes.c_void_p * (1 << 16)).in_dll(fake, "fake_pending")
 
 
-def setting(name):
+def setting(name: str) -> Any:
     return ctypes.c_int.in_dll(fake, "fake_" + name)
 
 
-def callback(name):
+def callback(name: str) -> Any:
     return int(ffi.cast("uintptr_t", ffi.addressof(lib, "aiorbd_on_" + name)))
 
 
-def readable(bridge):
+def readable(bridge: Any) -> Any:
     return bool(select.select([lib.aiorbd_bridge_fd(bridge)], [], [], 0)[0])
 
 
-def drain(bridge, most=64):
+def drain(bridge: Any, most: int = 64) -> Any:
     records = ffi.new("int64_t[]", 1 + 2 * most)
     lib.aiorbd_bridge_begin(bridge)
     count = lib.aiorbd_bridge_take(bridge, records, most)
@@ -48,12 +49,22 @@ pieces = ffi.new("aiorbd_piece[]", [(buffer, 3), (other, 5)])
 pointers = ffi.new("void *[3]", [buffer, other, mismatch])
 
 
-def ask(kind, token=1, offset=0, length=64, data=ffi.NULL, extra=0, flags=0, submit=lib.aiorbd_submit, to=image):
+def ask(
+    kind: Any,
+    token: int = 1,
+    offset: int = 0,
+    length: int = 64,
+    data: Any = ffi.NULL,
+    extra: int = 0,
+    flags: int = 0,
+    submit: Any = lib.aiorbd_submit,
+    to: Any = image,
+) -> Any:
     request = ffi.new("aiorbd_request *", (kind, flags, offset, length, ffi.cast("void *", data), extra))
     return submit(to, token, request)
 
 
-SUBMITS = {
+SUBMITS: dict[str, Any] = {
     "open": lambda token: lib.aiorbd_open(bridge, token, ffi.NULL, b"name", 0, ffi.NULL, 0, opened),
     "close": lambda token: lib.aiorbd_close(image, token),
     "flush": lambda token: ask(lib.AIORBD_FLUSH, token),

@@ -1,6 +1,7 @@
 """Small reads and writes of one pass of the loop, which a thread of librbd submits, against a fake librbd."""
 
 import errno
+from typing import Any
 
 from each import each
 from fake import ask, bridge, buffer, drain, fake, image, lib, pending, setting
@@ -9,15 +10,15 @@ READ, WRITE = lib.AIORBD_READ, lib.AIORBD_WRITE
 created, threads = setting("created"), setting("threads_count")
 
 
-def submit(token, kind=READ, length=64):
+def submit(token: Any, kind: Any = READ, length: int = 64) -> Any:
     return ask(kind, token, 0, length, buffer, submit=lib.aiorbd_submit_in_pass)
 
 
-def end(index, value=64):
+def end(index: Any, value: int = 64) -> None:
     fake.fake_complete(pending[index], value)
 
 
-def test_requests_of_one_pass_are_submitted_together_by_another_thread():
+def test_requests_of_one_pass_are_submitted_together_by_another_thread() -> None:
     lib.aiorbd_bridge_begin(bridge)
     assert [submit(1), submit(2, WRITE), submit(3)] == [0, 0, 0]
     assert created.value == 0
@@ -32,7 +33,7 @@ def test_requests_of_one_pass_are_submitted_together_by_another_thread():
     assert setting("released").value == 4
 
 
-def test_without_a_pass_a_request_is_submitted_at_once():
+def test_without_a_pass_a_request_is_submitted_at_once() -> None:
     assert submit(1) == 0
     assert created.value == 1
     assert threads.value == 0
@@ -42,7 +43,7 @@ def test_without_a_pass_a_request_is_submitted_at_once():
     assert created.value == 2
 
 
-def test_single_requests_and_large_ones_are_submitted_by_the_loop():
+def test_single_requests_and_large_ones_are_submitted_by_the_loop() -> None:
     lib.aiorbd_bridge_begin(bridge)
     assert submit(1) == submit(2, WRITE, 65537) == 0
     assert created.value == 1  # the large one
@@ -51,7 +52,7 @@ def test_single_requests_and_large_ones_are_submitted_by_the_loop():
     assert threads.value == 0
 
 
-def test_interrupted_pass_submits_its_requests():
+def test_interrupted_pass_submits_its_requests() -> None:
     lib.aiorbd_bridge_begin(bridge)
     assert submit(1) == submit(2) == 0
     lib.aiorbd_bridge_wake(bridge)
@@ -60,7 +61,7 @@ def test_interrupted_pass_submits_its_requests():
 
 
 @each("refuse_create", "refuse_flush")
-def test_loop_submits_when_librados_refuses(refuses):
+def test_loop_submits_when_librados_refuses(refuses: Any) -> None:
     lib.aiorbd_bridge_begin(bridge)
     assert submit(1) == submit(2) == 0
     setting(refuses).value = -errno.ENOMEM
@@ -73,7 +74,7 @@ def test_loop_submits_when_librados_refuses(refuses):
         assert setting("released").value == 1
 
 
-def test_request_that_librbd_refuses_late_has_a_record():
+def test_request_that_librbd_refuses_late_has_a_record() -> None:
     lib.aiorbd_bridge_begin(bridge)
     assert submit(1) == submit(2) == 0
     lib.aiorbd_bridge_end(bridge)
@@ -83,7 +84,7 @@ def test_request_that_librbd_refuses_late_has_a_record():
 
 
 @each("changed", "barred")
-def test_image_that_changes_before_the_thread_runs_gets_no_request(change):
+def test_image_that_changes_before_the_thread_runs_gets_no_request(change: Any) -> None:
     lib.aiorbd_bridge_begin(bridge)
     assert submit(1, WRITE) == submit(2) == 0
     lib.aiorbd_bridge_end(bridge)
@@ -100,7 +101,7 @@ def test_image_that_changes_before_the_thread_runs_gets_no_request(change):
     assert submit(3) == lib.AIORBD_STALE
 
 
-def test_requests_keep_the_bridge_until_their_thread_has_run():
+def test_requests_keep_the_bridge_until_their_thread_has_run() -> None:
     lib.aiorbd_bridge_begin(bridge)
     assert submit(1) == submit(2) == 0
     lib.aiorbd_bridge_end(bridge)
@@ -111,7 +112,7 @@ def test_requests_keep_the_bridge_until_their_thread_has_run():
     end(1)
 
 
-def test_tasks_that_run_after_the_drain_are_submitted_after_them():
+def test_tasks_that_run_after_the_drain_are_submitted_after_them() -> None:
     lib.aiorbd_bridge_begin(bridge)
     lib.aiorbd_bridge_rest(bridge)
     assert submit(1) == submit(2) == 0

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from typing import Any
 
 from each import each
 from fake import ask, bridge, buffer, drain, fake, ffi, image, lib, pending, readable, setting
@@ -9,19 +10,19 @@ from fake import ask, bridge, buffer, drain, fake, ffi, image, lib, pending, rea
 created = setting("created")
 
 
-def make_lane(depth=2, bulk=1):
+def make_lane(depth: int = 2, bulk: int = 1) -> Any:
     return ffi.gc(lib.aiorbd_lane_new(image, depth, bulk), lib.aiorbd_lane_release)
 
 
-def submit(lane, token, kind=lib.AIORBD_READ):
+def submit(lane: Any, token: Any, kind: Any = lib.AIORBD_READ) -> Any:
     return ask(kind, token, 64 * token, 64, buffer, submit=lib.aiorbd_lane_submit, to=lane)
 
 
-def end(index, value=64):
+def end(index: Any, value: int = 64) -> None:
     fake.fake_complete(pending[index], value)
 
 
-def test_librbd_has_depth_requests_at_a_time():
+def test_librbd_has_depth_requests_at_a_time() -> None:
     lane = make_lane(depth=2)
     assert [submit(lane, token) for token in range(1, 6)] == [0] * 5
     assert created.value == 2
@@ -34,12 +35,13 @@ def test_librbd_has_depth_requests_at_a_time():
     assert created.value == setting("released").value == 5
 
 
-def test_loop_is_woken_once_for_several_completions():
+def test_loop_is_woken_once_for_several_completions() -> None:
     lane = make_lane(depth=4, bulk=3)
     for token in range(10):
         assert submit(lane, token) == 0
     lib.aiorbd_lane_wait(lane)
-    end(0), end(1)
+    end(0)
+    end(1)
     assert not readable(bridge)
     end(2)
     assert readable(bridge)
@@ -61,7 +63,7 @@ def test_loop_is_woken_once_for_several_completions():
     assert readable(bridge)
 
 
-def test_drain_for_another_reason_takes_completed_requests():
+def test_drain_for_another_reason_takes_completed_requests() -> None:
     lane = make_lane(depth=4, bulk=4)
     for token in range(10):
         submit(lane, token)
@@ -71,7 +73,7 @@ def test_drain_for_another_reason_takes_completed_requests():
     assert drain(bridge) == [(0, 64), (99, 1)]
 
 
-def test_waiting_requests_of_a_changed_image_come_back_as_stale():
+def test_waiting_requests_of_a_changed_image_come_back_as_stale() -> None:
     lane = make_lane(depth=1)
     assert [submit(lane, token) for token in (1, 2, 3)] == [0] * 3
     lib.aiorbd_image_changed(image)
@@ -86,7 +88,7 @@ def test_waiting_requests_of_a_changed_image_come_back_as_stale():
 
 
 @each("refuse", "refuse_create")
-def test_refusal_makes_room_for_the_next_request(refuses):
+def test_refusal_makes_room_for_the_next_request(refuses: Any) -> None:
     lane = make_lane(depth=1)
     assert submit(lane, 1) == submit(lane, 2) == submit(lane, 3) == 0
     setting(refuses).value = -errno.ENOMEM
@@ -99,7 +101,7 @@ def test_refusal_makes_room_for_the_next_request(refuses):
     assert created.value == setting("released").value + 1
 
 
-def test_cancelled_requests_do_not_reach_librbd():
+def test_cancelled_requests_do_not_reach_librbd() -> None:
     lane = make_lane(depth=1)
     for token in (1, 2, 3):
         submit(lane, token)
@@ -112,7 +114,7 @@ def test_cancelled_requests_do_not_reach_librbd():
     assert not readable(bridge)
 
 
-def test_requests_keep_their_lane_and_bridge():
+def test_requests_keep_their_lane_and_bridge() -> None:
     lane = make_lane(depth=1)
     submit(lane, 1), submit(lane, 2)
     fd = lib.aiorbd_bridge_fd(bridge)

@@ -3,7 +3,7 @@
 from aiorbd._native import _compiled
 
 
-def test_missing_library_or_function_is_named():
+def test_missing_library_or_function_is_named() -> None:
     ffi, lib = _compiled.ffi, _compiled.lib
     assert b"/no/such/librbd.so.1" in ffi.string(lib.aiorbd_load(b"/no/such/librbd.so.1", b"librados.so.2"))
     assert b"rbd_aio_create_completion" in ffi.string(lib.aiorbd_load(b"libc.so.6", b"libc.so.6"))

@@ -4,11 +4,12 @@ import ctypes
 import errno
 import select
 import threading
+from typing import Any
 
 from fake import bridge, callback, drain, ffi, lib
 
 
-def test_progress_reports_the_latest_numbers_and_can_stop_librbd():
+def test_progress_reports_the_latest_numbers_and_can_stop_librbd() -> None:
     report = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_void_p)(callback("progress"))
     slot = lib.aiorbd_progress_new(bridge, -9)
     address = int(ffi.cast("uintptr_t", slot))
@@ -24,8 +25,8 @@ def test_progress_reports_the_latest_numbers_and_can_stop_librbd():
     assert drain(bridge) == [(-9, 0)]
 
 
-def test_messages_are_bounded_and_losses_counted():
-    def function(name, *types):
+def test_messages_are_bounded_and_losses_counted() -> None:
+    def function(name: str, *types: Any) -> Any:
         return ctypes.CFUNCTYPE(None, ctypes.c_void_p, *types)(callback(name))
 
     u64 = ctypes.c_uint64
@@ -36,7 +37,7 @@ def test_messages_are_bounded_and_losses_counted():
     address = int(ffi.cast("uintptr_t", box))
     numbers, data = ffi.new("uint64_t[]", lib.AIORBD_MESSAGE_NUMBERS), ffi.new("const char **")
 
-    def take():
+    def take() -> Any:
         length = lib.aiorbd_mailbox_take(box, numbers, data)
         return None if length < 0 else (list(numbers), ffi.buffer(data[0], length)[:])
 
@@ -72,10 +73,10 @@ def test_messages_are_bounded_and_losses_counted():
     assert drain(bridge) == [(-9, 0)]
 
 
-def test_no_wake_up_is_lost_between_threads():
+def test_no_wake_up_is_lost_between_threads() -> None:
     many, each = 4, 50_000
 
-    def post(base):
+    def post(base: Any) -> None:
         for number in range(each):
             lib.aiorbd_bridge_post(bridge, base + number, number)
 

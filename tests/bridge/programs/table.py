@@ -6,6 +6,7 @@ import gc
 import itertools
 import sys
 import threading
+from typing import Any
 
 from fake import bridge, ffi, image, lib, readable, setting
 from own_table import (
@@ -26,7 +27,7 @@ from own_table import (
 from aiorbd._native.table import Entry, Table
 
 
-def test_read_and_write_complete():
+def test_read_and_write_complete() -> None:
     table, owner = make()
     read, write = table.read(owner, 4096, 64), table.write(owner, data, 128)
     assert (owner.in_flight, list(table.operations.values())) == (2, [read, write])
@@ -40,17 +41,17 @@ def test_read_and_write_complete():
     assert readable(bridge)
     table.drain()
     assert not readable(bridge)
-    assert (read.value, read.keep, write.value) == (64, b"r" * 64, 0)
+    assert (read.value, read.keep, write.value) == (64, b"r" * 64, 0)  # type: ignore[comparison-overlap]
     assert (owner.in_flight, table.operations, table.loop.woken) == (0, {}, [64, 0])
     assert not complaints
     assert not settled
     assert not told
 
 
-def test_unusual_calls_are_not_started():
+def test_unusual_calls_are_not_started() -> None:
     table, owner = make()
 
-    def nothing(*more):
+    def nothing(*more: Any) -> None:
         for arguments in ((0, 64), *more):
             assert table.read(owner, *arguments) is None, arguments
         assert (owner.in_flight, table.operations, setting("created").value) == (0, {}, setting("released").value)
@@ -85,7 +86,7 @@ def test_unusual_calls_are_not_started():
     nothing()
     table.observers.clear()
     thread = threading.Thread(target=nothing)
-    failed = []
+    failed: list[Any] = []
     threading.excepthook = failed.append
     thread.start()
     thread.join()
@@ -97,7 +98,7 @@ def test_unusual_calls_are_not_started():
     assert table.read(owner, 0, 64) is None
 
 
-def test_submit_takes_any_request_with_flags_and_any_buffer():
+def test_submit_takes_any_request_with_flags_and_any_buffer() -> None:
     table, owner = make()
     into = bytearray(64)
     view = ffi.from_buffer(into)
@@ -130,11 +131,11 @@ def test_submit_takes_any_request_with_flags_and_any_buffer():
     assert not table.operations
 
 
-def test_request_that_cannot_be_submitted_is_undone():
+def test_request_that_cannot_be_submitted_is_undone() -> None:
     table, owner = make()
     entry = entry_of(owner)
 
-    def refused(code, offset=0, length=64):
+    def refused(code: Any, offset: int = 0, length: int = 64) -> None:
         assert table.submit(entry, lib.AIORBD_READ, offset, length, None, 0, 0, 0) == code
         assert (owner.in_flight, table.operations, entry.number) == (0, {}, 0)
         assert setting("created").value == setting("released").value
@@ -154,7 +155,7 @@ def test_request_that_cannot_be_submitted_is_undone():
     refused(stale)
 
 
-def test_request_goes_through_its_lane():
+def test_request_goes_through_its_lane() -> None:
     table, owner = make()
     lane = ffi.gc(lib.aiorbd_lane_new(image, 1, 1), lib.aiorbd_lane_release)
     address = int(ffi.cast("uintptr_t", lane))
@@ -170,7 +171,7 @@ def test_request_goes_through_its_lane():
     assert owner.in_flight == 0
 
 
-def test_request_that_librbd_refuses_is_undone():
+def test_request_that_librbd_refuses_is_undone() -> None:
     table, owner = make()
     references = sys.getrefcount(data)
     for name in ("refuse", "refuse_create"):
@@ -184,10 +185,10 @@ def test_request_that_librbd_refuses_is_undone():
     assert not readable(bridge)
 
 
-def test_wrong_arguments_raise():
+def test_wrong_arguments_raise() -> None:
     table, owner = make()
 
-    def fails(error, function, *arguments):
+    def fails(error: Any, function: Any, *arguments: Any) -> None:
         try:
             function(*arguments)
         except error:
@@ -219,7 +220,7 @@ def test_wrong_arguments_raise():
     assert (owner.in_flight, table.operations) == (0, {})
 
 
-def test_owner_is_notified_only_while_tasks_wait_or_it_closes():
+def test_owner_is_notified_only_while_tasks_wait_or_it_closes() -> None:
     table, owner = make()
     for _ in range(4):
         table.read(owner, 0, 64)
@@ -252,7 +253,7 @@ def test_owner_is_notified_only_while_tasks_wait_or_it_closes():
     assert owner.in_flight == 0
 
 
-def test_defects_are_reported_and_cost_no_other_operation():
+def test_defects_are_reported_and_cost_no_other_operation() -> None:
     table, owner = make()
     table.listeners[-1] = lambda: 1 / 0
     table.listeners[-2] = lambda: told.append("news")
@@ -269,17 +270,17 @@ def test_defects_are_reported_and_cost_no_other_operation():
     assert not readable(bridge)
 
 
-def test_interrupt_guarantees_another_pass():
+def test_interrupt_guarantees_another_pass() -> None:
     table, owner = make()
-    interrupts = []
+    interrupts: list[Any] = []
 
-    def interrupted(*_):
+    def interrupted(*_: Any) -> None:
         if len(interrupts) % 2 == 0:
             interrupts.append(1)
             raise KeyboardInterrupt
         interrupts.append(0)
 
-    def passes():
+    def passes() -> Any:
         count = 0
         while readable(bridge):
             count += 1
@@ -297,7 +298,7 @@ def test_interrupt_guarantees_another_pass():
     reads = [table.read(owner, 0, 64) for _ in range(3)]
     wake, woken = table.loop.wake, table.loop.woken
 
-    def interrupted_wake(entry):
+    def interrupted_wake(entry: Any) -> None:
         wake(entry)
         interrupted()
 
@@ -312,12 +313,12 @@ def test_interrupt_guarantees_another_pass():
     assert all(read.value == index for index, read in enumerate(reads))
 
 
-def test_interrupt_while_an_operation_is_settled_settles_it_again():
+def test_interrupt_while_an_operation_is_settled_settles_it_again() -> None:
     table, owner = make()
     interrupts = [KeyboardInterrupt]
 
     class Interrupted(Special):
-        def settle(self):
+        def settle(self) -> None:
             if interrupts:
                 raise interrupts.pop()
             super().settle()
@@ -325,7 +326,8 @@ def test_interrupt_while_an_operation_is_settled_settles_it_again():
     entries = [entry_of(owner, Interrupted) for _ in range(2)]
     for entry in entries:
         assert table.submit(entry, lib.AIORBD_READ, 0, 64, None, 0, 0, 0) == 0
-    complete(0, 3), complete(1, 4)
+    complete(0, 3)
+    complete(1, 4)
     try:
         table.drain()
     except KeyboardInterrupt:
@@ -335,10 +337,10 @@ def test_interrupt_while_an_operation_is_settled_settles_it_again():
     assert owner.in_flight == 0
 
 
-def test_last_pass_releases_the_queue():
+def test_last_pass_releases_the_queue() -> None:
     table, _owner = make()
 
-    def release():
+    def release() -> None:
         told.append("released")
         if len(told) == 1:
             raise KeyboardInterrupt
@@ -363,9 +365,9 @@ def test_last_pass_releases_the_queue():
     assert readable(bridge)
 
 
-def test_pass_takes_at_most_one_batch():
+def test_pass_takes_at_most_one_batch() -> None:
     table, _owner = make()
-    table.listeners[-1] = lambda: (told.append(1), lib.aiorbd_bridge_post(bridge, -1, 0))
+    table.listeners[-1] = lambda: (told.append(1), lib.aiorbd_bridge_post(bridge, -1, 0))  # type: ignore[func-returns-value]
     lib.aiorbd_bridge_post(bridge, -1, 0)
     table.drain()
     assert len(told) == 16
@@ -378,15 +380,15 @@ def test_pass_takes_at_most_one_batch():
     assert len(told) == 32
 
 
-def test_image_that_closes_while_a_read_starts_submits_nothing():
+def test_image_that_closes_while_a_read_starts_submits_nothing() -> None:
     """Any code may run in a finalizer, also a close."""
 
     class Closing:
-        def __next__(self):
+        def __next__(self) -> Any:
             owner.usable = False
             return 7
 
-        def __iter__(self):
+        def __iter__(self) -> Any:
             return self
 
     table, owner = make()
@@ -394,7 +396,7 @@ def test_image_that_closes_while_a_read_starts_submits_nothing():
     assert table.read(owner, 0, 64) is None
     assert (owner.in_flight, table.operations, setting("created").value) == (0, {}, 0)
 
-    def gone():
+    def gone() -> Any:
         owner.image_address = 0
         return True
 
@@ -404,7 +406,7 @@ def test_image_that_closes_while_a_read_starts_submits_nothing():
     assert (owner.in_flight, table.operations, setting("created").value) == (0, {}, 0)
 
 
-def test_reloaded_module_keeps_its_types():
+def test_reloaded_module_keeps_its_types() -> None:
     import importlib
 
     import aiorbd._native.table
@@ -419,12 +421,12 @@ def test_reloaded_module_keeps_its_types():
     assert (read.value, owner.in_flight, complaints) == (64, 0, [])
 
 
-def test_operations_and_tasks_leak_no_memory():
-    async def main():
+def test_operations_and_tasks_leak_no_memory() -> None:
+    async def main() -> None:
         table, owner = make(asyncio.get_running_loop())
         setting("early").value = 1
 
-        async def some(table):
+        async def some(table: Any) -> None:
             for turn in range(200):
                 task = reading(table, owner)
                 await asyncio.sleep(0)
