@@ -37,24 +37,6 @@ def took(less_than: float, *, at_least: float = 0, cpu: float = float("inf")) ->
     assert time.process_time() - burnt < cpu
 
 
-#: A program that notices when a core stands still, as a virtual machine's core does while its host serves others.
-#: It sleeps on that core. It prints the start and the end of each sleep that was too long, and first subtracts the time
-#: that it waited for the core.
-_WITNESS = """
-import os, sys, time
-from fix_lag import waited_for_a_core
-parent = os.getppid()
-os.sched_setaffinity(0, {int(sys.argv[1])})
-print("ready", flush=True)
-while os.getppid() == parent:
-    start, waited = time.perf_counter() + 0.005, waited_for_a_core()
-    time.sleep(0.005)
-    end = time.perf_counter() - (waited_for_a_core() - waited)
-    if end - start > 0.01:
-        print(start, end, flush=True)
-"""
-
-
 @contextmanager
 def _witnesses() -> Iterator[list[tuple[float, float]]]:
     """Run a witness process on each core. After the block, the list has the periods in which a core stood still."""
@@ -62,7 +44,7 @@ def _witnesses() -> Iterator[list[tuple[float, float]]]:
     here, processes = os.path.dirname(__file__), []
     try:
         for core in sorted(os.sched_getaffinity(0)):
-            program = [sys.executable, "-c", _WITNESS, str(core)]
+            program = [sys.executable, os.path.join(here, "programs/watch_a_core.py"), str(core)]
             processes.append(subprocess.Popen(program, cwd=here, stdout=subprocess.PIPE, text=True))
         for process in processes:
             assert process.stdout

@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 import sysconfig
-import textwrap
 from typing import Any
 
 import pytest
+from fix_programs import PROGRAMS
 from helpers import new_name
 
 from aiorbd.testing import DevCluster
@@ -19,52 +19,6 @@ pytestmark = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
     reason="a Python without the GIL has an allocator of its own, into which the sanitizer does not see",
 )
-
-PROGRAM = """
-    import gc, os, sys, time
-    import anyio, aiorbd
-    from aiorbd._core import operation
-
-    conffile, name, backend, how = sys.argv[1:]
-    if how == "broken":  # what must not be: the table lets go of what was abandoned
-        abandon = operation.Operation.abandon
-
-        def forget(self):
-            abandon(self)
-            self.keep = None
-
-        operation.Operation.abandon = forget
-
-    async def main():
-        async with aiorbd.connect(conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            await ioctx.create_image(name, 1 << 24)
-            async with ioctx.open_image(name) as image:
-                await image.write(b"a" * (1 << 20), 0)
-                await image.flush()
-                print("written", flush=True)
-                sys.stdin.readline()  # the OSD is paused now
-
-                async def abandoned(function, *arguments):
-                    with anyio.move_on_after(0.05):
-                        await function(*arguments)
-
-                async with anyio.create_task_group() as tasks:
-                    for number in range(16):
-                        tasks.start_soon(abandoned, image.read, number * 4096, 8192)
-                        tasks.start_soon(abandoned, image.read_into, bytearray(65536), number * 4096)
-                        tasks.start_soon(abandoned, image.readv, [bytearray(5000), bytearray(70000)], number)
-                        tasks.start_soon(abandoned, image.write, bytes(6000), 1 << 21)
-                        tasks.start_soon(abandoned, image.compare_and_write, bytes(512), bytes(512), 1 << 22)
-                del tasks
-                gc.collect()
-                print("abandoned", image.in_flight, flush=True)
-                sys.stdin.readline()  # and goes on
-                await image.drain(timeout=30)
-        print("closed", flush=True)
-
-    anyio.run(main, backend=backend)
-    os._exit(0)  # what the sanitizer thinks of the interpreter's end is not the matter here
-"""
 
 
 @pytest.fixture
@@ -84,7 +38,7 @@ def run(osd: DevCluster) -> Any:
     def run(backend: Any, how: Any) -> Any:
         arguments = [osd.conffile, new_name(), backend, how]
         process = subprocess.Popen(
-            ["setarch", "-R", sys.executable, "-c", textwrap.dedent(PROGRAM), *arguments],
+            ["setarch", "-R", sys.executable, PROGRAMS / "abandoned_buffers.py", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         assert process.stdin

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from fix_programs import PROGRAMS
 from helpers import new_name
 
 import aiorbd
@@ -70,17 +71,8 @@ async def test_cluster_is_ready_in_ten_seconds_and_leaves_no_process_and_no_dire
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_death_of_the_owner_ends_the_cluster(number: Any) -> None:
-    program = """
-import signal, time
-from aiorbd.testing import DevCluster
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background jobs ignore
-cluster = DevCluster()
-cluster.start_blocking()
-print(cluster.directory, *cluster._pids.values(), flush=True)
-time.sleep(60)
-"""
     owner = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, PROGRAMS / "own_a_cluster.py"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert owner.stdout
     directory, *pids = owner.stdout.readline().split()

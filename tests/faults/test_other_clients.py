@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from fix_faults import make_client
+from fix_programs import PROGRAMS
 from fix_witness import Witness
 from helpers import MakeImage, new_name
 
@@ -155,22 +156,11 @@ async def test_a_client_that_died_still_watches(osd: DevCluster) -> None:
     For an image with an exclusive lock of the dead client, librbd itself waits until it may break the lock.
     """
     watched, locked = new_name(), new_name()
-    program = """
-import sys, anyio, aiorbd
-async def main():
-    async with aiorbd.connect(sys.argv[1]) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        async with ioctx.open_image(sys.argv[2]) as watched, ioctx.open_image(sys.argv[3]) as locked:
-            await watched.read(0, 1)
-            await locked.write(b"x", 0)
-            print("open", flush=True)
-            await anyio.sleep(60)
-anyio.run(main)
-"""
     async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
         await ioctx.create_image(watched, 1 << 20)
         await ioctx.create_image(locked, 1 << 20)
         process = subprocess.Popen(
-            [sys.executable, "-c", program, osd.conffile, watched, locked], stdout=subprocess.PIPE
+            [sys.executable, PROGRAMS / "hold_images.py", osd.conffile, watched, locked], stdout=subprocess.PIPE
         )
         assert process.stdout
         assert process.stdout.readline() == b"open\n"

@@ -10,43 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fix_programs import finish
+from fix_programs import PROGRAMS, finish
 
 from aiorbd.testing import DevCluster
 
-OPEN = """
-    async def main():
-        async with aiorbd.connect(CONF, close_timeout=1) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            await ioctx.create_image(NAME, 1 << 24)
-            async with ioctx.open_image(NAME) as image:
-                await image.write(b"x" * 4096, 0)
-                await image.flush()
-                print("ready", flush=True)
-                sys.stdin.readline()
-"""
+MISSING = [sys.executable, str(PROGRAMS / "missing_library.py")]
 
 
 def test_exit_with_reads_in_flight_on_a_dead_cluster(start: Any, osd: DevCluster) -> None:
-    process = start(
-        """
-        async def main():
-            async with aiorbd.connect(CONF, close_timeout=1) as cluster, cluster.open_ioctx("rbd") as ioctx:
-                await ioctx.create_image(NAME, 1 << 24)
-                async with ioctx.open_image(NAME) as image:
-                    await image.write(b"x" * 4096, 0)
-                    await image.flush()
-                    print("ready", flush=True)
-                    await anyio.sleep(0.5)  # the OSD is paused meanwhile
-                    for _ in range(64):
-                        with anyio.move_on_after(0.01):
-                            await image.read(0, 4096)
-                    with anyio.move_on_after(0.1):
-                        await image.resize(1 << 25)  # a worker thread that hangs
-                    print("in flight", image.in_flight, flush=True)
-
-        run(main)
-        """
-    )
+    process = start("processes", "exit_with_reads_in_flight")
     osd.pause()
     code, output, errors = finish(process, 0.5 + 64 * 0.02 + 0.2 + 1 + 2)
     assert output == "in flight 65\n"
@@ -55,27 +27,7 @@ def test_exit_with_reads_in_flight_on_a_dead_cluster(start: Any, osd: DevCluster
 
 
 def test_exit_without_closing_anything(start: Any, osd: DevCluster) -> None:
-    process = start(
-        """
-        async def main():
-            global image
-            cluster = await aiorbd.connect(CONF)
-            ioctx = await cluster.open_ioctx("rbd")
-            await ioctx.create_image(NAME, 1 << 24)
-            image = await ioctx.open_image(NAME)
-            await image.write(b"x" * 4096, 0)
-            await image.flush()
-            print("ready", flush=True)
-            await anyio.sleep(0.5)
-            for _ in range(8):
-                with anyio.move_on_after(0.01):
-                    await image.read_into(bytearray(1 << 20), 0)
-
-        import warnings
-        warnings.simplefilter("ignore")
-        run(main)
-        """
-    )
+    process = start("processes", "exit_without_closing_anything")
     osd.pause()
     code, _, errors = finish(process, 3)
     assert code == 0, errors
@@ -83,21 +35,7 @@ def test_exit_without_closing_anything(start: Any, osd: DevCluster) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_with_a_dead_cluster(start: Any, osd: DevCluster, number: Any) -> None:
-    process = start(
-        """
-        async def main():
-            async with aiorbd.connect(CONF, close_timeout=1) as cluster, cluster.open_ioctx("rbd") as ioctx:
-                await ioctx.create_image(NAME, 1 << 24)
-                async with ioctx.open_image(NAME) as image:
-                    await image.write(b"x" * 4096, 0)
-                    await image.flush()
-                    print("ready", flush=True)
-                    await anyio.sleep(0.3)
-                    await image.read(0, 4096)
-
-        run(main)
-        """
-    )
+    process = start("processes", "read_that_a_signal_interrupts")
     osd.pause()
     time.sleep(0.6)
     process.send_signal(number)
@@ -109,35 +47,7 @@ def test_signals_with_a_dead_cluster(start: Any, osd: DevCluster, number: Any) -
 
 def test_the_loop_ends_with_operations_in_flight(start: Any, osd: DevCluster) -> None:
     """Completions without an event loop must neither crash nor write to freed memory."""
-    process = start(
-        """
-        import gc, warnings
-        warnings.simplefilter("ignore")
-
-        async def main():
-            cluster = await aiorbd.connect(CONF)
-            ioctx = await cluster.open_ioctx("rbd")
-            await ioctx.create_image(NAME, 1 << 24)
-            image = await ioctx.open_image(NAME)
-            await image.write(b"x" * 4096, 0)
-            await image.flush()
-            print("ready", flush=True)
-            await anyio.sleep(0.5)
-            for _ in range(64):
-                with anyio.move_on_after(0.001):
-                    await image.read(0, 1 << 20)
-
-        run(main)
-        gc.collect()
-        print("loop ended", flush=True)
-        sys.stdin = open(0)
-        time.sleep(1.5)  # the OSD goes on meanwhile
-        async def again():
-            async with aiorbd.connect(CONF) as cluster:
-                print(await cluster.pools())
-        run(again)
-        """
-    )
+    process = start("processes", "loop_ends_with_operations_in_flight")
     osd.pause()
     assert process.stdout.readline() == "loop ended\n"
     osd.resume()
@@ -148,11 +58,11 @@ def test_the_loop_ends_with_operations_in_flight(start: Any, osd: DevCluster) ->
 
 def test_killed_client_leaves_flushed_data(start: Any, osd: DevCluster) -> None:
     """Flushed data is there, while the lock and the watch of the client live on for a while."""
-    process = start(OPEN + "\n    run(main)\n")
+    process = start("processes", "flushed_write")
     process.kill()
     code, _, _ = finish(process, 1)
     assert code == -signal.SIGKILL
-    name = process.args[-2]
+    name = process.args[5]
     assert osd.run_blocking("rbd", "export", "--no-progress", name, "-").startswith(b"x" * 4096 + bytes(4096))
 
 
@@ -167,19 +77,10 @@ def test_missing_library_raises_an_error_with_the_package_to_install(
     variable: str, path: str, package: str, searched: str
 ) -> None:
     """The import works. Connecting raises an error with the path that was searched and the package to install."""
-    program = """
-import anyio, aiorbd
-async def main():
-    try:
-        await aiorbd.connect(None)
-    except aiorbd.LibraryNotFoundError as error:
-        assert isinstance(error, ImportError)
-        print(error)
-anyio.run(main)
-"""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("AIORBD_")}
     environment |= {variable: path, "LD_LIBRARY_PATH": "/opt/ceph"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(MISSING, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("LibraryNotFoundError True ")
     for part in (path, searched, variable, f"apt-get install {package}", f"dnf install {package}"):
         assert part in done.stdout
 
@@ -192,15 +93,8 @@ def test_old_librbd_is_refused_with_the_missing_function(tmp_path: Path) -> None
     source, library = tmp_path / "old.c", tmp_path / "librbd-old.so"
     source.write_text("void rbd_version(int *a, int *b, int *c) { *a = 1; *b = 12; *c = 0; }")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    program = """
-import anyio, aiorbd
-async def main():
-    try:
-        await aiorbd.connect(None)
-    except aiorbd.LibraryTooOldError as error:
-        print(error)
-anyio.run(main)
-"""
     environment = os.environ | {"AIORBD_LIBRBD": str(library)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert re.match(rf"rbd_\w+ needs Ceph 16.2 or newer; {library}, version 1.12.0, lacks it", done.stdout)
+    done = subprocess.run(MISSING, env=environment, capture_output=True, text=True, check=True)
+    assert re.match(
+        rf"LibraryTooOldError \w+ rbd_\w+ needs Ceph 16.2 or newer; {library}, version 1.12.0, lacks it", done.stdout
+    )

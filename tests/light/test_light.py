@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+from fix_programs import PROGRAMS
 from helpers import MakeImage, descriptors, descriptors_fall_to, new_name, resident_bytes, threads
 
 import aiorbd
@@ -104,28 +105,8 @@ async def test_connections_leave_no_descriptors_and_few_threads(aiorbd_cluster: 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_reads_start_no_threads(aiorbd_cluster: DevCluster, backend: str) -> None:
     """A process with an open image has the same threads before and after a thousand reads."""
-    program = """
-import json, os, sys, anyio, aiorbd
-
-def threads():
-    return sorted(open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task"))
-
-async def main():
-    async with aiorbd.connect(sys.argv[1]) as cluster, cluster.open_ioctx("rbd") as ioctx:
-        await ioctx.create_image(sys.argv[2], 16 << 20)
-        async with ioctx.open_image(sys.argv[2]) as image:
-            await image.write(bytes(4096), 0)
-            await image.flush()
-            before = threads()
-            async with anyio.create_task_group() as tasks:
-                for number in range(1000):
-                    tasks.start_soon(image.read, number * 4096, 4096)
-            print(json.dumps([before, threads()]))
-
-anyio.run(main, backend=sys.argv[3])
-"""
     done = subprocess.run(
-        [sys.executable, "-c", program, aiorbd_cluster.conffile, new_name(), backend],
+        [sys.executable, PROGRAMS / "count_threads.py", aiorbd_cluster.conffile, new_name(), backend],
         capture_output=True,
         text=True,
         check=True,

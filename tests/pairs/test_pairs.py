@@ -45,24 +45,7 @@ def test_three_tasks_of_snapshot_calls_freeze_no_connection(aiorbd_cluster: DevC
 
 
 def test_pair_that_dies_and_pair_that_raises_are_reported(aiorbd_cluster: DevCluster, tmp_path: Path) -> None:
-    program = tmp_path / "broken.py"
-    program.write_text(
-        f"""
-import os, signal, sys
-sys.path.insert(0, {str(HERE)!r})
-import pair_calls, run
-
-@pair_calls.call
-async def dies(subject):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-@pair_calls.call
-async def fails(subject):
-    raise ZeroDivisionError
-
-sys.exit(run.main())
-"""
-    )
+    program = HERE.parent / "programs/broken_pairs.py"
     done = subprocess.run(
         [sys.executable, program, aiorbd_cluster.conffile, "dies"], capture_output=True, text=True, check=False
     )
