@@ -50,8 +50,9 @@ class Subject:
 Call = Callable[[Subject], Awaitable[object]]
 CALLS: dict[str, Call] = {}
 
-#: The calls that need the image on another connection.
-ELSEWHERE = {"resize_elsewhere"}
+#: The calls of another client. They are in no pair unless they are asked for: two clients that hand the exclusive lock
+#: over can wait for each other for ever inside librbd.
+ELSEWHERE: dict[str, Call] = {}
 
 
 def call(function: Call) -> Call:
@@ -273,14 +274,6 @@ async def resize(s: Subject) -> None:
 
 
 @call
-async def resize_elsewhere(s: Subject) -> None:
-    """Another client makes the image larger and smaller."""
-    assert s.elsewhere is not None
-    await s.elsewhere.resize(SIZE + OBJECT)
-    await s.elsewhere.resize(SIZE, allow_shrink=True)
-
-
-@call
 async def update_features(s: Subject) -> None:
     try:
         await s.image.update_features(SWITCHED, enabled=False)
@@ -386,3 +379,16 @@ async def metadata(s: Subject) -> None:
 async def watch(s: Subject) -> None:
     async with s.image.watch():
         await s.image.read(0, 512)
+
+
+# -- another client --------------------------------------------------------------------------------
+
+
+async def resize_elsewhere(s: Subject) -> None:
+    """Another client makes the image larger and smaller."""
+    assert s.elsewhere is not None
+    await s.elsewhere.resize(SIZE + OBJECT)
+    await s.elsewhere.resize(SIZE, allow_shrink=True)
+
+
+ELSEWHERE["resize_elsewhere"] = resize_elsewhere

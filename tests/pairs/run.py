@@ -30,7 +30,7 @@ PATIENCE = 20.0
 
 async def repeat(name: str, subject: Subject, end: float) -> int:
     """Repeat one call until `end`, at least once."""
-    call, done = CALLS[name], 0
+    call, done = (CALLS | ELSEWHERE)[name], 0
     while not done or time.monotonic() < end:
         with contextlib.suppress(aiorbd.Error):
             await call(subject)
@@ -50,7 +50,7 @@ async def check(image: aiorbd.Image) -> None:
 @contextlib.asynccontextmanager
 async def opened_elsewhere(conffile: str, name: str, calls: tuple[str, ...]) -> AsyncIterator[aiorbd.Image | None]:
     """Open the image on another connection if one of the calls needs it."""
-    if not ELSEWHERE.intersection(calls):
+    if not set(ELSEWHERE).intersection(calls):
         yield None
         return
     async with aiorbd.connect(conffile, timeout=20) as cluster, cluster.open_ioctx("rbd") as ioctx:
