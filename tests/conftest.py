@@ -22,6 +22,7 @@ pytest_plugins = (
     "fix_programs",
     "fix_cancel",
     "fix_blocking",
+    "guarded",
 )
 
 

@@ -6,4 +6,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/setup.sh test example
 [ $# -gt 0 ] || set -- -m 'not slow' --numprocesses auto --maxprocesses 4 --dist worksteal
-exec python -m pytest "$@"
+exec python tests/guarded.py "$@"
