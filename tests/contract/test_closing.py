@@ -15,6 +15,7 @@ import pytest
 from fix_lag import measured_hold
 from fix_witness import Witness
 from helpers import MakeImage, descriptors, descriptors_fall_to
+from inside import bridge_of, children_of, handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -93,7 +94,7 @@ async def test_close_succeeds_after_a_worker_thread_failed_to_start(
     def submit(_job: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(image._handle.bridge._workers, "submit", submit)
+    monkeypatch.setattr(bridge_of(image)._workers, "submit", submit)
     with pytest.raises(aiorbd.CloseTimeout):
         await image.close(timeout=0.1)
     monkeypatch.undo()
@@ -166,7 +167,7 @@ async def test_closing_a_cluster_closes_an_image_after_a_refused_close(
     cluster = await aiorbd.connect(aiorbd_cluster.conffile)
     ioctx = await cluster.open_ioctx("rbd")
     image = await ioctx.open_image(await make_image())
-    lib = image._handle.lib
+    lib = handle_of(image).lib
     refusals = []
 
     class Refusing:
@@ -177,11 +178,11 @@ async def test_closing_a_cluster_closes_an_image_after_a_refused_close(
             refusals.append(1)
             return -errno.ENOMEM
 
-    image._handle.lib = Refusing()
+    handle_of(image).lib = Refusing()
     with pytest.raises(aiorbd.CloseTimeout):
         await image.close(timeout=0.2)
     assert "closing" in repr(image)
-    image._handle.lib = lib
+    handle_of(image).lib = lib
     await cluster.close(timeout=10)
     assert refusals == [1]
     assert "closed" in repr(image)
@@ -240,7 +241,7 @@ async def test_collected_objects_warn_that_they_were_not_closed(
         assert [warning.category for warning in caught] == [ResourceWarning] * 2
         assert f"image 'rbd/{name}'" in str(caught[0].message)
         assert "async with" in str(caught[0].message)
-    assert cluster._handle._children == set()
+    assert children_of(cluster) == set()
 
 
 async def test_another_loop_is_refused(image: aiorbd.Image, ioctx: aiorbd.IoCtx, cluster: aiorbd.Cluster) -> None:

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from fix_faults import make_client
 from helpers import MakeImage, descriptors, descriptors_fall_to, new_name
+from inside import children_of, handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -103,7 +104,7 @@ async def test_hung_worker_calls_do_not_delay_size_or_close(
         image = await ioctx.open_image(await make_image())
         async with anyio.create_task_group() as tasks:
             for _ in range(40):
-                tasks.start_soon(ioctx._handle.run, "rbd_hung", hung.wait)
+                tasks.start_soon(handle_of(ioctx).run, "rbd_hung", hung.wait)
             await anyio.wait_all_tasks_blocked()
             with anyio.fail_after(5):
                 assert await image.size() == 16 << 20
@@ -286,8 +287,8 @@ async def test_failed_connects_and_opens_leak_nothing(
     for _ in range(10):
         await fail()
     await descriptors_fall_to(before)
-    assert cluster._handle._children == {ioctx._handle}
-    assert ioctx._handle._children == set()
+    assert children_of(cluster) == {handle_of(ioctx)}
+    assert children_of(ioctx) == set()
 
 
 async def test_invalid_pool_ids_flags_and_option_values_are_refused(

@@ -11,6 +11,7 @@ import pytest
 from fix_lag import measured_lag
 from fix_witness import Witness
 from helpers import MakeImage, new_name
+from inside import bridge_of
 
 import aiorbd
 from aiorbd import Extent
@@ -286,9 +287,7 @@ async def test_diff_can_start_again_after_its_thread_failed_to_start(
 ) -> None:
     await image.write(b"x" * 4096, 0)
     diff = image.diff()
-    monkeypatch.setattr(
-        image._handle.bridge._workers, "submit", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no"))
-    )
+    monkeypatch.setattr(bridge_of(image)._workers, "submit", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no")))
     with pytest.raises(RuntimeError, match="no"):
         await anext(diff)
     monkeypatch.undo()

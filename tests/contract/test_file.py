@@ -16,6 +16,7 @@ import pytest
 from anyio import to_thread
 from fix_witness import Witness
 from helpers import MakeImage
+from inside import handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -185,7 +186,7 @@ async def test_file_asks_for_the_size_only_after_a_change(full: Any, witness: Wi
     async with full.file() as file:
         await file.read(1)
         asked: list[int] = []
-        size = full._handle.image_size
+        size = handle_of(full).image_size
         original = size._ask_size
 
         def ask() -> Any:

@@ -10,6 +10,7 @@ import pytest
 from fix_faults import opened
 from fix_witness import Witness
 from helpers import MakeImage, new_name, slow_down
+from inside import change, handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -136,7 +137,7 @@ async def test_shrink_during_a_write_raises_image_shrank(
 
     The error is the same when another task has asked for the size meanwhile.
     """
-    handle = image._handle
+    handle = handle_of(image)
     # The operation table submits `bytes`. Python submits all other buffers.
     name = "write" if kind is bytes else "submit"
     submit = getattr(handle.bridge, name)
@@ -167,7 +168,7 @@ async def test_write_that_completes_during_close_of_a_changed_image_succeeds(osd
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(image.write, b"x" * 4096, 0)
             await anyio.sleep(0.05)
-            image._handle.lib.aiorbd_image_changed(image._handle.native)
+            change(image)
             tasks.start_soon(image.close, 30)
             await anyio.sleep(0.05)
             osd.resume()  # neither the write nor the close raises
@@ -378,10 +379,10 @@ async def test_shrink_cancelled_before_it_has_a_thread_stops_limiting_reads_at_o
 
     Reads past the smaller size are allowed again.
     """
-    held, group = threading.Event(), image._handle.thread_group("rbd_resize2", (), long=True)
+    held, group = threading.Event(), handle_of(image).thread_group("rbd_resize2", (), long=True)
     async with ioctx.open_image(image.name) as other, anyio.create_task_group() as tasks:
         for _ in range(16):
-            tasks.start_soon(partial(ioctx._handle.run, "rbd_held", held.wait, group=group))
+            tasks.start_soon(partial(handle_of(ioctx).run, "rbd_held", held.wait, group=group))
         await anyio.sleep(0.05)
         with anyio.move_on_after(0.1) as scope:
             await image.resize(4096, allow_shrink=True)

@@ -8,6 +8,7 @@ import anyio
 import pytest
 from fix_witness import Witness
 from helpers import MakeImage
+from inside import bridge_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -202,7 +203,7 @@ async def test_every_op_flag_is_accepted(image: aiorbd.Image, flag: Any) -> None
 
 async def test_read_returns_the_buffer_that_librbd_filled(image: aiorbd.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a copy, `read` returns the very object that the operation table keeps while librbd fills it."""
-    bridge, kept = image._handle.bridge, []
+    bridge, kept = bridge_of(image), []
     begin = bridge.read
 
     def spy(*arguments: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fix_witness import Witness
 from helpers import MakeImage, new_name
+from inside import handle_of
 
 import aiorbd
 
@@ -115,9 +116,9 @@ async def test_images_with_invalid_names_can_be_opened_and_renamed(ioctx: aiorbd
     for bad in (new_name("a@b"), new_name("a/b")):
 
         def create(name: Any = bad) -> Any:
-            return rbd().rbd_create4(ioctx._handle.pointer, name.encode(), MIB, ImageOptions()._pointer)
+            return rbd().rbd_create4(handle_of(ioctx).pointer, name.encode(), MIB, ImageOptions()._pointer)
 
-        assert await ioctx._handle.run("rbd_create4", create) == 0
+        assert await handle_of(ioctx).run("rbd_create4", create) == 0
         async with ioctx.open_image(bad) as image:
             assert image.name == bad
             await image.write(b"x", 0)

@@ -10,6 +10,7 @@ import pytest
 from fix_faults import opened
 from fix_witness import Witness
 from helpers import MakeImage
+from inside import handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -75,7 +76,7 @@ async def test_requests_are_submitted_without_a_wait_for_earlier_completions(osd
 
 @pytest.mark.parametrize("kind", ["read", "write"])
 async def test_requests_of_many_tasks_succeed_while_the_image_changes(image: aiorbd.Image, kind: str) -> None:
-    handle = image._handle
+    handle = handle_of(image)
     await image.write(b"r" * TASKS * BLOCK, 0)
 
     async def work(number: int, turn: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fix_faults import opened
 from fix_lag import took
+from inside import bridge_of, handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -110,7 +111,7 @@ async def test_completion_of_a_read_finishes_its_task_in_the_same_pass(osd: DevC
 async def test_interrupt_after_submit_keeps_the_buffer_until_the_completion(osd: DevCluster) -> None:
     """A signal handler raises just after the C call. librbd has the buffer, so the operation table keeps the buffer."""
     async with opened(osd) as image:
-        bridge: Any = image._handle.bridge
+        bridge: Any = bridge_of(image)
         submit = bridge.submit
 
         def interrupted(*arguments: Any) -> None:
@@ -133,7 +134,7 @@ async def test_interrupt_after_submit_keeps_the_buffer_until_the_completion(osd:
 
 async def test_interrupt_after_a_refused_submit_leaves_no_operation_in_flight(osd: DevCluster) -> None:
     async with opened(osd) as image:
-        handle = image._handle
+        handle = handle_of(image)
         submit = handle.bridge.submit
 
         def interrupted(*arguments: Any) -> None:
@@ -141,7 +142,7 @@ async def test_interrupt_after_a_refused_submit_leaves_no_operation_in_flight(os
             assert submit(*arguments) == handle.lib.AIORBD_STALE
             raise KeyboardInterrupt
 
-        handle.bridge.submit = interrupted  # type: ignore[assignment, method-assign]
+        handle.bridge.submit = interrupted
         with pytest.raises(KeyboardInterrupt):
             await image.read_into(bytearray(512), 0)
         del handle.bridge.submit
@@ -172,7 +173,7 @@ async def test_interrupt_in_a_resumed_task_costs_no_other_task_its_completion(os
                 raise KeyboardInterrupt
             return data
 
-        guarded(image._handle.bridge)
+        guarded(bridge_of(image))
         tasks = [asyncio.create_task(read(number)) for number in range(64)]
         await asyncio.sleep(0)
         assert image.in_flight == 64
@@ -188,7 +189,7 @@ async def test_interrupt_in_a_resumed_task_costs_no_other_task_its_completion(os
 async def test_interrupt_while_waiting_tasks_are_woken_still_resumes_the_read(osd: DevCluster) -> None:
     async with opened(osd) as image:
         interrupts: list[Any]
-        handle, interrupts = image._handle, []
+        handle, interrupts = handle_of(image), []
         on_idle = handle.on_idle
 
         def interrupted() -> None:
@@ -197,7 +198,7 @@ async def test_interrupt_while_waiting_tasks_are_woken_still_resumes_the_read(os
                 raise KeyboardInterrupt
             on_idle()
 
-        handle.on_idle = interrupted  # type: ignore[method-assign]
+        handle.on_idle = interrupted
         guarded(handle.bridge)
         reading = asyncio.create_task(image.read(0, 512))
         await asyncio.sleep(0)
@@ -210,7 +211,7 @@ async def test_interrupt_while_waiting_tasks_are_woken_still_resumes_the_read(os
 
 async def test_interrupt_during_delivery_leaves_the_other_completions_for_the_next_pass(osd: DevCluster) -> None:
     async with opened(osd) as image:
-        bridge = image._handle.bridge
+        bridge = bridge_of(image)
         wake = bridge.loop.wake
         interrupts: list[Any] = []
 
@@ -238,7 +239,7 @@ async def test_interrupt_in_a_listener_makes_the_bridge_call_the_listener_again(
     """Nothing else reports the single change of the image, so the bridge must repeat the call."""
     async with opened(osd) as image:
         interrupts: list[Any]
-        handle, interrupts = image._handle, []
+        handle, interrupts = handle_of(image), []
 
         def updated() -> None:
             if len(interrupts) < 3:

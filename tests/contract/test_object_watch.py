@@ -6,6 +6,7 @@ from typing import Any
 import anyio
 import pytest
 from helpers import new_name
+from inside import children_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -151,7 +152,7 @@ async def test_watch_that_is_cancelled_during_registration_is_unwatched_later(os
         assert scope.cancelled_caught
         osd.resume()
         with anyio.fail_after(10):
-            while ioctx._handle.children:
+            while children_of(ioctx):
                 await anyio.sleep(0.01)
         assert await osd.run("rados", "--pool", "rbd", "listwatchers", key) == b""
 

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from fix_witness import Witness
+from inside import handle_of
 
 import aiorbd
 from aiorbd import SnapshotNamespaceType, SnapshotRemoveFlag
@@ -154,7 +155,7 @@ async def test_rollback_refuses_a_name_that_was_reassigned_during_the_wait(
     image: aiorbd.Image, witness: Witness
 ) -> None:
     snapshot = await image.create_snapshot("one")
-    handle = image._handle
+    handle = handle_of(image)
     leave = await handle.pass_gate(Mode.OBJECTS)  # as a long flatten does
     refused = []
 

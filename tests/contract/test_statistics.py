@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from inside import handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -243,7 +244,7 @@ async def test_keys_and_image_data_reach_no_log_and_no_error(
     await fails(lambda: aiorbd.connect(cephx_cluster.conffile, conf={"ms_type": key}, timeout=5).__aenter__())
     async with aiorbd.connect(cephx_cluster.conffile, conf={"key": key}) as cluster, cluster.open_ioctx("rbd") as ioctx:
         cluster.add_observer(lambda completed: texts.append(repr(completed)))
-        texts.extend((repr(cluster), repr(cluster._handle), repr(ioctx)))
+        texts.extend((repr(cluster), repr(handle_of(cluster)), repr(ioctx)))
         await ioctx.create_image(name, 1 << 20)
         async with ioctx.open_image(name) as image:
             await image.write(secret, 0)
@@ -266,7 +267,7 @@ async def test_call_cancelled_before_it_starts_counts_as_failed(cluster: aiorbd.
     held, told = threading.Event(), []
     async with anyio.create_task_group() as tasks:
         for _ in range(16):
-            tasks.start_soon(ioctx._handle.run, "rbd_held", held.wait)
+            tasks.start_soon(handle_of(ioctx).run, "rbd_held", held.wait)
         await anyio.sleep(0.05)
         cluster.add_observer(told.append)
         with anyio.move_on_after(0.05):

@@ -13,6 +13,7 @@ from fix_content import CONTENT, MIB, fill
 from fix_faults import fail_requests, opened
 from fix_witness import Witness
 from helpers import MakeImage
+from inside import change, handle_of, stats_of
 
 import aiorbd
 from aiorbd import Extent
@@ -70,7 +71,7 @@ async def test_cancelled_waits_lose_no_chunk_and_repeat_none(full: Any, ordered:
         dice = random.Random(5)
         with anyio.fail_after(60):
             while True:
-                image._handle.lib.aiorbd_image_changed(image._handle.native)
+                change(image)
                 with anyio.move_on_after(dice.choice((0, 0.0001, 0.0005, 0.002, 0.02))) as scope:
                     try:
                         chunks.append(await anext(stream))
@@ -89,9 +90,9 @@ async def test_slow_consumer_bounds_the_reads_ahead(full: Any) -> None:
     image, _ = full
 
     def reads() -> Any:
-        return image._handle.bridge.stats().operations["rbd_aio_read2"].count
+        return stats_of(image).operations["rbd_aio_read2"].count
 
-    figures = image._handle.bridge.stats().operations.get("rbd_aio_read2")
+    figures = stats_of(image).operations.get("rbd_aio_read2")
     before = figures.count if figures else 0
     async with image.read_extents(chunk_size=4096, depth=8) as stream:
         await anext(stream)
@@ -117,7 +118,7 @@ async def test_librbd_has_at_most_depth_reads(osd: DevCluster) -> None:
         await stream.aclose()  # aclose cancels the reads that librbd has not started
         await anyio.sleep(0.05)
         assert image.in_flight == 8
-        assert image._handle.bridge.stats().abandoned == 8
+        assert stats_of(image).abandoned == 8
         osd.resume()
         await image.drain(timeout=30)
         assert image.in_flight == 0
@@ -196,7 +197,7 @@ async def test_stream_continues_after_the_image_changes(image: aiorbd.Image, wit
     async for chunk in image.read_extents(chunk_size=4096, depth=4):
         chunks.append(chunk)
         if len(chunks) % 500 == 0:
-            image._handle.lib.aiorbd_image_changed(image._handle.native)
+            change(image)
     assert b"".join(chunk.data or b"" for chunk in chunks) == CONTENT
     with pytest.raises((aiorbd.PastEndOfImage, aiorbd.IncompleteReadError)):
         async for chunk in image.read_extents(chunk_size=4096, depth=4):
@@ -218,7 +219,7 @@ async def test_dropped_stream_is_garbage_collected_and_starts_no_more_reads(osd:
         assert source() is None
         osd.resume()
         await image.drain(timeout=30)  # drain would not return if more reads started
-        assert image._handle.bridge.stats().operations["rbd_aio_read2"].count == 8
+        assert stats_of(image).operations["rbd_aio_read2"].count == 8
 
 
 async def test_observers_get_every_read(cluster: aiorbd.Cluster, full: Any) -> None:
@@ -259,7 +260,7 @@ async def test_closing_between_two_extents_raises_closed_error(ioctx: aiorbd.IoC
 @pytest.mark.parametrize("ordered", [True, False])
 async def test_lost_connection_raises_while_reads_wait_for_the_size(osd: DevCluster, ordered: bool) -> None:
     async with opened(osd) as image:
-        handle = image._handle
+        handle = handle_of(image)
         osd.pause()
         stream = image.read_extents(chunk_size=4096, depth=2, ordered=ordered)
         with anyio.move_on_after(0.05):
@@ -286,7 +287,7 @@ async def test_aclose_by_another_task_ends_a_wait_for_an_extent(full: Any) -> No
         for number in range(100):
             yield number * 4096, 4096
 
-    before = image._handle.bridge.stats().operations.get("rbd_aio_read2")
+    before = stats_of(image).operations.get("rbd_aio_read2")
     stream = image.read_extents(places())
     async with anyio.create_task_group() as tasks:
 
@@ -299,4 +300,4 @@ async def test_aclose_by_another_task_ends_a_wait_for_an_extent(full: Any) -> No
         await stream.aclose()
         go_on.set()
     assert image.in_flight == 0
-    assert image._handle.bridge.stats().operations.get("rbd_aio_read2") == before
+    assert stats_of(image).operations.get("rbd_aio_read2") == before

@@ -4,6 +4,7 @@ import anyio
 import pytest
 from fix_witness import Witness
 from helpers import MakeImage
+from inside import handle_of
 
 import aiorbd
 
@@ -54,10 +55,10 @@ async def test_a_burst_is_one_wake_up(image: aiorbd.Image) -> None:
             tasks.start_soon(count)
             await anyio.wait_all_tasks_blocked()
             for _ in range(1000):
-                image._handle._updated()
+                handle_of(image)._updated()
             await anyio.wait_all_tasks_blocked()
             assert woken == 1
-            image._handle._updated()
+            handle_of(image)._updated()
             await anyio.wait_all_tasks_blocked()
             assert woken == 2
             tasks.cancel_scope.cancel()
@@ -113,7 +114,7 @@ async def test_a_listener_that_is_closed(image: aiorbd.Image) -> None:
         pass
     with pytest.raises(aiorbd.ClosedError):
         await updates.wait()
-    assert not [source for source in image._handle.watchers if not source.ended]
+    assert not [source for source in handle_of(image).watchers if not source.ended]
 
 
 async def test_watching_a_read_only_image_raises_operation_not_supported(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fix_witness import Witness
 from helpers import new_name
+from inside import handle_of
 
 import aiorbd
 from aiorbd._native.loader import ffi, rbd
@@ -85,7 +86,7 @@ async def test_snapshot_with_an_empty_name_is_opened_renamed_and_removed(
 ) -> None:
     with pytest.raises(aiorbd.InvalidArgument, match="must not be empty"):
         await image.create_snapshot("")
-    handle = image._handle
+    handle = handle_of(image)
     await image.write(b"old", 0)
     await image.flush()
     await handle.run(  # another client may create such a snapshot

@@ -12,6 +12,7 @@ import anyio
 import pytest
 from fix_faults import fail_requests, opened
 from fix_witness import Witness
+from inside import change, handle_of, stats_of
 
 import aiorbd
 from aiorbd._image.request_queue import Request, RequestQueue
@@ -115,7 +116,7 @@ async def test_exception_in_the_block_propagates_and_cancels_queued_writes(osd: 
                 raise LookupError("mine")
         await anyio.sleep(0.05)
         assert image.in_flight == 2  # the writer cancelled the writes that librbd had not started
-        assert image._handle.bridge.stats().abandoned == 2
+        assert stats_of(image).abandoned == 2
         with pytest.raises(aiorbd.ClosedError, match="writer of image"):
             await writer.write(b"x", 0)
         osd.resume()
@@ -146,7 +147,7 @@ async def test_writer_continues_after_the_image_changes(image: aiorbd.Image, wit
         for number, offset in enumerate(range(0, 8 * MIB, 4096)):
             await writer.write(content[offset : offset + 4096], offset)
             if number % 100 == 50:
-                image._handle.lib.aiorbd_image_changed(image._handle.native)
+                change(image)
     assert (await witness.export(image.name))[: 8 * MIB] == content
     with pytest.raises(aiorbd.PastEndOfImage):
         async with image.writer(depth=4) as writer:
@@ -182,7 +183,7 @@ async def test_interrupt_before_a_stale_write_is_submitted_does_not_lose_the_wri
 
 async def test_repeated_settling_of_a_request_changes_nothing(image: aiorbd.Image) -> None:
     """After an interrupt, C asks a request to settle again. By then, its task may have handled the request."""
-    queue = RequestQueue(image._handle, 4, lambda: None)
+    queue = RequestQueue(handle_of(image), 4, lambda: None)
     completed, stale = (Request(queue, READ, offset, 4096, 0) for offset in (0, 4096))
     queue.add(completed)
     await image.drain(timeout=30)
@@ -215,7 +216,7 @@ async def test_several_tasks_submit_each_stale_write_once(image: aiorbd.Image, w
             for number, offset in enumerate(range(first * 4096, 8 * MIB, 4 * 4096)):
                 await writer.write(content[offset : offset + 4096], offset)
                 if number % 16 == first:
-                    image._handle.lib.aiorbd_image_changed(image._handle.native)
+                    change(image)
 
         async with anyio.create_task_group() as tasks:
             for first in range(4):

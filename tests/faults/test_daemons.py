@@ -13,6 +13,7 @@ import pytest
 from fix_faults import opened
 from fix_lag import measured_lag, took
 from helpers import descriptors, new_name, threads
+from inside import handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -31,7 +32,7 @@ def own_cluster() -> Iterator[Any]:
 async def test_an_osd_that_stands_still_for_half_a_minute(osd: DevCluster) -> None:
     """With 256 operations in flight, the loop stays responsive and keeps every timeout. All operations end."""
     async with opened(osd, 64 << 20) as image:
-        cluster = image._handle.ioctx.cluster
+        cluster = handle_of(image).ioctx.cluster
         await image.write(os.urandom(2 << 20), 0)
         await image.flush()
         # Make both kinds of call once now, so that one-time threads and descriptors exist before the count.
@@ -149,7 +150,7 @@ async def test_an_osd_that_is_killed() -> None:
 async def test_a_monitor_that_is_lost(osd: DevCluster) -> None:
     """Data operations work without the monitor. Calls that need it wait, within a timeout, until it is back."""
     async with opened(osd) as image:
-        handle = image._handle.ioctx.cluster
+        handle = handle_of(image).ioctx.cluster
         assert handle.state.value == "open"
         osd.pause("mon.a")
         try:
