@@ -353,7 +353,7 @@ _BY_OPERATION: dict[tuple[str, int], type[RbdError]] = {
 #: Messages that replace misleading texts of the C library.
 _MESSAGES = {
     _errno.EILSEQ: "other data found, nothing written",
-    _errno.ESHUTDOWN: "the client was blocklisted or its connection shut down: connect anew",
+    _errno.ESHUTDOWN: "the client was blocklisted or its connection shut down: connect again",
     _errno.EROFS: "open for reading only",
 }
 

@@ -57,7 +57,7 @@ class _Shared(Generic[R]):
     async def make_durable(self) -> None:
         """Flush an image that was written to, within the image's `close_timeout`."""
         if isinstance(self.resource, Image):
-            with suppress(ClosedError):  # the connection pool is closed, and closing flushes
+            with suppress(ClosedError):  # the shared connection is closed, and closing flushes
                 await self.resource._make_durable()
 
     async def close(self, timeout: float | None = None) -> None:
@@ -68,7 +68,7 @@ class _Shared(Generic[R]):
                 if resource is not None:
                     await (resource.close() if timeout is None else resource.close(timeout))
             except Error as error:
-                _logger.warning("closing what was idle: %s", error)
+                _logger.warning("closing an idle image failed: %s", error)
             await self.stack.aclose()
 
 
@@ -144,7 +144,7 @@ class SharedConnection:
         """Use the shared connection, within ``async with``.
 
         Raises:
-            ClosedError: The connection pool is not open.
+            ClosedError: The shared connection is not open.
             RbdError: Any error of `aiorbd.connect`.
 
         Implements: rados_connect
@@ -155,7 +155,7 @@ class SharedConnection:
         """Use a shared I/O context, within ``async with``.
 
         Raises:
-            ClosedError: The connection pool is not open.
+            ClosedError: The shared connection is not open.
             RbdError: Any error of `Cluster.open_ioctx`.
 
         Implements: rados_ioctx_create
@@ -183,7 +183,7 @@ class SharedConnection:
         An image that is open at a snapshot or for reading only is shared separately.
 
         Raises:
-            ClosedError: The connection pool is not open.
+            ClosedError: The shared connection is not open.
             RbdError: Any error of `IoCtx.open_image`.
 
         Implements: rbd_aio_open, rbd_aio_open_by_id, rbd_aio_open_read_only, rbd_aio_open_by_id_read_only
@@ -227,7 +227,7 @@ class SharedConnection:
         name = key.name if isinstance(key, _ImageKey) else None
         while True:
             if self._tasks is None:
-                raise ClosedError("the connection pool is not open: use it within 'async with'")
+                raise ClosedError("the shared connection is not open: use it within 'async with'")
             shared: _Shared[R] | None = self._shared.get(key)
             if shared is not None and not shared.usable:
                 await self._retire(key, shared)
@@ -290,7 +290,7 @@ class SharedConnection:
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
-            raise ClosedError("the connection pool is open already")
+            raise ClosedError("the shared connection is open already")
         self._tasks = await anyio.create_task_group().__aenter__()
         self._bound = None
         if self._idle_timeout:

@@ -106,7 +106,7 @@ class Bridge(Table):
         """
         if not self.lost:
             self.lost = self.dead = True
-            logger.error("the cluster has blocklisted this client: connect anew")
+            logger.error("the cluster has blocklisted this client: connect again")
             if self.queue_address:
                 self._lib.aiorbd_bridge_post(self._queue, self._lost_token, 0)
 

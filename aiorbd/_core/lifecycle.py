@@ -104,7 +104,7 @@ class Lifecycle(Owner):
         if bridge.forked:
             raise ForkedError(f"{self.target} was opened before fork(); connect again in the child process")
         if not bridge.loop.is_current():
-            raise WrongLoopError(f"{self.target} belongs to the event loop that connected it, which is not this one")
+            raise WrongLoopError(f"{self.target} belongs to the event loop that connected it, and this is another loop")
 
     def check_thread(self) -> None:
         """Like `check_loop`, but also admit callbacks of the event loop, such as observers."""
@@ -319,7 +319,7 @@ class Lifecycle(Owner):
                 except RbdError as error:
                     failed = error
             if scope.cancelled_caught:
-                message = f"not flushed after {bound:.3g} s: whether the last writes are durable is unknown"
+                message = f"not flushed after {bound:.3g} s: it is unknown whether the last writes are durable"
                 failed = CloseTimeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(self.target))
         try:
             await self.close(max(0.0, deadline - anyio.current_time()))

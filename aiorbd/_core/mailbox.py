@@ -83,7 +83,9 @@ class Messages(Stream[T]):
     def _take(self) -> list[T]:
         taken = self._mailbox.take(self._convert)
         if not taken and (error := self._mailbox.error):
-            self._source.end(error_for(-error, "rados_aio_watch2", self._target, "the watch is broken: watch anew"))
+            self._source.end(
+                error_for(-error, "rados_aio_watch2", self._target, "the watch has failed: start a new watch")
+            )
         return taken
 
     def _stop(self) -> None:

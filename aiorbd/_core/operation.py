@@ -146,7 +146,7 @@ class Job(Operation, Generic[T]):
     def outcome(self) -> BaseException | None:
         """Return the job's error, or None. Runs on the event loop."""
         if not self.begun:
-            return error_for(-errno.ECANCELED, self.name, self.on, "given up before it was begun")
+            return error_for(-errno.ECANCELED, self.name, self.on, "cancelled before it began")
         return self.error or self.refusal()
 
     @property

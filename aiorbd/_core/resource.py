@@ -139,7 +139,7 @@ class Opening(Generic[R]):
     async def __aenter__(self) -> R:
         """Open the object. Leaving the block closes the object."""
         if self._entered:
-            raise UsageError("entered before: each 'async with' needs an opening of its own")
+            raise UsageError("this opening was already used: each 'async with' needs a new one")
         self._entered = True
         self._opened = await self._open_it()
         return await self._opened.__aenter__()

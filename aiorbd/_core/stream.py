@@ -64,7 +64,7 @@ class Source:
     async def wait(self) -> None:
         """Wait until data has arrived since the last wait, or the source has ended."""
         if self.waiter is not None:
-            raise UsageError("another task is waiting for the same thing")
+            raise UsageError("another task already waits for this")
         try:
             while not (self._news or self.ended):
                 await self._loop.park(self)
@@ -114,7 +114,7 @@ class Stream(Generic[T]):
         self._check()
         await checkpoint_if_cancelled()
         if self._stepping:
-            raise UsageError("another task, or what the stream itself takes from, is waiting for the same thing")
+            raise UsageError("another task iterates over this stream, or the stream's own extents do")
         self._stepping = True
         try:
             return await self._next()

@@ -75,7 +75,7 @@ class Diff(Stream[Extent]):
             return [Extent(offset, length, bool(exists)) for offset, length, exists in zip(*[numbers] * 3, strict=True)]
         except BaseException:
             # The taken extents are lost. A later iteration must raise, and not end as if the diff were complete.
-            self._source.fail(UsageError("interrupted while extents were taken: begin the diff anew"))
+            self._source.fail(UsageError("an interrupt lost extents: start a new diff"))
             raise
 
 

@@ -101,7 +101,7 @@ def _walk(handle: ImageHandle, walked: ImageHandle, diff: Any, arguments: Argume
     rest = out[0] - arguments.offset
     wanted = rest if arguments.length is None else arguments.length
     if rest < 0 or wanted > rest:
-        message = f"past the end of the image, which has {out[0]} bytes"
+        message = f"range exceeds the image size ({out[0]} bytes)"
         raise PastEndOfImage(errno.EINVAL, message, "rbd_diff_iterate2", str(handle.target))
 
     if wanted <= 0:  # librbd 16.2 aborts the process in some cases of an empty range
@@ -153,8 +153,8 @@ def _warn_of_a_parent(handle: ImageHandle, out: Any, arguments: Arguments) -> No
     fast = features[0] & Feature.FAST_DIFF and not flags[0] & ImageFlag.FAST_DIFF_INVALID
     if not (arguments.whole_object and fast):
         message = (
-            f"diff(include_parent=False) of {handle.target}, a clone, does not list where it was emptied over data of "
-            "its parent: with the feature FAST_DIFF, whole_object=True lists these objects"
+            f"diff(include_parent=False) of {handle.target}, a clone, omits the ranges that were emptied over data of "
+            "its parent. With the feature FAST_DIFF, whole_object=True reports them"
         )
         warnings.warn(message, IncompleteDiffWarning, stacklevel=2)
 

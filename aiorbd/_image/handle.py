@@ -204,7 +204,7 @@ class ImageHandle(Handle, ImageOwner):
         """
         if job.refused:  # no memory: the image is still open, and the next call of `close` tries again
             self.shut_failed()
-            logger.error("closing %s: librbd did not take it: %s", self.target, job.error or os.strerror(-job.result))
+            logger.error("closing %s: librbd refused the call: %s", self.target, job.error or os.strerror(-job.result))
             return
         self.bridge.unlisten(self._token)
         self.image_address = 0

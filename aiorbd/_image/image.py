@@ -81,7 +81,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         except TimeoutError as error:
             if isinstance(error, Timeout):
                 raise
-            message = f"not flushed after {self._close_timeout} s: whether what was written is durable is unknown"
+            message = f"not flushed after {self._close_timeout} s: it is unknown which writes are durable"
             raise Timeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(handle.target)) from None
 
     async def _is_current(self, pool: str, name: str | None) -> bool:

@@ -18,10 +18,10 @@ def require_there(handle: ImageHandle, operation: str) -> None:
         return
     ioctx, snapshot_id = handle.ioctx, handle.image_size.snapshot_id
     if snapshot_id is not None and ioctx.snapshot_now(handle.image_id, snapshot_id) is None:
-        message = "the snapshot was removed: what was read of it may not be its data"
+        message = "the snapshot was removed meanwhile: the data may be wrong"
         raise SnapshotNotFound(errno.ENOENT, message, operation, str(handle.image_size.view))
     if not ioctx.image_exists(handle.image_id):
-        message = "the image was removed: what was read of it may not be its data"
+        message = "the image was removed meanwhile: the data may be wrong"
         raise ImageNotFound(errno.ENOENT, message, operation, str(handle.target))
 
 

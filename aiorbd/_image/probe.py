@@ -46,7 +46,9 @@ class Prober:
             self._asking = True
         except RuntimeError:  # no thread can be started; the next call tries again
             leave()
-            logger.warning("no thread can ask whether the cluster knows the client of %s", handle.target)
+            logger.warning(
+                "cannot start a thread that checks whether the cluster has blocklisted the client of %s", handle.target
+            )
 
     def _ask(self) -> int:
         """Read a metadata key that no image has. Runs on a worker thread."""

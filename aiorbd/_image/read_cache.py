@@ -37,5 +37,6 @@ async def require_no_read_cache(handle: ImageHandle, operation: str) -> None:
             policy = options.get("rbd_cache_policy", "")
             handle.caches_reads = options.get("rbd_cache") == "true" and policy != "writearound"
     if handle.caches_reads:
-        message = "librbd's cache would not notice: set rbd_cache_policy to writearound, or rbd_cache to false"
+        remedy = "set rbd_cache_policy to writearound, or rbd_cache to false"
+        message = f"librbd's cache would go on returning the old data: {remedy}"
         raise OperationNotSupported(errno.EOPNOTSUPP, message, operation, str(handle.target))

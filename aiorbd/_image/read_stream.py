@@ -300,7 +300,7 @@ class ReadStream(Stream[Chunk]):
         Such a generator has ended. Its remaining extents would be missing without an error.
         """
         if self._generated and not isinstance(error, Exception):
-            self._source.close(UsageError("cancelled while the next extent was waited for"))
+            self._source.close(UsageError("a task was cancelled while it waited for the next extent"))
 
     def _stop(self) -> None:
         self._queue.abandon()

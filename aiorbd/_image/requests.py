@@ -108,7 +108,7 @@ class Requests:
 
     def _require_range(self, operation: str, offset: int, length: int) -> None:
         if offset + length > self._handle.size:
-            message = f"past the end of the image, which has {self._handle.size} bytes"
+            message = f"range exceeds the image size ({self._handle.size} bytes)"
             raise PastEndOfImage(errno.EINVAL, message, operation, self.describe(offset, length))
 
     def describe(self, offset: int, length: int) -> str:
@@ -338,9 +338,9 @@ class Requests:
         except ClosedError:  # the request has completed, because the close waited for it
             return
         except RbdError as error:
-            error.add_note("The operation itself was done; whether the image shrank under it is not known.")
+            error.add_note("The operation completed. It is unknown whether the image shrank during the operation.")
             raise
         size = self._handle.image_size.last_answer
         if offset + length > size:
-            message = f"the image shrank to {size} bytes meanwhile: what lies beyond is not there"
+            message = f"the image shrank to {size} bytes meanwhile: the bytes past the new end are lost"
             raise ImageShrank(errno.EINVAL, message, operation, self.describe(offset, length))

@@ -58,7 +58,7 @@ def list_facts(
 def require_users(kind: SnapshotNamespaceType, operation: str, target: Target) -> None:
     """Raise if a snapshot is not a user's snapshot. librbd finds only users' snapshots by name."""
     if kind is not SnapshotNamespaceType.USER:
-        message = f"librbd does this for users' snapshots only, and this one is {KINDS[kind]}"
+        message = f"librbd does this for user snapshots only, and this snapshot is {KINDS[kind]}"
         raise OperationNotSupported(errno.EOPNOTSUPP, message, operation, str(target))
 
 
@@ -75,7 +75,7 @@ def require_id(handle: ImageHandle, name: bytes | None, snapshot_id: int, target
     out = ffi.new("uint64_t *")
     handle.raise_for(rbd().rbd_snap_get_id(handle.pointer, name, out), "rbd_snap_get_id", target)
     if out[0] != snapshot_id:
-        message = f"the name now belongs to another snapshot: this one's id is {snapshot_id}"
+        message = f"the name now belongs to another snapshot: the id of this snapshot is {snapshot_id}"
         raise SnapshotNotFound(errno.ENOENT, message, "rbd_snap_get_id", str(target))
 
 

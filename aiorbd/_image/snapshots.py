@@ -192,7 +192,7 @@ class Snapshot:
         function: Final = "rbd_snap_remove_by_id"
         kind = self.namespace_type
         if kind in (SnapshotNamespaceType.GROUP, SnapshotNamespaceType.MIRROR) and not any_namespace:
-            message = f"the snapshot is {KINDS[kind]}, which would miss it: any_namespace=True removes it"
+            message = f"the snapshot is {KINDS[kind]}: only any_namespace=True removes it"
             raise OperationNotSupported(errno.EOPNOTSUPP, message, function, str(self._target))
         await self._handle.call(
             function, self.id, on=self._target, why=lambda code: self._explain_busy(code, function, 0)

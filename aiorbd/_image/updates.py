@@ -96,6 +96,6 @@ class ImageWatch(Resource[ImageHandle]):
         Implements: rbd_update_watch, rbd_update_unwatch
         """
         if self._read_only:
-            message = "an image that is open for reading only is told of no changes"
+            message = "Ceph reports no changes to an image that is open for reading only"
             raise OperationNotSupported(errno.EOPNOTSUPP, message, "rbd_update_watch", str(self._handle.target))
         return Updates(self._handle)

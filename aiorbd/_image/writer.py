@@ -171,7 +171,7 @@ class Writer:
 
     def _check_open(self) -> None:
         if self._ending:
-            raise ClosedError(f"the writer of {self._handle.target} takes no more writes: its block is being left")
+            raise ClosedError(f"the writer of {self._handle.target} accepts no more writes: its block has ended")
         self._check()
 
     def _check(self) -> None:

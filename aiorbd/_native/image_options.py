@@ -204,7 +204,7 @@ def _check(option: ImageOption, value: int, operation: str, target: Target) -> N
     if option in _FORMATS and value not in (1, 2):
         raise ArgumentOutOfRange(errno.EDOM, f"format {value} is neither 1 nor 2", operation, str(target))
     if value >= 1 << _BITS.get(option, 64):
-        message = f"{value} is out of range: librbd keeps {_BITS[option]} bits of it"
+        message = f"{value} is out of range: librbd keeps {_BITS[option]} bits"
         raise ArgumentOutOfRange(errno.EDOM, message, operation, str(target))
 
 

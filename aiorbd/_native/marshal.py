@@ -78,7 +78,7 @@ def seconds(value: float, what: str, operation: str, target: object) -> float:
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{what} must be a number of seconds, not {type(value).__name__}")
     if not math.isfinite(value) or value < 0:
-        raise invalid(f"{what} {value} is not a time to wait", operation, target)
+        raise invalid(f"{what} {value} is not a valid number of seconds", operation, target)
     return float(value)
 
 

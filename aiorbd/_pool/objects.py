@@ -232,7 +232,7 @@ class Objects(Topic[PoolHandle]):
             entries = page.entries()
             last = entries[-1][0] if page.more[0] and entries else None
             if last is not None and "\0" in last:
-                message = "librados cannot go on after an omap key that contains NUL"
+                message = "librados cannot list the keys after an omap key that contains NUL"
                 raise OperationNotSupported(errno.EOPNOTSUPP, message, function, str(on))
             return entries
 

@@ -64,7 +64,7 @@ class _RemovalFromTrash(LongCall):
     def explain(self, code: int) -> None:
         """Tell if the image must stay in the trash for longer."""
         if code == -errno.EPERM and not self._force and _is_deferred(self._ioctx, self._image_id):
-            message = "its time to stay in the trash is not over; force removes it"
+            message = "the image must stay in the trash for now: force=True removes it"
             raise error_for(code, self.function, self._on, message)
 
 
@@ -85,7 +85,7 @@ async def remove_by_id(ioctx: PoolHandle, image_id: str, progress: Progress | No
         return
     name = await ioctx.run("rbd_open_by_id_read_only", lambda: _name(ioctx, image_id, encoded))
     if await ioctx.run("rbd_trash_get", lambda: _trash_info(ioctx, encoded)) is not None:
-        message = f"the image is in the trash, where it was named {name!r}: see IoCtx.trash"
+        message = f"the image is in the trash. Its name was {name!r}: see IoCtx.trash"
         raise InvalidArgument(errno.EINVAL, message, _REMOVE, str(_by_id(ioctx, image_id)))
     await _remove(ioctx, name, image_id, progress, retry_for)
 
@@ -134,7 +134,7 @@ async def _remove_when_free(
 ) -> None:
     """Remove an image. While the image is open somewhere, retry for `retry_for` seconds.
 
-    The last error names the clients that have the image open. Images that a connection pool only keeps open for later
+    The last error names the clients that have the image open. Images that a shared connection only keeps open for later
     use are closed. `opening` has the C function that opens the image for reading only, and the argument of this
     function.
     """

@@ -253,7 +253,9 @@ def _require_usual(depth: int, progress: object) -> None:
 
 def _require_start(image: "Image", start: int, size: int) -> None:
     if number(start, "start", "", f"image {image.name!r}") > size:
-        raise PastEndOfImage(errno.EINVAL, f"start {start} is past the end, {size}", "", f"image {image.name!r}")
+        raise PastEndOfImage(
+            errno.EINVAL, f"start {start} exceeds the image size ({size} bytes)", "", f"image {image.name!r}"
+        )
 
 
 async def _data(image: "Image", begin: int, end: int, *, use_object_map: bool) -> list[tuple[int, int]]:

@@ -47,7 +47,9 @@ class Trash(Topic[PoolHandle]):
         on = self._handle.image(name)
         whole = int(seconds(asked, "delay", "rbd_trash_move", on))
         if whole > _LATEST - time.time():
-            raise invalid(f"delay {whole} ends after {utc(_LATEST)}, the latest time of Ceph's", "rbd_trash_move", on)
+            raise invalid(
+                f"delay {whole} ends after {utc(_LATEST)}, the latest time that Ceph can store", "rbd_trash_move", on
+            )
         await self._handle.call("rbd_trash_move", encoded, whole, on=on)
 
     async def get(self, image_id: str) -> TrashEntry:

@@ -81,7 +81,7 @@ async def test_closing_a_cluster_closes_its_images(
 async def test_an_opening_is_entered_once(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     opening = ioctx.open_image(await make_image())
     async with opening:
-        with pytest.raises(aiorbd.UsageError, match="entered before"):
+        with pytest.raises(aiorbd.UsageError, match="this opening was already used"):
             async with opening:
                 pass
 

@@ -236,7 +236,7 @@ async def test_compare_and_write_needs_the_cache_policy_writearound(
                 await image.compare_and_write(b"a" * 512, b"b" * 512, 0)
                 assert await image.read(0, 512) == b"b" * 512
             else:
-                with pytest.raises(aiorbd.OperationNotSupported, match="would not notice: set rbd_cache_policy"):
+                with pytest.raises(aiorbd.OperationNotSupported, match="returning the old data: set rbd_cache_policy"):
                     await image.compare_and_write(b"a" * 512, b"b" * 512, 0)
                 assert await image.read(0, 512) == b"a" * 512
 

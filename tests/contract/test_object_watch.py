@@ -108,7 +108,7 @@ async def test_removing_the_object_breaks_its_watch(ioctx: aiorbd.IoCtx, other: 
     async with ioctx.objects.watch(key) as watch:
         await other.objects.remove(key)
         with anyio.fail_after(20):
-            with pytest.raises(aiorbd.ConnectionShutdown, match="the watch is broken: watch anew") as caught:
+            with pytest.raises(aiorbd.ConnectionShutdown, match="the watch has failed: start a new watch") as caught:
                 await anext(watch)
         assert key in str(caught.value)
         with pytest.raises(aiorbd.RbdError):

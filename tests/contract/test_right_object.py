@@ -62,7 +62,7 @@ async def test_clone_never_uses_another_image_that_took_the_name(
             await ioctx.remove_image(name)
 
 
-# -- the connection pool -----------------------------------------------------------------------------
+# -- the shared connection -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["renamed", "trashed"])

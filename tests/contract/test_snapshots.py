@@ -144,7 +144,7 @@ async def test_calls_refuse_a_name_that_now_belongs_to_another_snapshot(image: a
     await witness.rbd("snap", "rename", f"{image.name}@one", f"{image.name}@moved")
     other = await image.create_snapshot("one")
     for call in (mine.remove, mine.protect, mine.unprotect, mine.is_protected, mine.rollback, lambda: mine.rename("x")):
-        with pytest.raises(aiorbd.SnapshotNotFound, match=f"another snapshot: this one's id is {mine.id}"):
+        with pytest.raises(aiorbd.SnapshotNotFound, match=f"another snapshot: the id of this snapshot is {mine.id}"):
             await call()
     assert [(s["id"], s["name"]) for s in await listed(witness, image)] == [(mine.id, "moved"), (other.id, "one")]
     await mine.remove_by_id()

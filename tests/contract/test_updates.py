@@ -125,7 +125,7 @@ async def test_watching_a_read_only_image_raises_operation_not_supported(
     Without the error, a task would wait in vain.
     """
     async with ioctx.open_image(image.name, read_only=True) as other:
-        with pytest.raises(aiorbd.OperationNotSupported, match="for reading only is told of no changes"):
+        with pytest.raises(aiorbd.OperationNotSupported, match="Ceph reports no changes to an image"):
             other.watch()
         assert len([watcher async for watcher in other.watchers()]) == 1
 

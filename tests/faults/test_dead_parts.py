@@ -224,7 +224,7 @@ async def test_overdue_close_that_ended_costs_later_ones_nothing(left_can_die: A
 async def test_block_with_an_overdue_flush_raises_close_timeout(left_can_die: Any, both: Any) -> None:
     _, left, _, name = both
     with pytest.raises(
-        aiorbd.CloseTimeout, match="not flushed after 1 s: whether the last writes are durable is unknown"
+        aiorbd.CloseTimeout, match="not flushed after 1 s: it is unknown whether the last writes are durable"
     ):
         async with left.open_image(name) as image:
             left_can_die.pause("osd.0")

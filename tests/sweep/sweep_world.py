@@ -94,7 +94,7 @@ def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pooled(method: str) -> Callable[[World], Callable[..., Any]]:
-    """Return a call of a connection pool's method."""
+    """Return a call of a shared connection's method."""
 
     def make(world: World) -> Callable[..., Any]:
         async def call(**arguments: Any) -> Any:
