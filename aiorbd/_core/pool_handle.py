@@ -39,6 +39,14 @@ def _out() -> tuple[Any, Any, Any]:
     return ffi.new("char **"), ffi.new("size_t *"), ffi.new("int *")
 
 
+#: Ceph's snapshot id of the current data.
+_CURRENT: Final = (1 << 64) - 2
+
+
+def _first_number(answer: bytes | None) -> int:
+    return 0 if answer is None else int(struct.unpack_from("<Q", answer)[0])
+
+
 class PoolHandle(Handle):
     """The handle of a ``rados_ioctx_t``."""
 
@@ -159,6 +167,16 @@ class PoolHandle(Handle):
     def image_exists(self, image_id: str) -> bool:
         """Return whether an image of format 2 exists, under any name. Runs on a worker thread."""
         return self._ask(b"rbd_header." + image_id.encode(), b"get_object_prefix", b"") is not None
+
+    def snapshots_and_flags(self, image_id: str) -> tuple[int, int]:
+        """Return the id of the newest snapshot ever, and the flags, as the cluster stores them now.
+
+        Runs on a worker thread.
+        """
+        header = b"rbd_header." + image_id.encode()
+        snapshots = self._ask(header, b"get_snapcontext", b"")
+        flags = self._ask(header, b"get_flags", struct.pack("<Q", _CURRENT))
+        return _first_number(snapshots), _first_number(flags)
 
     def snapshot_now(self, image_id: str, snapshot_id: int) -> "SnapshotNow | None":
         """Return the stored state of a snapshot; None if the snapshot is gone. Runs on a worker thread."""

@@ -2,7 +2,7 @@
 
 from aiorbd._core.resource import Resource
 from aiorbd._core.stream import Stream
-from aiorbd._image.diff_walk import BATCH, Arguments, Walk, goes_by_id
+from aiorbd._image.diff_walk import BATCH, Arguments, State, Walk, goes_by_id, may_flush
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.opening import open_handle
 from aiorbd._image.presence import require_same_image
@@ -18,7 +18,7 @@ class Diff(Stream[Extent]):
     """The changed extents of an image, made by `Image.diff`. Iterate over the diff with ``async for``.
 
     librbd walks the image on a worker thread, at most a few thousand extents ahead. To stop librbd at the next extent,
-    leave the loop early, call `aclose`, or end an ``async with`` block around the diff. `Image.in_flight` tells when
+    call `aclose`, or use the diff in an ``async with`` block. `Image.in_flight` tells when
     librbd has stopped.
     """
 
@@ -37,19 +37,22 @@ class Diff(Stream[Extent]):
     async def _go_on(self) -> None:
         if self._walk is None:
             self._handle.check()
-            walked = await self._open_again() if self._shrink_would_abort() else self._handle
+            state = None
+            walked = self._handle
+            if self._shrink_would_abort():
+                walked, state = await self._open_again()
             try:
                 self._handle.check()
-                walk = Walk(self._handle, walked, self._source, self._arguments)
-                self._handle.bridge.start(walk)
+                self._walk = Walk(self._handle, walked, state, self._source, self._arguments)
+                self._source.stop = self._walk.stop
+                self._handle.bridge.start(self._walk)
             except BaseException:
+                self._walk = None
                 if walked is not self._handle:
                     walked.begin_close()
                 raise
-            self._walk = walk
-            self._source.stop = walk.stop
             if self._closed:  # meanwhile
-                walk.stop()
+                self._walk.stop()
 
     def _shrink_would_abort(self) -> bool:
         """Tell whether librbd might abort the process if the image shrinks during the walk.
@@ -61,12 +64,22 @@ class Diff(Stream[Extent]):
         handle = self._handle
         return self._arguments.whole_object and handle.image_size.snapshot_id is None and bool(handle.image_id)
 
-    async def _open_again(self) -> ImageHandle:
-        """Open the image once more, for reading only: librbd never changes the size of such a handle."""
-        handle = self._handle
-        await handle.make_durable()  # the other handle does not see what librbd caches for this handle
+    async def _open_again(self) -> tuple[ImageHandle, State | None]:
+        """Open the image once more, for reading only: librbd never changes the size of such a handle.
+
+        Also return the state of the image before the open, if the walk must compare it with the state at the end.
+        """
+        handle, state = self._handle, None
+        if await handle.run("rbd_is_exclusive_lock_owner", lambda: may_flush(handle)):
+            await handle.make_durable()  # the other handle does not see what librbd caches for this handle
+        if self._arguments.since is not None:
+            function = "rados_read_op_operate"
+            state = await handle.run(function, lambda: handle.ioctx.snapshots_and_flags(handle.image_id))
         walked, _ = await open_handle(handle.ioctx, None, handle.image_id, None, read_only=True)
-        return walked
+        if handle.image_size.snapshot_id is not None:  # another task has set a snapshot meanwhile
+            walked.begin_close()
+            return handle, None
+        return walked, state
 
     def _take(self) -> list[Extent]:
         try:
@@ -108,8 +121,9 @@ class ImageDiff(Resource[ImageHandle]):
                 ``FAST_DIFF``.
 
         Raises:
-            SnapshotNotFound: The snapshot does not exist, or the snapshot that is read was removed. The iteration
-                raises this error, and the errors below unless stated otherwise.
+            SnapshotNotFound: The snapshot does not exist or was removed during the iteration, or the snapshot that is
+                read was removed. The iteration raises this error, and the errors below unless stated otherwise.
+            RbdError: A snapshot was created during a diff of whole objects, so changes may be missing (ESTALE).
             PastEndOfImage: The range exceeds the image size.
             InvalidArgument: The snapshot is newer than the state that is read.
             OperationNotSupported: `from_snapshot` is not a user's snapshot, and librbd is older than 18.2. `diff`

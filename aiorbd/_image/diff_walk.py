@@ -12,7 +12,7 @@ from aiorbd._image.snapshot_ids import name_by_id, require_id
 from aiorbd._native.capabilities import capabilities
 from aiorbd._native.loader import bridge_ffi, ffi, function_of_bridge, rbd
 from aiorbd.enums import Feature, ImageFlag
-from aiorbd.errors import IncompleteDiffWarning, PastEndOfImage, Target
+from aiorbd.errors import IncompleteDiffWarning, PastEndOfImage, RbdError, SnapshotNotFound, Target, UsageError
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -22,6 +22,10 @@ AHEAD: Final = 4096
 
 #: The largest number of extents that the event loop takes at once.
 BATCH: Final = 256
+
+
+#: The newest snapshot of an image and its flags: see `PoolHandle.snapshots_and_flags`.
+State = tuple[int, int]
 
 
 class Arguments(NamedTuple):
@@ -45,12 +49,17 @@ class Walk(Job[int]):
 
     __slots__ = ("_diff", "_lib", "_source", "_stopped", "_token")
 
-    def __init__(self, handle: ImageHandle, walked: ImageHandle, source: Source, arguments: Arguments) -> None:
-        """Create a walk over `walked`: `handle`, or a handle of the same image that the walk closes at its end."""
+    def __init__(
+        self, handle: ImageHandle, walked: ImageHandle, state: State | None, source: Source, arguments: Arguments
+    ) -> None:
+        """Create a walk over `walked`: `handle`, or a handle of the same image that the walk closes at its end.
+
+        If the image no longer has the `state` at the end, the walk fails.
+        """
         super().__init__(
             handle,
             "rbd_diff_iterate2",
-            lambda: 0 if self._stopped else _walk(handle, walked, self._diff, arguments),
+            lambda: 0 if self._stopped else _walk(handle, walked, state, self._diff, arguments),
             also=[walked],
             ended=None if walked is handle else walked.begin_close,
         )
@@ -93,10 +102,12 @@ class Walk(Job[int]):
         self.owner.bridge.unlisten(self._token)
 
 
-def _walk(handle: ImageHandle, walked: ImageHandle, diff: Any, arguments: Arguments) -> int:
+def _walk(handle: ImageHandle, walked: ImageHandle, state: State | None, diff: Any, arguments: Arguments) -> int:
     """Check the range, and have librbd report the extents of `walked` to `diff`. Runs on a worker thread."""
     out = ffi.new("uint64_t *")
     handle.image_size.require_view()
+    if arguments.whole_object and walked is handle and handle.image_id and handle.image_size.snapshot_id is None:
+        raise UsageError("the snapshot that is read was changed while the diff began: start a new diff")
     handle.raise_for(rbd().rbd_get_size(walked.pointer, out), "rbd_get_size")
     rest = out[0] - arguments.offset
     wanted = rest if arguments.length is None else arguments.length
@@ -108,6 +119,11 @@ def _walk(handle: ImageHandle, walked: ImageHandle, diff: Any, arguments: Argume
         return 0
     if not arguments.include_parent and arguments.since is None:
         _warn_of_a_parent(handle, out, arguments)
+    since_id = arguments.since_id
+    if arguments.since is not None and since_id is None:
+        code = rbd().rbd_snap_get_id(walked.pointer, arguments.since, out)
+        handle.raise_for(code, "rbd_snap_get_id", arguments.target)
+        since_id = out[0]
     on_extent = function_of_bridge("aiorbd_on_extent", "int (*)(uint64_t, size_t, int, void *)")
     argument = ffi.cast("void *", diff)
     if goes_by_id(arguments.since_id):
@@ -136,8 +152,37 @@ def _walk(handle: ImageHandle, walked: ImageHandle, diff: Any, arguments: Argume
         _require_since(handle, arguments)
     handle.image_size.require_view()
     require_there(walked, "rbd_diff_iterate2")
+    _require_complete(handle, since_id, state, arguments)
     handle.require_place("rbd_diff_iterate2")
     return result
+
+
+def _require_complete(handle: ImageHandle, since_id: int | None, state: State | None, arguments: Arguments) -> None:
+    """Raise if changes may be missing in the extents that librbd has reported. Runs on a worker thread.
+
+    Without the earlier snapshot, librbd does not see what was discarded since. A snapshot that was taken during the
+    walk marks all objects as unchanged, and librbd does not know its object map.
+    """
+    if since_id is not None and handle.image_id and handle.ioctx.snapshot_now(handle.image_id, since_id) is None:
+        message = "the snapshot was removed during the diff: changes may be missing"
+        raise SnapshotNotFound(errno.ENOENT, message, "rbd_diff_iterate2", str(arguments.target))
+    if state is not None and handle.ioctx.snapshots_and_flags(handle.image_id) != state:
+        message = "a snapshot was created during the diff, and changes may be missing: start a new diff"
+        raise RbdError(errno.ESTALE, message, "rbd_diff_iterate2", str(handle.target))
+
+
+def may_flush(handle: ImageHandle) -> bool:
+    """Tell whether a flush asks for no lock: the handle has the exclusive lock, or the image needs none.
+
+    A handle without the lock has nothing to flush, because it flushed before it handed the lock over. Runs on a worker
+    thread.
+    """
+    features, owner = ffi.new("uint64_t *"), ffi.new("int *")
+    handle.raise_for(rbd().rbd_get_features(handle.pointer, features), "rbd_get_features")
+    if not features[0] & Feature.EXCLUSIVE_LOCK:
+        return True
+    handle.raise_for(rbd().rbd_is_exclusive_lock_owner(handle.pointer, owner), "rbd_is_exclusive_lock_owner")
+    return bool(owner[0])
 
 
 def _warn_of_a_parent(handle: ImageHandle, out: Any, arguments: Arguments) -> None:
