@@ -150,6 +150,7 @@ class Writer:
         """Take no more writes, and drop the writes that librbd has not received."""
         self._ending = self._closed = True
         self._queue.abandon()
+        self._handle.wake_waiters()  # other tasks may wait for requests that are now dropped
 
     async def _finish(self) -> None:
         """Do the work at the end of the block.
@@ -188,12 +189,12 @@ class Writer:
         stale = self._queue.stale
         self._blocked += 1
         try:
-            while stale or not (reached() or self._error is not None):
+            while not self._closed and (stale or not (reached() or self._error is not None)):
                 if stale:
                     async with self._handing_over:
                         self._check()
                         await self._queue.submit_stale()
-                await self._handle.wait_until(lambda: bool(reached() or self._error or stale), None)
+                await self._handle.wait_until(lambda: bool(self._closed or reached() or self._error or stale), None)
         finally:
             self._blocked -= 1
         self._check()
