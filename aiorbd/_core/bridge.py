@@ -136,16 +136,22 @@ class Bridge(Table):
 
     def start(self, job: Job[Any]) -> None:
         """Hand a job to a worker thread."""
+        if self.observers:
+            try:
+                job.note = Note(self.observers, job.name, str(job.on), job.length)
+            except BaseException:  # an interrupt in an observer
+                job.let_go()
+                raise
         job.token = token = next(self.numbers)
         self.operations[token] = job
         job.owner.in_flight += 1
-        if self.observers:
-            job.note = Note(self.observers, job.name, str(job.on), job.length)
         try:
             self._workers.submit(job)
-        except RuntimeError:  # no thread can start
+        except RuntimeError as error:  # no thread can start
             self._forget(token)
             job.let_go()
+            if job.note is not None:
+                job.note.tell(error, abandoned=False)
             raise
 
     async def call(self, job: Job[T]) -> T:

@@ -39,7 +39,7 @@ class LargeWrite(RbdAioCall):
         """Tell the observers, unless the write must be submitted again."""
         self.keep_result()
         again = self.result == STALE_BY_NOW or (self.refused and self.result > 0)
-        if self.note is not None and self.begun and not again:
+        if self.note is not None and not again:
             self.note.tell(self.outcome(), abandoned=self.abandoned)
         super().finish()
 
