@@ -1,10 +1,12 @@
 """The exceptions of this package.
 
-Two families derive from :class:`Error`. :class:`RbdError` and its subclasses report the answers of Ceph. They are also
-`OSError`s and carry an errno. :class:`UsageError` and its subclasses report misuse that never reached Ceph.
+Three families derive from :class:`Error`. :class:`RbdError` and its subclasses report the answers of Ceph. They are
+also `OSError`s and carry an errno. :class:`UsageError` and its subclasses report misuse that never reached Ceph.
+:class:`NotSupportedError` and its subclasses report what this librbd, or this image, does not support.
 
 The names follow one rule. A subclass of `RbdError` is named after the condition, without ``Error``: `ImageNotFound`.
-All other classes end in ``Error``: `ClosedError`. A name that Python's `rbd` module has stays as it is there.
+All other classes end in ``Error`` or ``Warning``: `ClosedError`. A name that Python's `rbd` module has stays as it is
+there.
 """
 
 import builtins
@@ -14,9 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 #: The kind of a call's target. The kind and an errno select the class of the exception.
-Subject = Literal[
-    "image", "pool", "cluster", "keyring", "snapshot", "namespace", "lock", "key", "object", "parent", "other"
-]
+Subject = Literal["image", "pool", "cluster", "keyring", "snapshot", "namespace", "lock", "key", "object", "other"]
 
 
 #: The largest number of characters of a message or a target.
@@ -138,7 +138,7 @@ class SnapshotNotFound(ObjectNotFound):
 
 
 class PoolNotFound(ObjectNotFound):
-    """The pool, the namespace, the data pool or the journal pool does not exist."""
+    """The pool, the data pool or the journal pool does not exist."""
 
 
 class NamespaceNotFound(ObjectNotFound):
@@ -234,11 +234,7 @@ class PastEndOfImage(InvalidArgument):
 
 
 class ImageShrank(PastEndOfImage):
-    """The image shrank during a write. The part of the range within the new size may have been written."""
-
-
-class IncompleteReadError(RbdError):
-    """The image shrank during a read."""
+    """The image shrank during a read or a write. A write may have written its part within the new size."""
 
 
 class ConnectionShutdown(RbdError, ConnectionError):

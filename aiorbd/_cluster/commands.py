@@ -88,8 +88,8 @@ class ClusterCommands(Resource[Handle]):
                 raise error_for(code, function, on, message or None)
             return CommandResult(data, message)
 
-        # A daemon that does not answer delays no command to other daemons.
-        return await handle.run(function, call, on=on, group=whom)
+        # A daemon that does not answer delays no command to other daemons. The monitors share the connection's group.
+        return await handle.run(function, call, on=on, group=None if whom == "monitor" else whom)
 
 
 def _prefix(command: str) -> str:

@@ -1,6 +1,6 @@
-"""Connections, I/O contexts and images that many tasks share, for services that often open and close images by name.
+"""A connection, its I/O contexts and its images that many tasks share.
 
-A "pool" in this module is a pool of connections. The parameter `pool` is the name of a Ceph pool.
+This is for services that often open and close images by name.
 """
 
 import logging
@@ -15,7 +15,7 @@ from aiorbd._cluster.cluster import Cluster
 from aiorbd._core.resource import Opening
 from aiorbd._image.image import Image
 from aiorbd._pool.ioctx import IoCtx
-from aiorbd.errors import ClosedError, ConnectionShutdown, Error, PoolNotFound
+from aiorbd.errors import ClosedError, ConnectionShutdown, Error, PoolNotFound, UsageError
 
 R = TypeVar("R", Cluster, IoCtx, Image)
 
@@ -100,32 +100,32 @@ def _require_texts(*names: object) -> None:
 class SharedConnection:
     """Share one connection, its I/O contexts and its images among tasks.
 
-    The pool opens each object once, and shares the object among all tasks that ask for it. The pool closes objects that
-    have been idle for a while. Use the pool as an async context manager, in the event loop of these tasks::
+    Each object is opened once, and shared among all tasks that ask for it. Objects that have been idle for a while are
+    closed. Use the shared connection as an async context manager, in the event loop of these tasks::
 
-        async with aiorbd.SharedConnection(lambda: aiorbd.connect("/etc/ceph/ceph.conf")) as connections:
-            async with connections.open_image("rbd", "vm-1") as image:
+        async with aiorbd.SharedConnection(lambda: aiorbd.connect("/etc/ceph/ceph.conf")) as shared:
+            async with shared.open_image("rbd", "vm-1") as image:
                 ...
 
     `open_image` with a name returns the image that has this name at the time of the call. Each call asks the cluster.
-    `IoCtx.remove_image` over this connection closes an image that the pool only keeps open for later use.
+    `IoCtx.remove_image` over this connection closes an image that is only kept open for later use.
 
     Tasks that share an image also share its exclusive lock and its cache. All tasks see a change by one task
     immediately. Do not call `Image.set_snapshot` or `close` on a shared image, because these calls affect all tasks.
 
-    If the cluster has blocklisted the connection, later calls get a new connection. The end of the pool's block closes
-    all objects, within the `close_timeout` of the connection. The end of an image's block flushes the image if it was
-    written to.
+    If the cluster has blocklisted the connection, later calls get a new connection. The end of the block, or
+    `close`, closes all objects, within the `close_timeout` of the connection. The end of an image's block flushes the
+    image if it was written to.
     """
 
-    def __init__(self, connect: Callable[[], Opening[Cluster]], *, idle_timeout: float = 60.0) -> None:
-        """Create a pool.
+    def __init__(self, connect: Callable[[], Opening[Cluster]], *, idle_timeout: float | None = 60.0) -> None:
+        """Prepare a shared connection. The first call connects.
 
         Args:
             connect: A function that calls `aiorbd.connect` and returns the result.
-            idle_timeout: Seconds after which the pool closes an unused object. 0 closes unused objects at once.
+            idle_timeout: Seconds after which an unused object is closed. 0 closes unused objects at once, None never.
         """
-        if idle_timeout < 0:
+        if idle_timeout is not None and idle_timeout < 0:
             raise ValueError("idle_timeout must not be negative")
         self._connect = connect
         self._idle_timeout = idle_timeout
@@ -133,11 +133,13 @@ class SharedConnection:
         #: The objects that are still in use, but that no further task gets.
         self._outdated: set[_Shared[Any]] = set()
         self._tasks: anyio.abc.TaskGroup | None = None
+        #: Set by `close`; None while the shared connection is not open.
+        self._closing: anyio.Event | None = None
         #: The seconds that closing one object may take; None means the object's own `close_timeout`.
         self._bound: float | None = None
 
     def __repr__(self) -> str:
-        state = f"{len(self._shared)} open objects" if self._tasks is not None else "not entered"
+        state = f"{len(self._shared)} open objects" if self._closing is not None else "not open"
         return f"<aiorbd.SharedConnection: {state}>"
 
     def connect(self) -> AbstractAsyncContextManager[Cluster]:
@@ -226,7 +228,7 @@ class SharedConnection:
         pool = key.pool if isinstance(key, (_PoolKey, _ImageKey)) else ""
         name = key.name if isinstance(key, _ImageKey) else None
         while True:
-            if self._tasks is None:
+            if self._closing is None:
                 raise ClosedError("the shared connection is not open: use it within 'async with'")
             shared: _Shared[R] | None = self._shared.get(key)
             if shared is not None and not shared.usable:
@@ -255,7 +257,7 @@ class SharedConnection:
         """End one use of an object. After the last use, close the object or keep it for later."""
         shared.users -= 1
         shared.idle_since = anyio.current_time()
-        useless = shared.resource is None or not shared.usable or not self._idle_timeout or self._tasks is None
+        useless = shared.resource is None or not shared.usable or self._idle_timeout == 0 or self._closing is None
         if not shared.users and (useless or shared in self._outdated):
             await self._drop(key, shared)
         elif not shared.users:
@@ -281,39 +283,54 @@ class SharedConnection:
         self._outdated.discard(shared)
         await shared.close(self._bound)
 
-    async def _close_what_is_idle(self) -> None:
-        while True:
-            await anyio.sleep(max(self._idle_timeout / 4, 0.01))
+    async def _close_what_is_idle(self, idle_timeout: float, closing: anyio.Event) -> None:
+        while not closing.is_set():
+            with anyio.move_on_after(max(idle_timeout / 4, 0.01)):
+                await closing.wait()
             for key, shared in list(self._shared.items()):
-                if not shared.users and anyio.current_time() - shared.idle_since >= self._idle_timeout:
+                if not shared.users and anyio.current_time() - shared.idle_since >= idle_timeout:
                     await self._drop(key, shared)
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
-            raise ClosedError("the shared connection is open already")
+            raise UsageError("the shared connection is open already")
         self._tasks = await anyio.create_task_group().__aenter__()
         self._bound = None
+        self._closing = anyio.Event()
         if self._idle_timeout:
-            self._tasks.start_soon(self._close_what_is_idle)
+            self._tasks.start_soon(self._close_what_is_idle, self._idle_timeout, self._closing)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         tasks, self._tasks = cast("anyio.abc.TaskGroup", self._tasks), None
-        tasks.cancel_scope.cancel()
         try:
-            await tasks.__aexit__(None, None, None)
+            await self.aclose()
         finally:
-            everything = {*self._shared.values(), *self._outdated}
-            # Closing a connection closes its images and I/O contexts, all at once and within one limit.
-            async with anyio.create_task_group() as closing:
-                for shared in everything:
-                    if isinstance(shared.resource, Cluster):
-                        closing.start_soon(shared.close)
-            self._bound = 0.0
-            # Close all remaining entries, the last ones first.
-            for key, shared in reversed(list(self._shared.items())):
-                await self._drop(key, shared)
-            for shared in list(self._outdated):
-                await self._drop((), shared)
+            await tasks.__aexit__(None, None, None)
+
+    async def aclose(self) -> None:
+        """Close all objects, also those that tasks still use. Later calls raise `ClosedError`.
+
+        Implements: rados_shutdown
+        """
+        if self._closing is None:
+            return
+        self._closing.set()
+        self._closing = None
+        everything = {*self._shared.values(), *self._outdated}
+        # Closing a connection closes its images and I/O contexts, all at once and within one limit.
+        async with anyio.create_task_group() as closing:
+            for shared in everything:
+                if isinstance(shared.resource, Cluster):
+                    closing.start_soon(shared.close)
+        self._bound = 0.0
+        # Close all remaining entries, the last ones first.
+        for key, shared in reversed(list(self._shared.items())):
+            await self._drop(key, shared)
+        for shared in list(self._outdated):
+            await self._drop((), shared)
+
+    #: `close` is another name of `aclose`.
+    close = aclose

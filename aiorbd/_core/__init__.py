@@ -4,7 +4,7 @@
 the event-loop adapters (`loop_asyncio`, `loop_trio`), and `current` chooses an adapter. `async_calls` submits slow
 asynchronous calls on worker threads, and `workers` runs blocking C functions. `lifecycle` opens and closes native
 objects, within the time limits of `endings`. `handle` makes every call of C, `long_call` makes the calls that report
-progress, and `pool_handle` makes the calls for a pool. `stream`, `mailbox`, `listing` and `progress` deliver results
-that arrive in parts. `observers` counts and reports calls. `metadata` stores keys and values. `resource` is the base of
-all public objects.
+progress, and `pool_handle` makes the calls for a pool, and `pool` is the public type of one. `stream`, `mailbox`,
+`listing` and `progress` deliver results that arrive in parts. `observers` counts and reports calls. `metadata` stores
+keys and values. `resource` is the base of all public objects.
 """

@@ -24,7 +24,6 @@ class LongCall:
         handle: The handle that the C function takes.
         function: The C function.
         on: The target that errors name.
-        begun: Whether the call was handed to a worker thread.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class LongCall:
         self.handle = handle
         self.function = function
         self.on = on
-        self.begun: bool = False
         self._arguments = arguments
         self._also = tuple(also)
         self._after = after
@@ -81,7 +79,6 @@ class LongCall:
         try:
             require_callable(progress, "progress")
             job = await self.handle.start_with(self.function, lambda leave: self._job(progress, leave))
-            self.begun = True
         except BaseException:
             self.ended()
             raise

@@ -76,8 +76,8 @@ class Source:
 class Stream(Generic[T]):
     """An async iterator that C fills. Only one task at a time may iterate over a stream.
 
-    Leaving the loop early stops the producer. So do `aclose`, the end of an ``async with`` block around the stream, and
-    the loss of the last reference to the stream.
+    `aclose`, the end of an ``async with`` block around the stream, and the loss of the last reference to the stream
+    stop the producer. So does leaving the loop early, unless a variable still refers to the stream.
     """
 
     def __init__(self, source: Source, check: Callable[[], None]) -> None:

@@ -4,5 +4,8 @@
 and `advisory_locks`, `exclusive_lock`, `file` and `snapshots` are the objects that it hands out. `diff_walk` is
 librbd's walk behind a diff. `handle` is the native side: `opening` opens it, `size` knows its size, `requests` submits
 reads and writes, `maintenance` runs the calls that may shrink it, and `gate` keeps apart the calls that librbd does not
-survive together. `request_queue` submits the reads and writes of `read_stream` and `writer`.
+survive together. `request_queue` submits the reads and writes of `read_stream` and `writer`. `large_write` lets a
+worker thread copy large data, `strays` knows the cancelled writes in flight, and `probe` asks the cluster for tasks
+that wait. `new_image` creates and clones images. `presence`, `snapshot_ids` and `read_cache` check what librbd does not
+check itself.
 """

@@ -14,11 +14,9 @@ from aiorbd.models import Locker
 class AdvisoryLocks(Topic[ImageHandle]):
     """The advisory locks of an open image: `Image.advisory_locks`.
 
-    An advisory lock is a note that every client can see. Nothing enforces the lock. The lock stays when its holder
-    dies, and `break_lock` removes the lock.
-
-    Use either advisory locks or the `ExclusiveLock`. The cluster treats both as the same lock. While a client holds an
-    advisory lock of an image with the feature ``EXCLUSIVE_LOCK``, no client can write to the image: writes wait.
+    An advisory lock is a note that every client can see. It stops no writer, except on an image with the feature
+    ``EXCLUSIVE_LOCK``: there it stops every writer, because the cluster treats it and the `ExclusiveLock` as the same
+    lock. Writes then wait. So use one of the two. The lock stays when its holder dies, and `break_lock` removes it.
     """
 
     def _lock(self, cookie: str) -> Target:

@@ -108,8 +108,6 @@ class _Flatten(LongCall):
 class ImageCopies(Resource[ImageHandle]):
     """Copies, clones, parents and children of an open image. Part of `Image`."""
 
-    _name: str
-
     async def clone(
         self,
         snapshot: str | Snapshot,

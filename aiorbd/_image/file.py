@@ -29,16 +29,17 @@ class ImageFile:
     """An asynchronous binary file over an image, made by `Image.file`.
 
     The file works like a Python file object with methods to await. The file has a position, and calls run one after the
-    other. The file does not grow: a write that does not fit raises `PastEndOfImage`. Closing the file flushes the
-    image and leaves the image open. A cancelled call does not move the position.
+    other. A write does not enlarge the image: a write that does not fit raises `PastEndOfImage`. Closing the file
+    flushes the image and leaves the image open. A cancelled call does not move the position.
     """
 
-    def __init__(self, image: "Image", chunk_size: int) -> None:
+    def __init__(self, image: "Image", chunk_size: int, *, allow_shrink: bool) -> None:
         """Private: use `Image.file`."""
         image._handle.check()
         self._image = image
         self._handle = image._handle
         self._chunk_size = chunk_size
+        self._allow_shrink = allow_shrink
         self._position = 0
         self._turn = anyio.Lock()
         self._closed = False
@@ -152,11 +153,14 @@ class ImageFile:
 
         The position does not change.
 
+        Raises:
+            InvalidArgument: The size is out of range, or it is smaller and the file was not made with `allow_shrink`.
+
         Implements: rbd_resize2
         """
         async with self._in_turn():
             size = self._position if size is None else index(size)
-            await self._image.resize(size, allow_shrink=True)
+            await self._image.resize(size, allow_shrink=self._allow_shrink)
             return size
 
     async def flush(self) -> None:
@@ -205,10 +209,10 @@ class BlockingImageFile(io.RawIOBase):
     image and leaves the image open.
     """
 
-    def __init__(self, image: "Image") -> None:
+    def __init__(self, image: "Image", *, allow_shrink: bool) -> None:
         """Private: use `Image.blocking_file`."""
         super().__init__()
-        self._file = ImageFile(image, PIECE)
+        self._file = ImageFile(image, PIECE, allow_shrink=allow_shrink)
         self._writable = not image.read_only
         self._loop: EventLoopToken = current_token()
         self._loop_thread = threading.get_ident()
@@ -279,6 +283,9 @@ class BlockingImageFile(io.RawIOBase):
 
     def truncate(self, size: int | None = None, /) -> int:
         """Resize the image to `size`, or to the position if `size` is None. Return the new size.
+
+        Raises:
+            InvalidArgument: The size is out of range, or it is smaller and the file was not made with `allow_shrink`.
 
         Implements: rbd_resize2
         """

@@ -17,7 +17,7 @@ from aiorbd._image.handle import ImageHandle
 from aiorbd._image.image_snapshots import ImageSnapshots
 from aiorbd._image.info import ImageAttributes
 from aiorbd._image.io import ImageData
-from aiorbd._image.maintenance import GrowingCall, ShrinkingCall
+from aiorbd._image.maintenance import GrowingCall, ShrinkingCall, refuse_shrink
 from aiorbd._image.opening import open_handle
 from aiorbd._image.presence import is_current, require_same_image
 from aiorbd._image.snapshots import Snapshot, id_of, name_of
@@ -25,7 +25,7 @@ from aiorbd._image.streams import ImageStreams
 from aiorbd._image.updates import ImageWatch
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode, encode_name, invalid, number
-from aiorbd.errors import Timeout
+from aiorbd.errors import CloseTimeout, Timeout
 from aiorbd.models import ImageInfo
 
 
@@ -82,7 +82,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
             if isinstance(error, Timeout):
                 raise
             message = f"not flushed after {self._close_timeout} s: it is unknown which writes are durable"
-            raise Timeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(handle.target)) from None
+            raise CloseTimeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(handle.target)) from None
 
     async def _is_current(self, pool: str, name: str | None) -> bool:
         """Tell whether these names still belong to the pool, image and snapshot that are open."""
@@ -136,7 +136,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
     @property
     def advisory_locks(self) -> AdvisoryLocks:
-        """The advisory locks of the image, which nothing enforces."""
+        """The advisory locks of the image, for clients that cooperate."""
         return AdvisoryLocks(self._handle)
 
     @property
@@ -144,24 +144,28 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         """The exclusive lock of the image, which librbd manages."""
         return ExclusiveLock(self._handle)
 
-    def file(self, *, chunk_size: int = 1 << 22) -> ImageFile:
+    def file(self, *, chunk_size: int = 1 << 22, allow_shrink: bool = False) -> ImageFile:
         """Return an asynchronous file object over the image.
 
         Args:
             chunk_size: The number of bytes that ``async for`` yields at a time.
+            allow_shrink: Whether `ImageFile.truncate` may make the image smaller.
 
         Implements: rbd_aio_read2, rbd_aio_write2, rbd_aio_flush, rbd_resize2
         """
         if chunk_size < 1:
             raise invalid(f"chunk_size {chunk_size} is not positive", "rbd_aio_read2", self._handle.target)
-        return ImageFile(self, chunk_size)
+        return ImageFile(self, chunk_size, allow_shrink=bool(allow_shrink))
 
-    def blocking_file(self) -> BlockingImageFile:
+    def blocking_file(self, *, allow_shrink: bool = False) -> BlockingImageFile:
         """Return a blocking file object over the image, for any thread except the event loop's thread.
+
+        Args:
+            allow_shrink: Whether `BlockingImageFile.truncate` may make the image smaller.
 
         Implements: rbd_aio_read2, rbd_aio_write2, rbd_aio_flush, rbd_resize2
         """
-        return BlockingImageFile(self)
+        return BlockingImageFile(self, allow_shrink=bool(allow_shrink))
 
     @property
     def metadata(self) -> Metadata:
@@ -212,5 +216,8 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         handle = self._handle
         handle.check()
         size = number(size, "size", "rbd_resize2", handle.target)
+        if not allow_shrink and size < await handle.image_size.known_size():
+            await handle.image_size.refresh()  # ask before the call holds up reads and writes of other handles
+            refuse_shrink(handle, size, handle.size)
         call = ShrinkingCall(handle, size, "rbd_resize2", size, True) if allow_shrink else GrowingCall(handle, size)
         await call.run(progress)

@@ -56,7 +56,7 @@ class ImageData(Resource[ImageHandle]):
 
         Raises:
             PastEndOfImage: The range reaches past the end of the image.
-            IncompleteReadError: The image shrank during the read.
+            ImageShrank: The image shrank during the read.
 
         Implements: rbd_aio_read2
         """

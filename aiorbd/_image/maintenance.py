@@ -18,7 +18,7 @@ PATIENCE: Final = 1.0
 
 
 class Maintenance:
-    """The calls that may make an image smaller."""
+    """The wait of calls that must not run beside reads and writes."""
 
     def __init__(self, handle: "ImageHandle") -> None:
         self._handle = handle
@@ -109,6 +109,12 @@ class GrowingCall(LongCall):
     def explain(self, code: int) -> None:
         """Raise if the size was refused because it is smaller."""
         out = ffi.new("uint64_t *")
-        if code == -errno.EINVAL and not rbd().rbd_get_size(self.handle.pointer, out) and out[0] > self._size:
-            message = f"the image has {out[0]} bytes: only resize({self._size}, allow_shrink=True) makes it smaller"
-            raise InvalidArgument(errno.EINVAL, message, self.function, str(self.handle.target))
+        if code == -errno.EINVAL and not rbd().rbd_get_size(self.handle.pointer, out):
+            refuse_shrink(self.handle, self._size, out[0])
+
+
+def refuse_shrink(handle: "ImageHandle", size: int, now: int) -> None:
+    """Raise if `size` is smaller than the size that the image has `now`."""
+    if size < now:
+        message = f"the image has {now} bytes: only resize({size}, allow_shrink=True) makes it smaller"
+        raise InvalidArgument(errno.EINVAL, message, "rbd_resize2", str(handle.target))

@@ -17,7 +17,6 @@ from aiorbd._native.requests import DISCARD, FLUSH, FUNCTIONS, READS, STALE, STA
 from aiorbd.errors import (
     ClosedError,
     ImageShrank,
-    IncompleteReadError,
     InvalidArgument,
     PastEndOfImage,
     RbdError,
@@ -120,7 +119,7 @@ class Requests:
         if got < 0:
             self.fail(got, operation, offset, length)
         message = f"only {got} bytes: the image shrank meanwhile"
-        raise IncompleteReadError(errno.EIO, message, operation, self.describe(offset, length))
+        raise ImageShrank(errno.EIO, message, operation, self.describe(offset, length))
 
     # -- data ----------------------------------------------------------------------------------
 

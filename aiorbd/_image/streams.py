@@ -40,7 +40,7 @@ class ImageStreams(Resource[ImageHandle]):
         a slow consumer throttles reading. A chunk may wait up to 5 ms for more chunks, so that they are handed out
         together.
 
-        To stop early, leave the loop, call `aclose`, or leave an ``async with`` block around the stream. Then the reads
+        To stop early, call `aclose`, or use the stream in an ``async with`` block. Then the reads
         that librbd has not received are dropped. `in_flight` counts the other reads until they complete. If a wait is
         cancelled, no chunk is lost: iterate again.
 

@@ -9,7 +9,7 @@ from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._core.resource import Default, Resource
 from aiorbd._core.stream import Source
 from aiorbd._native.loader import ffi, rados
-from aiorbd._native.marshal import encode_name, invalid, number, readable
+from aiorbd._native.marshal import encode_name, invalid, number, readable, seconds
 from aiorbd.errors import Target
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ ROOM: Final = 4096
 class WatchHandle(Handle):
     """The handle of a librados watch: the cookie of the watch, and the mailbox that the callbacks fill."""
 
-    closes_with = "rados_aio_unwatch"
+    closes_with = "rados_unwatch2"
 
     def __init__(self, ioctx: PoolHandle, key: bytes, target: Target) -> None:
         super().__init__(ioctx.bridge, ioctx, Target("object", f"watch of {target}"))
@@ -161,12 +161,12 @@ class ObjectWatch(Resource[WatchHandle]):
         return await anext(self._messages)
 
 
-async def open_watch(ioctx: PoolHandle, key: str, on: Target, timeout: float, close_timeout: float) -> ObjectWatch:
+async def open_watch(ioctx: PoolHandle, key: str, on: Target, silence: float, close_timeout: float) -> ObjectWatch:
     """Watch an object: see `Objects.watch`."""
     function = "rados_aio_watch2"
     encoded = encode_name(key, "object name", function)
-    if not 1 <= timeout < 1 << 32:
-        raise invalid(f"timeout {timeout} is out of range", function, on)
+    if not 1 <= seconds(silence, "silence", function, on) < 1 << 32:
+        raise invalid(f"silence {silence} is out of range", function, on)
     handle = WatchHandle(ioctx, encoded, on)
     mailbox = handle.mailbox
 
@@ -178,7 +178,7 @@ async def open_watch(ioctx: PoolHandle, key: str, on: Target, timeout: float, cl
             handle.cookie,
             mailbox.function("notify", "rados_watchcb2_t"),
             mailbox.function("watch_error", "rados_watcherrcb_t"),
-            int(timeout),
+            int(silence),
             mailbox.argument,
         )
         return code

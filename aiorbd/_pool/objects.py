@@ -254,19 +254,19 @@ class Objects(Topic[PoolHandle]):
 
     # -- watch and notify ----------------------------------------------------------------------
 
-    def watch(self, key: str, *, timeout: float = 30) -> Opening[ObjectWatch]:
+    def watch(self, key: str, *, silence: float = 30) -> Opening[ObjectWatch]:
         """Receive the notifications about an object. Await the result, or use the result with ``async with``.
 
         Args:
             key: The name of the object. The object must exist.
-            timeout: The cluster drops the watch of a client that is silent for this number of seconds.
+            silence: The cluster drops the watch of a client that is silent for this number of seconds.
 
         Raises:
             ObjectNotFound: The object does not exist.
 
         Implements: rados_aio_watch2
         """
-        return Opening(lambda: open_watch(self._handle, key, self._object(key), timeout, self._close_timeout))
+        return Opening(lambda: open_watch(self._handle, key, self._object(key), silence, self._close_timeout))
 
     async def notify(self, key: str, data: "ReadableBuffer" = b"", *, timeout: float = 5) -> NotifyResult:
         """Send a notification to all watchers of an object, and collect their replies.

@@ -46,7 +46,7 @@ end:
     return result;
 }
 
-/* Whether an integer is one that C can use. What is none, or too large, is for the usual way to complain about. */
+/* Whether an object is an integer that fits into C. For any other object, the usual way raises the error. */
 static bool to_number(PyObject *object, long long *number)
 {
     int overflow = 0;

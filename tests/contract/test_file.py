@@ -103,6 +103,9 @@ async def test_large_reads_and_writes_are_done_in_pieces(
 
 async def test_truncate_resizes_the_image(full: Any, witness: Witness) -> None:
     async with full.file() as file:
+        with pytest.raises(aiorbd.InvalidArgument, match="allow_shrink=True"):
+            await file.truncate(MIB)
+    async with full.file(allow_shrink=True) as file:
         await file.seek(MIB)
         assert await file.truncate() == MIB
         assert await full.size() == MIB
@@ -223,7 +226,7 @@ async def test_blocking_file_works_like_a_raw_file_of_python(full: Any, witness:
             assert file.truncate(MIB) == MIB
             return copy.getvalue()
 
-    raw = full.blocking_file()
+    raw = full.blocking_file(allow_shrink=True)
     expected = DATA[:1000] + b"buffered" + DATA[1008:]
     assert await to_thread.run_sync(work) == expected
     assert raw.closed

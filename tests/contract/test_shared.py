@@ -142,14 +142,14 @@ async def test_blocklisted_connection_is_replaced(osd: DevCluster, name: str) ->
         assert not connections._outdated
 
 
-async def test_connection_pool_raises_closed_error_outside_its_block(connects: Any) -> None:
+async def test_shared_connection_raises_closed_error_outside_its_block(connects: Any) -> None:
     connect, made = connects
     connections = aiorbd.SharedConnection(connect)
     with pytest.raises(aiorbd.ClosedError, match="use it within"):
         async with connections.connect():
             pass
     async with connections:
-        with pytest.raises(aiorbd.ClosedError, match="open already"):
+        with pytest.raises(aiorbd.UsageError, match="open already"):
             await connections.__aenter__()
     with pytest.raises(aiorbd.ClosedError):
         async with connections.open_ioctx("rbd"):
@@ -157,3 +157,20 @@ async def test_connection_pool_raises_closed_error_outside_its_block(connects: A
     assert not made
     with pytest.raises(ValueError, match="negative"):
         aiorbd.SharedConnection(connect, idle_timeout=-1)
+
+
+async def test_close_closes_all_objects_before_the_block_ends(connects: Any, name: str) -> None:
+    connect, _ = connects
+    async with aiorbd.SharedConnection(connect, idle_timeout=None) as shared:
+        async with shared.open_ioctx("rbd") as ioctx:
+            await ioctx.create_image(name, 1 << 20)
+        async with shared.open_image("rbd", name) as image, shared.connect() as cluster:
+            assert await image.read(0, 1) == b"\0"
+        assert not image.closed
+        await shared.close()
+        assert image.closed
+        assert cluster.closed
+        await shared.aclose()
+        with pytest.raises(aiorbd.ClosedError, match="is not open"):
+            async with shared.open_image("rbd", name):
+                pass

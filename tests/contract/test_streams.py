@@ -199,7 +199,7 @@ async def test_stream_continues_after_the_image_changes(image: aiorbd.Image, wit
         if len(chunks) % 500 == 0:
             change(image)
     assert b"".join(chunk.data or b"" for chunk in chunks) == CONTENT
-    with pytest.raises((aiorbd.PastEndOfImage, aiorbd.IncompleteReadError)):
+    with pytest.raises(aiorbd.PastEndOfImage):
         async for chunk in image.read_extents(chunk_size=4096, depth=4):
             if chunk.offset == MIB:
                 await witness.rbd("resize", "--no-progress", "--allow-shrink", image.name, "--size", "2M")

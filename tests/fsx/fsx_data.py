@@ -21,9 +21,7 @@ async def look(run: Run, step: Step, call: Callable[[int, int], Any]) -> None:
     label = f"#{step.number} {step.kind} {at}"
     try:
         with run.sizes.meanwhile() as sizes:
-            outcome, data = await run.attempt(
-                step, lambda: call(at.offset, at.size), aiorbd.PastEndOfImage, aiorbd.IncompleteReadError
-            )
+            outcome, data = await run.attempt(step, lambda: call(at.offset, at.size), aiorbd.PastEndOfImage)
         if outcome == "done":
             run.model.check(label, data, at.first, [run.model.allowed(unit, begun) for unit in at.units])
         elif outcome == "error" and at.units[-1] < min(sizes):

@@ -46,6 +46,7 @@ def test_what_may_destroy_data_asks_for_it_by_keyword() -> None:
 
 def test_what_closes_has_close_and_aclose_and_works_with_async_with() -> None:
     closing = [cls for cls in public_classes() if hasattr(cls, "aclose")]
+    assert not [cls for cls in public_classes() if hasattr(cls, "__aexit__") and cls not in [*closing, aiorbd.Opening]]
     assert len(closing) >= 11
     for cls in closing:
         assert inspect.iscoroutinefunction(cls.close), cls
@@ -80,7 +81,7 @@ def test_every_class_has_a_repr_of_its_own(cls: Any) -> None:
 
 def test_errors_are_named_by_one_rule() -> None:
     """Errors of Ceph are named after the condition. All others end in Error. The names of Python's `rbd` stay."""
-    rbd = {"RbdError", "PermissionError", "IncompleteReadError", "InterruptedOrTimeoutError"}
+    rbd = {"RbdError", "PermissionError", "InterruptedOrTimeoutError"}
     for name in aiorbd.__all__:
         cls = getattr(aiorbd, name)
         if isinstance(cls, type) and issubclass(cls, aiorbd.Error) and name not in rbd:

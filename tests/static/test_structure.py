@@ -233,3 +233,11 @@ def test_the_package_imports_without_ceph() -> None:
     program = "import aiorbd, sys; assert 'trio' not in sys.modules; print(aiorbd.__version__)"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == aiorbd.__version__
+
+
+def test_the_text_of_each_room_names_its_modules() -> None:
+    for room in ("_native", "_core", "_image", "_pool", "_cluster"):
+        directory = PACKAGE / room
+        text = (directory / "__init__.py").read_text()
+        modules = {path.stem for path in directory.glob("*.py")} - {"__init__", "_declared"}
+        assert not [name for name in sorted(modules) if f"`{name}`" not in text], room

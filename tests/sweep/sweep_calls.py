@@ -197,7 +197,7 @@ CALLS: dict[str, Call] = {
     "ImageFile.readinto": Call(lambda w: w.image.file().readinto, {"buffer": lambda w: bytearray(512)}),
     "ImageFile.seek": Call(lambda w: w.image.file().seek, {"offset": 0, "whence": 0}, free=frozenset({"offset"})),
     "ImageFile.truncate": Call(
-        lambda w: w.image.file().truncate, {"size": 1 << 24}, {"size": lambda w, _: w.image.size()}
+        lambda w: w.image.file(allow_shrink=True).truncate, {"size": 1 << 24}, {"size": lambda w, _: w.image.size()}
     ),
     "ImageFile.write": Call(lambda w: w.image.file().write, {"data": data()}),
     "ImageOptions": Call(lambda w: plainly(aiorbd.ImageOptions), {"values": None}),

@@ -113,7 +113,7 @@ def blocking(method: str) -> Callable[[World], Callable[..., Any]]:
     """Return a call of a blocking file's method, on a thread."""
 
     def make(world: World) -> Callable[..., Any]:
-        file = world.image.blocking_file()
+        file = world.image.blocking_file(allow_shrink=True)
         return lambda **arguments: asyncio.to_thread(lambda: getattr(file, method)(*arguments.values()))
 
     return make
