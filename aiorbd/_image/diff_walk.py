@@ -58,7 +58,7 @@ class Walk(Job[int]):
         """
         super().__init__(
             handle,
-            "rbd_diff_iterate2",
+            "rbd_diff_iterate3" if goes_by_id(arguments.since_id) else "rbd_diff_iterate2",
             lambda: 0 if self._stopped else _walk(handle, walked, state, self._diff, arguments),
             also=[walked],
             ended=None if walked is handle else walked.begin_close,
