@@ -35,8 +35,8 @@ class ClusterStatistics(Resource[Handle]):
 
         Args:
             observer: Called at the end of each call.
-            on_start: Called at the start of each call with a `StartedOperation`, in the same way. A request that librbd
-                refuses because the image has just changed starts once more, under another number.
+            on_start: Called at the start of each call with a `StartedOperation`, in the same way. Each start has one
+                end with the same number.
         """
         self._handle.check_thread()
         self._handle.bridge.observers.append(Watching(observer, on_start))

@@ -136,7 +136,7 @@ class Bridge(Table):
 
     def start(self, job: Job[Any]) -> None:
         """Hand a job to a worker thread."""
-        if self.observers:
+        if self.observers and job.note is None:
             try:
                 job.note = Note(self.observers, job.name, str(job.on), job.length)
             except BaseException:  # an interrupt in an observer

@@ -32,7 +32,7 @@ class Watching(NamedTuple):
 class Note:
     """One call that the observers are notified of. The call begins when the note is created."""
 
-    __slots__ = ("_began", "_context", "_observers", "_start")
+    __slots__ = ("_began", "_context", "_observers", "_start", "_told")
 
     def __init__(self, observers: list[Watching], name: str, target: str, length: int) -> None:
         self._observers = observers
@@ -42,6 +42,7 @@ class Note:
             if observer.started is not None:
                 self._notify(observer.started, self._start)
         self._began = time.perf_counter_ns()
+        self._told = False
 
     def tell_result(self, value: int, *, abandoned: bool) -> None:
         """Notify the observers of the end of the call, with librbd's result `value`."""
@@ -50,7 +51,10 @@ class Note:
         self.tell(error, abandoned=abandoned)
 
     def tell(self, error: BaseException | None, *, abandoned: bool) -> None:
-        """Notify the observers of the end of the call."""
+        """Notify the observers of the end of the call, once."""
+        if self._told:
+            return
+        self._told = True
         seconds = (time.perf_counter_ns() - self._began) / 1e9
         start = self._start
         completed = CompletedOperation(
@@ -72,9 +76,9 @@ class NotedOperation(Operation):
 
     __slots__ = ("_note",)
 
-    def __init__(self, owner: "Lifecycle", keep: object, name: str, target: str, length: int) -> None:
+    def __init__(self, owner: "Lifecycle", keep: object, note: Note) -> None:
         super().__init__(owner, keep)
-        self._note = Note(owner.bridge.observers, name, target, length)
+        self._note = note
 
     def settle(self) -> None:
         """Notify the observers, unless librbd did not get the request, which is then submitted again."""

@@ -3,6 +3,7 @@
 librbd has a bounded number of the requests. The other requests wait in C (``lane.c``).
 """
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -140,7 +141,7 @@ class RequestQueue:
             self._submit_on_thread(request)
             return 0
         bridge = self.handle.bridge
-        if bridge.observers:
+        if bridge.observers and request.note is None:
             about = self.handle.requests.describe(request.offset, request.length)
             request.note = Note(bridge.observers, FUNCTIONS[request.kind], about, request.length)
         try:
@@ -175,6 +176,7 @@ class RequestQueue:
                 lane=self._lane,
                 then=lambda job: self._copied(request, job),
             )
+            job.note = request.note
             self.handle.bridge.start(job)
         except BaseException:
             if request.job is None or request.job.token not in operations:  # no thread has the job
@@ -185,6 +187,7 @@ class RequestQueue:
     def _copied(self, request: Request, job: LargeWrite) -> None:
         """Handle a large write that completed or was refused. Runs on the event loop, twice after an interrupt."""
         if request.job is job:
+            request.note = job.note
             if job.error is not None:
                 request.error = job.error if isinstance(job.error, Exception) else RuntimeError(str(job.error))
             elif not job.begun or (job.refused and job.result > 0):
@@ -211,10 +214,8 @@ class RequestQueue:
             self.running.discard(request)
         elif not request.is_taken:  # the interrupt came after the first line of stale requests
             self.running.discard(request)
-        if request.note is not None:
-            note, request.note = request.note, None
-            if value is not None and value != STALE_BY_NOW:
-                note.tell_result(value, abandoned=request.abandoned)
+        if request.note is not None and value is not None and value != STALE_BY_NOW:
+            request.note.tell_result(value, abandoned=request.abandoned)
         if self._abandoned:
             return
         self._notify()
@@ -232,6 +233,8 @@ class RequestQueue:
     def _fail(self, request: Request, error: Exception) -> None:
         """End a request with an error that does not come from librbd."""
         request.error = error
+        if request.note is not None:
+            request.note.tell(error, abandoned=False)
         if self._collects:
             self.over[request] = None
         self._notify()
@@ -273,6 +276,9 @@ class RequestQueue:
         self._abandoned = True
         self._notify = _nothing  # drops the reference to the owner too, and so breaks the reference cycle
         self.over.clear()
+        for request in self.stale:
+            if request.note is not None:
+                request.note.tell_result(-errno.ECANCELED, abandoned=True)
         self.stale.clear()
         for request in tuple(self.running):
             request.abandon()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from anyio.lowlevel import checkpoint
 
-from aiorbd._core.observers import NotedOperation
+from aiorbd._core.observers import Note, NotedOperation
 from aiorbd._core.operation import Operation
 from aiorbd._image.large_write import LargeWrite
 from aiorbd._image.strays import Strays
@@ -123,12 +123,16 @@ class Requests:
 
     # -- data ----------------------------------------------------------------------------------
 
-    def _entry(self, keep: object, function: str, *extent: int) -> Operation:
-        """Create the operation table's entry for a request. Observers are notified of the request."""
+    def _note(self, function: str, *extent: int) -> Note | None:
+        """Notify the observers of a request that begins, if there are observers."""
         if not self._handle.bridge.observers:
-            return Operation(self._handle, keep)
+            return None
         about = self.describe(*extent) if extent else str(self._handle.target)
-        return NotedOperation(self._handle, keep, function, about, extent[1] if extent else 0)
+        return Note(self._handle.bridge.observers, function, about, extent[1] if extent else 0)
+
+    def _entry(self, keep: object, note: Note | None) -> Operation:
+        """Create the operation table's entry for a request."""
+        return Operation(self._handle, keep) if note is None else NotedOperation(self._handle, keep, note)
 
     async def io(
         self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int = 0, extra: int = 0
@@ -151,26 +155,33 @@ class Requests:
         if buffer is not None and type(buffer) is not bytes:
             keep = keep, buffer
             buffer = int(bridge_ffi.cast("uintptr_t", buffer))
-        while True:
-            entry = self._entry(keep, function, offset, length)
-            try:
-                code = bridge.submit(entry, kind, offset, length, buffer, op_flags, extra, 0)
-            except OverflowError as error:  # from the flags: offset and length are known to fit
-                raise invalid(str(error), function, self.describe(offset, length)) from None
-            if not code:
-                try:  # as in Bridge.wait, without another coroutine
-                    await bridge.loop.park(entry)
-                except BaseException:
-                    self.abandon(entry, kind, offset, length)
-                    raise
-                value: int = entry.value  # type: ignore[assignment]  # the request has completed
-                if value >= 0:
-                    return entry
-                if value != STALE_BY_NOW:
-                    await self._handle.find_place(value)
-                    self.fail(value, function, offset, length)
-                code = STALE
-            await self.refused(code, function, offset, length)
+        note = self._note(function, offset, length)
+        entry: Operation | None = None
+        try:
+            while True:
+                entry = self._entry(keep, note)
+                try:
+                    code = bridge.submit(entry, kind, offset, length, buffer, op_flags, extra, 0)
+                except OverflowError as error:  # from the flags: offset and length are known to fit
+                    raise invalid(str(error), function, self.describe(offset, length)) from None
+                if not code:
+                    try:  # as in Bridge.wait, without another coroutine
+                        await bridge.loop.park(entry)
+                    except BaseException:
+                        self.abandon(entry, kind, offset, length)
+                        raise
+                    value: int = entry.value  # type: ignore[assignment]  # the request has completed
+                    if value >= 0:
+                        return entry
+                    if value != STALE_BY_NOW:
+                        await self._handle.find_place(value)
+                        self.fail(value, function, offset, length)
+                    code = STALE
+                await self.refused(code, function, offset, length)
+        except BaseException as error:
+            if note is not None and (entry is None or entry.value is not None or not entry.number):
+                note.tell(error, abandoned=False)  # no request is in flight that would tell it
+            raise
 
     async def _write_large(
         self, kind: int, offset: int, length: int, keep: object, buffer: Any, op_flags: int, extra: int
@@ -179,16 +190,23 @@ class Requests:
 
         If the task is cancelled before the thread begins, the write never happens.
         """
-        function = FUNCTIONS[kind]
+        function, note = FUNCTIONS[kind], None
         while True:
             try:
                 job = self.large_write(kind, offset, length, keep, buffer, op_flags, extra)
+                job.note = note
             except OverflowError as error:  # from the flags: offset and length are known to fit
                 raise invalid(str(error), function, self.describe(offset, length)) from None
             value = await self._handle.bridge.call(job)
             if not job.refused:
                 break
-            await self.refused(value, function, offset, length)
+            note = job.note
+            try:
+                await self.refused(value, function, offset, length)
+            except BaseException as error:
+                if note is not None:
+                    note.tell(error, abandoned=False)
+                raise
         if value < 0:
             await self._handle.find_place(value)
             self.fail(value, function, offset, length)
@@ -232,13 +250,21 @@ class Requests:
         function = FUNCTIONS[FLUSH]
         self._handle.check()
         await self._handle.bridge.loop.checkpoint_if_cancelled()
-        operation = self._entry(None, function)
-        while True:
-            covered = self.covered_by_a_flush()
-            code = self._handle.bridge.submit(operation, FLUSH, 0, 0, None, 0, 0, 0)
-            if code <= 0:
-                break
-            await self._handle.wait_while_usable(lambda: not self._handle.barred)
+        note = self._note(function)
+        operation = self._entry(None, note)
+        try:
+            while True:
+                covered = self.covered_by_a_flush()
+                code = self._handle.bridge.submit(operation, FLUSH, 0, 0, None, 0, 0, 0)
+                if code <= 0:
+                    break
+                await self._handle.wait_while_usable(lambda: not self._handle.barred)
+        except BaseException as error:
+            if note is not None:
+                note.tell(error, abandoned=False)
+            raise
+        if code < 0 and note is not None:  # librbd refused the flush
+            note.tell_result(code, abandoned=False)
         if not code:
             await self._handle.bridge.wait(operation)
             code = operation.value or 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from inside import handle_of
+from inside import bridge_of, handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -296,3 +296,41 @@ async def test_warning_raised_as_an_error_leaves_no_connection(aiorbd_cluster: D
     with anyio.fail_after(10):
         while set(bridge._live) - before:
             await anyio.sleep(0.01)
+
+
+async def test_each_start_has_one_end_with_its_number(
+    cluster: aiorbd.Cluster, image: aiorbd.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This holds for reads, large writes, calls on worker threads, failures, cancellations, and without a thread."""
+    started: list[aiorbd.StartedOperation] = []
+    ended: list[aiorbd.CompletedOperation] = []
+    cluster.add_observer(ended.append, on_start=started.append)
+    await image.write(b"x" * 4096, 0)
+    await image.write(bytes(4 << 20), 0)
+    await image.read(0, 4096)
+    await image.flush()
+    await image.create_snapshot("one")
+    with pytest.raises(aiorbd.SnapshotExists):
+        await image.create_snapshot("one")
+    with anyio.move_on_after(0):
+        await image.read(0, 4096)
+    _ = [chunk async for chunk in image.read_extents(length=1 << 20, chunk_size=65536)]
+    with monkeypatch.context() as patch:
+        patch.setattr(bridge_of(image)._workers, "submit", refuse)
+        with pytest.raises(RuntimeError, match="no thread"):
+            await image.create_snapshot("two")
+    await image.drain(timeout=10)
+    cluster.remove_observer(ended.append)
+    assert len({one.number for one in started}) == len(started) > 20
+    assert sorted(one.number for one in ended) == [one.number for one in started]
+    begun = {one.number: one for one in started}
+    for one in ended:
+        first = begun[one.number]
+        assert (one.operation, one.target, one.length) == (first.operation, first.target, first.length)
+        assert one.started == first.started
+    failed = [one.operation for one in ended if isinstance(one.error, Exception)]  # a cancellation is none
+    assert failed == ["rbd_snap_create2", "rbd_snap_create2"]
+
+
+def refuse(*_arguments: Any) -> None:
+    raise RuntimeError("no thread")
