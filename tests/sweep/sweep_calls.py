@@ -136,7 +136,10 @@ CALLS: dict[str, Call] = {
     ),
     "Image.discard": Call(lambda w: w.image.discard, {"offset": 0, "length": 1 << 16}),
     "Image.drain": Call(lambda w: w.image.drain, {"timeout": 5.0}),
-    "Image.file": Call(lambda w: plainly(w.image.file), {"chunk_size": 1 << 20}, free=frozenset({"chunk_size"})),
+    "Image.blocking_file": Call(lambda w: plainly(w.image.blocking_file), {"allow_shrink": True}),
+    "Image.file": Call(
+        lambda w: plainly(w.image.file), {"chunk_size": 1 << 20, "allow_shrink": True}, free=frozenset({"chunk_size"})
+    ),
     "Image.flatten": Call(lambda w: w.image.flatten, {"progress": None}),
     "Image.get_snapshot": Call(lambda w: w.image.get_snapshot, {"name": "one", "snapshot_id": None}),
     "Image.get_snapshot by id": Call(lambda w: w.image.get_snapshot, {"snapshot_id": lambda w: w.snapshot.id}),
@@ -275,7 +278,7 @@ CALLS: dict[str, Call] = {
     ),
     "Objects.remove": Call(lambda w: w.ioctx.objects.remove, {"key": "none"}),
     "Objects.stat": Call(lambda w: w.ioctx.objects.stat, {"key": "object"}),
-    "Objects.watch": Call(lambda w: used(w.ioctx.objects.watch), {"key": "object", "timeout": 30}),
+    "Objects.watch": Call(lambda w: used(w.ioctx.objects.watch), {"key": "object", "silence": 30}),
     "Objects.write": Call(lambda w: w.ioctx.objects.write, {"key": "o", "data": data(), "offset": 0}),
     "Objects.write_full": Call(lambda w: w.ioctx.objects.write_full, {"key": "o", "data": data()}),
     "OperationStats.quantile": Call(
