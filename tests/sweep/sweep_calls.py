@@ -278,7 +278,11 @@ CALLS: dict[str, Call] = {
     ),
     "Objects.remove": Call(lambda w: w.ioctx.objects.remove, {"key": "none"}),
     "Objects.stat": Call(lambda w: w.ioctx.objects.stat, {"key": "object"}),
-    "Objects.watch": Call(lambda w: used(w.ioctx.objects.watch), {"key": "object", "silence": 30}),
+    "Objects.watch": Call(
+        lambda w: used(w.ioctx.objects.watch),
+        {"key": "object", "silence": 30},
+        free=frozenset({"silence"}),  # 32 bits, as in Ceph's message
+    ),
     "Objects.write": Call(lambda w: w.ioctx.objects.write, {"key": "o", "data": data(), "offset": 0}),
     "Objects.write_full": Call(lambda w: w.ioctx.objects.write_full, {"key": "o", "data": data()}),
     "OperationStats.quantile": Call(
