@@ -63,7 +63,7 @@ main() {
     cp "$wheels"/*.whl "$wheels"/*.tar.gz "$work"
     # All but the package itself: that comes from the wheel.
     tar -c --exclude=__pycache__ --exclude=tests/bench/results --exclude=docs/_build \
-        .ci .gitignore CHANGELOG.md LICENSE README.md docs examples ffi pyproject.toml tests | tar -x -C "$work/tree"
+        .ci .gitignore CHANGELOG.md CONTRIBUTING.md LICENSE README.md docs examples ffi pyproject.toml tests | tar -x -C "$work/tree"
 
     local cell name client found daemons tests chosen
     # What happens to a cell is written down over this: one that leaves no word is no green one.
