@@ -214,8 +214,10 @@ class RequestQueue:
             self.running.discard(request)
         elif not request.is_taken:  # the interrupt came after the first line of stale requests
             self.running.discard(request)
-        if request.note is not None and value is not None and value != STALE_BY_NOW:
-            request.note.tell_result(value, abandoned=request.abandoned)
+        if request.note is not None and value is not None and (value != STALE_BY_NOW or self._abandoned):
+            # A dropped request whose image has changed is not submitted again.
+            result = value if value != STALE_BY_NOW else -errno.ECANCELED
+            request.note.tell_result(result, abandoned=request.abandoned)
         if self._abandoned:
             return
         self._notify()

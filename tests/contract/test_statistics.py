@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from inside import bridge_of, handle_of
+from inside import bridge_of, change, handle_of
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -330,6 +330,27 @@ async def test_each_start_has_one_end_with_its_number(
         assert one.started == first.started
     failed = [one.operation for one in ended if isinstance(one.error, Exception)]  # a cancellation is none
     assert failed == ["rbd_snap_create2", "rbd_snap_create2"]
+
+
+async def test_writes_that_a_writer_drops_have_one_end_each(cluster: aiorbd.Cluster, image: aiorbd.Image) -> None:
+    """The image changes while the block is left with an exception, so some writes are refused and never submitted."""
+    started: list[aiorbd.StartedOperation] = []
+    ended: list[aiorbd.CompletedOperation] = []
+    cluster.add_observer(ended.append, on_start=started.append)
+    for _ in range(20):
+        with pytest.raises(LookupError):
+            async with image.writer(depth=2) as writer:
+                for number in range(16):
+                    await writer.write(b"x" * 4096, number * 4096)
+                change(image)
+                raise LookupError
+    with anyio.fail_after(10):
+        while len(ended) < len(started) or image.in_flight:
+            await anyio.sleep(0.01)
+    writes = [one.number for one in started if one.operation == "rbd_aio_write2"]
+    assert len(writes) == 20 * 16
+    assert sorted(one.number for one in ended if one.operation == "rbd_aio_write2") == writes
+    cluster.remove_observer(ended.append)
 
 
 def refuse(*_arguments: Any) -> None:
