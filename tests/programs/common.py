@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -50,6 +51,17 @@ async def opened(**options: Any) -> tuple[aiorbd.Cluster, aiorbd.IoCtx, aiorbd.I
     await image.write(b"x" * 4096, 0)
     await image.flush()
     return cluster, ioctx, image
+
+
+@asynccontextmanager
+async def opened_within(close_timeout: float) -> AsyncIterator[aiorbd.Image]:
+    """Open a new image with durable data, and close all within the time limit."""
+    async with aiorbd.connect(CONF, close_timeout=close_timeout) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        await ioctx.create_image(NAME, 1 << 24)
+        async with ioctx.open_image(NAME) as image:
+            await image.write(b"x" * 4096, 0)
+            await image.flush()
+            yield image
 
 
 async def paused() -> None:

@@ -10,7 +10,7 @@ import time
 import warnings
 
 import anyio
-from common import CONF, NAME, count, down_to, opened, paused, run
+from common import NAME, count, down_to, opened, opened_within, paused, run
 
 import aiorbd
 
@@ -69,15 +69,11 @@ def sigterm_that_is_handled() -> None:
     """Serve until the signal cancels the work."""
 
     async def serve() -> None:
-        async with aiorbd.connect(CONF, close_timeout=0.5) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            await ioctx.create_image(NAME, 1 << 24)
-            async with ioctx.open_image(NAME) as image:
-                await image.write(b"x" * 4096, 0)
-                await image.flush()
-                await paused()
-                async with anyio.create_task_group() as work:
-                    for number in range(64):
-                        work.start_soon(image.read, number * 4096, 4096)
+        async with opened_within(0.5) as image:
+            await paused()
+            async with anyio.create_task_group() as work:
+                for number in range(64):
+                    work.start_soon(image.read, number * 4096, 4096)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import anyio
-from common import CONF, NAME, opened, run
+from common import CONF, opened, opened_within, run
 
 import aiorbd
 
@@ -19,19 +19,15 @@ def exit_with_reads_in_flight() -> None:
     """Leave all blocks while reads and a resize hang."""
 
     async def main() -> None:
-        async with aiorbd.connect(CONF, close_timeout=1) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            await ioctx.create_image(NAME, 1 << 24)
-            async with ioctx.open_image(NAME) as image:
-                await image.write(b"x" * 4096, 0)
-                await image.flush()
-                print("ready", flush=True)
-                await anyio.sleep(0.5)  # the OSD is paused meanwhile
-                for _ in range(64):
-                    with anyio.move_on_after(0.01):
-                        await image.read(0, 4096)
-                with anyio.move_on_after(0.1):
-                    await image.resize(1 << 25)  # a worker thread that hangs
-                print("in flight", image.in_flight, flush=True)
+        async with opened_within(1) as image:
+            print("ready", flush=True)
+            await anyio.sleep(0.5)  # the OSD is paused meanwhile
+            for _ in range(64):
+                with anyio.move_on_after(0.01):
+                    await image.read(0, 4096)
+            with anyio.move_on_after(0.1):
+                await image.resize(1 << 25)  # a worker thread that hangs
+            print("in flight", image.in_flight, flush=True)
 
     run(main)
 
@@ -55,14 +51,10 @@ def read_that_a_signal_interrupts() -> None:
     """Wait for a read that hangs."""
 
     async def main() -> None:
-        async with aiorbd.connect(CONF, close_timeout=1) as cluster, cluster.open_ioctx("rbd") as ioctx:
-            await ioctx.create_image(NAME, 1 << 24)
-            async with ioctx.open_image(NAME) as image:
-                await image.write(b"x" * 4096, 0)
-                await image.flush()
-                print("ready", flush=True)
-                await anyio.sleep(0.3)
-                await image.read(0, 4096)
+        async with opened_within(1) as image:
+            print("ready", flush=True)
+            await anyio.sleep(0.3)
+            await image.read(0, 4096)
 
     run(main)
 
