@@ -3,8 +3,8 @@
 `bridge` owns the operation table of one connection, and `operation` describes one entry. `loops` is the interface of
 the event-loop adapters (`loop_asyncio`, `loop_trio`), and `current` chooses an adapter. `async_calls` submits slow
 asynchronous calls on worker threads, and `workers` runs blocking C functions. `lifecycle` opens and closes native
-objects, within the time limits of `endings`. `handle` makes every call of C, `long_call` makes the calls that report
-progress, and `pool_handle` makes the calls for a pool, and `pool` is the public type of one. `stream`, `mailbox`,
-`listing` and `progress` deliver results that arrive in parts. `observers` counts and reports calls. `metadata` stores
-keys and values. `resource` is the base of all public objects.
+objects, within the time limits of `endings`. `handle` makes the calls of C that block, `long_call` those that report
+progress, and `pool_handle` those for a pool. `pool` is the public type of a pool. `stream`, `mailbox`, `listing` and
+`progress` deliver results that arrive in parts. `observers` counts and reports calls. `metadata` stores keys and
+values. `resource` is the base of all public objects.
 """
