@@ -20,6 +20,7 @@ typedef struct aiorbd_image aiorbd_image;
 typedef struct aiorbd_lane aiorbd_lane;
 typedef struct aiorbd_progress aiorbd_progress;
 typedef struct aiorbd_diff aiorbd_diff;
+typedef struct aiorbd_quiesce aiorbd_quiesce;
 typedef struct aiorbd_mailbox aiorbd_mailbox;
 typedef struct aiorbd_completion aiorbd_completion;
 
@@ -59,6 +60,8 @@ enum {
     AIORBD_WRITE_ZEROES,
     AIORBD_WRITE_SAME,
     AIORBD_COMPARE_AND_WRITE,
+    AIORBD_COMPARE_AND_WRITEV,
+    AIORBD_WRITE_WITH_CRC32C,
     AIORBD_FLUSH,
     AIORBD_KINDS
 };
@@ -105,6 +108,8 @@ void aiorbd_image_release(aiorbd_image *image); /* any; after unwatch */
  *   WRITE_SAME           the data; how many bytes it has
  *   WRITE_ZEROES         nothing; librbd's zero flags
  *   COMPARE_AND_WRITE    three pointers: the data to compare, the new data, and where the offset of a mismatch goes
+ *   COMPARE_AND_WRITEV   the same with two arrays of pieces; how many, those to compare in the upper 32 bits
+ *   WRITE_WITH_CRC32C    the data; its checksum, which is checked: -EBADMSG
  *   DISCARD, FLUSH       nothing
  */
 typedef struct {
@@ -155,6 +160,14 @@ int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *n
 int aiorbd_close(aiorbd_image *image, int64_t token);
 
 /*
+ * An asynchronous call that the bridge does not know. Begin gives librbd's completion for the submit. When librbd
+ * refuses the submit, say so: then no record will come. Otherwise a record with `token` comes, exactly once, perhaps
+ * before the submit returns. These calls are not counted.
+ */
+int aiorbd_call_begin(aiorbd_bridge *bridge, int64_t token, void **operation, void **completion); /* any */
+void aiorbd_call_refused(void *operation, void *completion);                                      /* the same thread */
+
+/*
  * Progress of a blocking call that runs on a worker thread. librbd calls the function behind aiorbd_on_progress()
  * with the slot as its argument, from any thread; records with `token` say that there is news, several reports in one
  * where the loop was slower.
@@ -164,6 +177,14 @@ int aiorbd_on_progress(uint64_t done, uint64_t total, void *slot);          /* a
 void aiorbd_progress_read(aiorbd_progress *slot, uint64_t *done_total);     /* any; two numbers */
 void aiorbd_progress_stop(aiorbd_progress *slot);    /* any; the next report returns -ECANCELED */
 void aiorbd_progress_release(aiorbd_progress *slot); /* any; after the blocking call returned */
+
+/* The requests of other clients to quiesce, and their ends, counted. Records with `token` say that there is news. The
+ * two callbacks are rbd_update_callback_t, whose argument is the object. */
+aiorbd_quiesce *aiorbd_quiesce_new(aiorbd_bridge *bridge, int64_t token); /* any */
+void aiorbd_on_quiesce(void *quiesce);
+void aiorbd_on_unquiesce(void *quiesce);
+void aiorbd_quiesce_read(aiorbd_quiesce *quiesce, uint64_t *requests_ends); /* any; two numbers */
+void aiorbd_quiesce_release(aiorbd_quiesce *quiesce);                       /* any; after librbd forgot the watch */
 
 /* Extents of a diff that a worker thread walks. aiorbd_on_extent() waits when `capacity` of them are not taken yet;
  * records with `token` say that there are some. */

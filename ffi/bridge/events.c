@@ -200,3 +200,48 @@ void aiorbd_progress_release(aiorbd_progress *slot)
 {
     aiorbd_event_release(&slot->event);
 }
+
+struct aiorbd_quiesce {
+    struct aiorbd_event event;
+    _Atomic uint64_t requests;
+    _Atomic uint64_t ends;
+};
+
+/* Any thread. */
+aiorbd_quiesce *aiorbd_quiesce_new(aiorbd_bridge *bridge, int64_t token)
+{
+    aiorbd_quiesce *quiesce = calloc(1, sizeof *quiesce);
+    if (quiesce == NULL)
+        return NULL;
+    aiorbd_event_init(&quiesce->event, bridge, token);
+    return quiesce;
+}
+
+/* A thread of librbd's. */
+void aiorbd_on_quiesce(void *argument)
+{
+    aiorbd_quiesce *quiesce = argument;
+    atomic_fetch_add_explicit(&quiesce->requests, 1, memory_order_relaxed);
+    aiorbd_event_raise(&quiesce->event);
+}
+
+/* A thread of librbd's. */
+void aiorbd_on_unquiesce(void *argument)
+{
+    aiorbd_quiesce *quiesce = argument;
+    atomic_fetch_add_explicit(&quiesce->ends, 1, memory_order_relaxed);
+    aiorbd_event_raise(&quiesce->event);
+}
+
+/* Any thread. */
+void aiorbd_quiesce_read(aiorbd_quiesce *quiesce, uint64_t *requests_ends)
+{
+    requests_ends[0] = atomic_load_explicit(&quiesce->requests, memory_order_relaxed);
+    requests_ends[1] = atomic_load_explicit(&quiesce->ends, memory_order_relaxed);
+}
+
+/* Any thread, after librbd forgot the watch. */
+void aiorbd_quiesce_release(aiorbd_quiesce *quiesce)
+{
+    aiorbd_event_release(&quiesce->event);
+}

@@ -115,7 +115,8 @@ struct aiorbd_bridge {
 
 void aiorbd_pass_end(struct aiorbd_pass *pass);
 void aiorbd_bridge_hold(aiorbd_bridge *bridge);
-uint64_t aiorbd_now(void); /* nanoseconds */
+uint64_t aiorbd_now(void);                               /* nanoseconds */
+uint32_t aiorbd_crc32c(const void *data, size_t length); /* any thread */
 void aiorbd_tally_add(struct aiorbd_tally *tally, uint64_t nanoseconds, int64_t value, uint64_t bytes);
 /* Link the node in and wake the loop. The caller must hold a reference until this returned: the drain may be done
  * with the node before the eventfd is written. */

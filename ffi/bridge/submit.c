@@ -82,7 +82,7 @@ static void on_complete(void *completion, void *argument)
 }
 
 /* Kinds of this file alone. Their buffers are an opening, and the image itself. */
-enum { OPEN = AIORBD_KINDS, CLOSE };
+enum { OPEN = AIORBD_KINDS, CLOSE, CALL };
 
 struct opening {
     void *ioctx, **image;
@@ -124,6 +124,20 @@ static ssize_t call_librbd(void *image, const aiorbd_request *r, void *completio
     case AIORBD_COMPARE_AND_WRITE:
         return aiorbd_librbd.rbd_aio_compare_and_write(image, r->offset, r->length, pointers[0], pointers[1],
                                                        completion, pointers[2], r->op_flags);
+    case AIORBD_COMPARE_AND_WRITEV:
+        if (aiorbd_librbd.rbd_aio_compare_and_writev == NULL)
+            return -ENOSYS;
+        return aiorbd_librbd.rbd_aio_compare_and_writev(image, r->offset, pointers[0], (int)(r->extra >> 32),
+                                                        pointers[1], (int)(r->extra & INT32_MAX), completion,
+                                                        pointers[2], r->op_flags);
+    case AIORBD_WRITE_WITH_CRC32C:
+        if (aiorbd_librbd.rbd_aio_write_with_crc32c == NULL)
+            return -ENOSYS;
+        /* With a wrong checksum, the OSD would refuse the write, and librados would send it again, for ever. */
+        if (aiorbd_crc32c(r->buffer, r->length) != (uint32_t)r->extra)
+            return -EBADMSG;
+        return aiorbd_librbd.rbd_aio_write_with_crc32c(image, r->offset, r->length, r->buffer, ~(uint32_t)r->extra,
+                                                       completion, r->op_flags);
     case AIORBD_FLUSH:
         return aiorbd_librbd.rbd_aio_flush(image, completion);
     default:
@@ -208,4 +222,27 @@ int aiorbd_open(aiorbd_bridge *bridge, int64_t token, void *ioctx, const char *n
 int aiorbd_close(aiorbd_image *image, int64_t token)
 {
     return submit_uncounted(image->event.bridge, token, CLOSE, image->handle);
+}
+
+/* Any thread. */
+int aiorbd_call_begin(aiorbd_bridge *bridge, int64_t token, void **operation, void **completion)
+{
+    const aiorbd_request request = {.kind = CALL};
+    struct aiorbd_operation *begun = aiorbd_operation_new(bridge, NULL, token, &request);
+    int code;
+    if (begun == NULL)
+        return -ENOMEM;
+    code = aiorbd_librbd.rbd_aio_create_completion(begun, on_complete, completion);
+    if (code < 0)
+        return aiorbd_operation_give_up(begun, code);
+    begun->started = aiorbd_now();
+    *operation = begun;
+    return 0;
+}
+
+/* The thread that began the call. */
+void aiorbd_call_refused(void *operation, void *completion)
+{
+    aiorbd_librbd.rbd_aio_release(completion);
+    aiorbd_operation_give_up(operation, 0);
 }

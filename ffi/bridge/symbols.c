@@ -32,6 +32,10 @@ const char *aiorbd_load(const char *librbd, const char *librados)
         return message;
 #define AIORBD_TABLE aiorbd_librbd
     AIORBD_LIBRBD_SYMBOLS(AIORBD_FIND)
+#define AIORBD_TRY(result, name, arguments) find(library, #name, &AIORBD_TABLE.name);
+    AIORBD_LATER_LIBRBD_SYMBOLS(AIORBD_TRY)
+#undef AIORBD_TRY
+    message[0] = '\0';
 #undef AIORBD_TABLE
     library = dlopen(librados, RTLD_NOW | RTLD_LOCAL);
 #define AIORBD_TABLE aiorbd_librados

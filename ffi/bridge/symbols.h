@@ -1,7 +1,7 @@
 /*
  * The few functions of librbd and librados that the bridge calls itself, found at run time so that neither a header
  * nor a library of Ceph's is needed to build. A test compiles this list together with the installed headers. All of
- * them are in every release since 16.2.
+ * them are in every release since 16.2, except the later ones, which may be NULL.
  */
 #ifndef AIORBD_SYMBOLS_H
 #define AIORBD_SYMBOLS_H
@@ -33,6 +33,11 @@
     X(int, rbd_update_watch, (void *, uint64_t *, void (*)(void *), void *))                                           \
     X(int, rbd_update_unwatch, (void *, uint64_t))
 
+#define AIORBD_LATER_LIBRBD_SYMBOLS(X)                                                                                 \
+    X(ssize_t, rbd_aio_compare_and_writev,                                                                             \
+      (void *, uint64_t, const struct iovec *, int, const struct iovec *, int, void *, uint64_t *, int))               \
+    X(int, rbd_aio_write_with_crc32c, (void *, uint64_t, size_t, const char *, uint32_t, void *, int))
+
 #define AIORBD_LIBRADOS_SYMBOLS(X)                                                                                     \
     X(int, rados_aio_create_completion2, (void *, void (*)(void *, void *), void **))                                  \
     X(int, rados_aio_flush_async, (void *, void *))                                                                    \
@@ -41,7 +46,7 @@
 
 #define AIORBD_MEMBER(result, name, arguments) result(*name) arguments;
 extern struct aiorbd_librbd {
-    AIORBD_LIBRBD_SYMBOLS(AIORBD_MEMBER)
+    AIORBD_LIBRBD_SYMBOLS(AIORBD_MEMBER) AIORBD_LATER_LIBRBD_SYMBOLS(AIORBD_MEMBER)
 } aiorbd_librbd;
 
 extern struct aiorbd_librados {

@@ -155,6 +155,18 @@ ssize_t rbd_aio_compare_and_write(void *image, uint64_t off, size_t len, const c
     *mismatch = 7;
     return submit(c, -EILSEQ);
 }
+ssize_t rbd_aio_compare_and_writev(void *image, uint64_t off, const struct iovec *cmp, int cmp_count,
+                                   const struct iovec *iov, int count, void *c, uint64_t *mismatch, int flags)
+{
+    note(off, total(iov, count), flags, (int)total(cmp, cmp_count));
+    *mismatch = 7;
+    return submit(c, -EILSEQ);
+}
+int rbd_aio_write_with_crc32c(void *image, uint64_t off, size_t len, const char *buf, uint32_t crc, void *c, int flags)
+{
+    note(off, len, flags, (int)crc);
+    return submit(c, 0);
+}
 int rbd_update_watch(void *image, uint64_t *handle, void (*callback)(void *), void *argument)
 {
     if (fake_refuse)

@@ -221,6 +221,20 @@ ssize_t rbd_aio_compare_and_write(void *image, uint64_t offset, size_t length, c
     return take(c, NULL, 0);
 }
 
+ssize_t rbd_aio_compare_and_writev(void *image, uint64_t offset, const struct iovec *compare, int compared,
+                                   const struct iovec *pieces, int count, void *c, uint64_t *mismatch, int flags)
+{
+    (void)image, (void)offset, (void)compare, (void)compared, (void)pieces, (void)count, (void)mismatch, (void)flags;
+    return take(c, NULL, 0);
+}
+
+int rbd_aio_write_with_crc32c(void *image, uint64_t offset, size_t length, const char *buffer, uint32_t crc, void *c,
+                              int flags)
+{
+    (void)image, (void)offset, (void)length, (void)buffer, (void)crc, (void)flags;
+    return take(c, NULL, 0);
+}
+
 int rbd_aio_flush(void *image, void *c)
 {
     (void)image;

@@ -12,6 +12,8 @@ from fake import (
     ask,
     bridge,
     buffer,
+    checksum,
+    digits,
     drain,
     fake,
     ffi,
@@ -25,6 +27,7 @@ from fake import (
     pointers,
     readable,
     setting,
+    vectors,
 )
 
 
@@ -83,6 +86,19 @@ def test_offsets_lengths_and_flags_reach_librbd() -> None:
     assert seen() == (15, 64, 9, 0)
     assert ask(lib.AIORBD_COMPARE_AND_WRITE, 1, 16, 61, pointers, flags=10) == 0
     assert seen() == (16, 61, 10, 0)
+    assert ask(lib.AIORBD_COMPARE_AND_WRITEV, 1, 17, 5, vectors, 2 << 32 | 1, 11) == 0
+    assert seen() == (17, 5, 11, 8)  # the fake returns how many bytes it was given to compare
+    assert ask(lib.AIORBD_WRITE_WITH_CRC32C, 1, 18, 9, digits, checksum, 12) == 0
+    numbers = seen()  # librbd takes the checksum without the last step of the standard
+    assert (*numbers[:3], numbers[3] & 0xFFFFFFFF) == (18, 9, 12, checksum ^ 0xFFFFFFFF)
+
+
+def test_data_with_another_checksum_is_refused() -> None:
+    for wrong in (0, checksum ^ 1, checksum ^ 0xFFFFFFFF):
+        assert ask(lib.AIORBD_WRITE_WITH_CRC32C, 1, 18, 9, digits, wrong) == -errno.EBADMSG
+    assert ask(lib.AIORBD_WRITE_WITH_CRC32C, 1, 18, 8, digits, checksum) == -errno.EBADMSG
+    assert setting("created").value == setting("released").value == 4
+    assert drain(bridge) == []
 
 
 def test_unknown_kind_is_refused() -> None:

@@ -47,6 +47,8 @@ mismatch = ffi.new("uint64_t *")
 opened = ffi.new("void **")
 pieces = ffi.new("aiorbd_piece[]", [(buffer, 3), (other, 5)])
 pointers = ffi.new("void *[3]", [buffer, other, mismatch])
+vectors = ffi.new("void *[3]", [pieces, pieces + 1, mismatch])
+digits, checksum = ffi.new("char[]", b"123456789"), 0xE3069283
 
 
 def ask(
@@ -76,6 +78,11 @@ SUBMITS: dict[str, Any] = {
     "write_zeroes": lambda token: ask(lib.AIORBD_WRITE_ZEROES, token, extra=1),
     "write_same": lambda token: ask(lib.AIORBD_WRITE_SAME, token, 0, 64, buffer, 8),
     "compare_and_write": lambda token: ask(lib.AIORBD_COMPARE_AND_WRITE, token, 0, 64, pointers),
+    "compare_and_writev": lambda token: ask(lib.AIORBD_COMPARE_AND_WRITEV, token, 0, 5, vectors, 2 << 32 | 1),
+    "write_with_crc32c": lambda token: ask(lib.AIORBD_WRITE_WITH_CRC32C, token, 0, 9, digits, checksum),
 }
-RESULTS = {"read": 64, "readv": 8, "writev": 8, "write_zeroes": 1, "write_same": 8, "compare_and_write": -errno.EILSEQ}
+RESULTS = {
+    "read": 64, "readv": 8, "writev": 8, "write_zeroes": 1, "write_same": 8, "compare_and_write": -errno.EILSEQ,
+    "compare_and_writev": -errno.EILSEQ,
+}  # fmt: skip
 IO = set(SUBMITS) - {"open", "close", "flush"}

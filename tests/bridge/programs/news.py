@@ -25,6 +25,25 @@ def test_progress_reports_the_latest_numbers_and_can_stop_librbd() -> None:
     assert drain(bridge) == [(-9, 0)]
 
 
+def test_quiesce_requests_and_their_ends_are_counted() -> None:
+    request, end = (ctypes.CFUNCTYPE(None, ctypes.c_void_p)(callback(name)) for name in ("quiesce", "unquiesce"))
+    quiesce = lib.aiorbd_quiesce_new(bridge, -9)
+    address = int(ffi.cast("uintptr_t", quiesce))
+    numbers = ffi.new("uint64_t[2]")
+    request(address)
+    assert drain(bridge) == [(-9, 0)]
+    lib.aiorbd_quiesce_read(quiesce, numbers)
+    assert list(numbers) == [1, 0]
+    end(address)
+    request(address)
+    assert drain(bridge) == [(-9, 0)]  # several reports in one record
+    lib.aiorbd_quiesce_read(quiesce, numbers)
+    assert list(numbers) == [2, 1]
+    end(address)
+    lib.aiorbd_quiesce_release(quiesce)  # while its record is queued
+    assert drain(bridge) == [(-9, 0)]
+
+
 def test_messages_are_bounded_and_losses_counted() -> None:
     def function(name: str, *types: Any) -> Any:
         return ctypes.CFUNCTYPE(None, ctypes.c_void_p, *types)(callback(name))
