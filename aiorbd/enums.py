@@ -40,12 +40,20 @@ class Feature(IntFlag):
         return [name for feature, name in FEATURE_NAMES.items() if feature in self]
 
     @classmethod
-    def from_names(cls, names: Iterable[str]) -> Self:
+    def from_names(cls, names: str | Iterable[str]) -> Self:
         """Return the features with these names.
+
+        Args:
+            names: The names; or one text, as in the option ``rbd_default_features``: names with commas between them, or
+                a number.
 
         Raises:
             ValueError: No feature has that name.
         """
+        if isinstance(names, str):
+            names = [name for part in names.split(",") if (name := part.strip())]
+            if len(names) == 1 and names[0].isdecimal():
+                return cls(int(names[0]))
         by_name = {name: feature for feature, name in FEATURE_NAMES.items()}
         features = cls(0)
         for name in names:
@@ -201,3 +209,105 @@ class PoolStatOption(IntEnum):
     TRASH_PROVISIONED_BYTES = 5
     TRASH_MAX_PROVISIONED_BYTES = 6
     TRASH_SNAPSHOTS = 7
+
+
+class GroupImageState(IntEnum):
+    """The states of an image in a group (``RBD_GROUP_IMAGE_STATE_...``)."""
+
+    ATTACHED = 0
+    INCOMPLETE = 1
+
+
+class GroupSnapshotState(IntEnum):
+    """The states of a group snapshot (``RBD_GROUP_SNAP_STATE_...``). An incomplete one cannot be rolled back to."""
+
+    INCOMPLETE = 0
+    COMPLETE = 1
+
+
+class GroupSnapshotNamespaceType(IntEnum):
+    """The kinds of group snapshots, by their owner (``RBD_GROUP_SNAP_NAMESPACE_TYPE_...``)."""
+
+    USER = 0
+
+
+class ConfigSource(IntEnum):
+    """The place where the value of an option was set (``RBD_CONFIG_SOURCE_...``)."""
+
+    CONFIG = 0
+    POOL = 1
+    IMAGE = 2
+
+
+class MigrationState(IntEnum):
+    """The states of a migration (``RBD_IMAGE_MIGRATION_STATE_...``)."""
+
+    UNKNOWN = -1
+    ERROR = 0
+    PREPARING = 1
+    PREPARED = 2
+    EXECUTING = 3
+    EXECUTED = 4
+    ABORTING = 5
+
+
+class EncryptionFormat(IntEnum):
+    """The formats of an encrypted image (``RBD_ENCRYPTION_FORMAT_...``). ``LUKS`` is for loading only, from 18.2."""
+
+    LUKS1 = 0
+    LUKS2 = 1
+    LUKS = 2
+
+
+class EncryptionAlgorithm(IntEnum):
+    """The ciphers of an encrypted image (``RBD_ENCRYPTION_ALGORITHM_...``), in XTS mode."""
+
+    AES128 = 0
+    AES256 = 1
+
+
+class MirrorMode(IntEnum):
+    """The modes of mirroring a pool (``RBD_MIRROR_MODE_...``)."""
+
+    DISABLED = 0
+    IMAGE = 1
+    POOL = 2
+    INIT_ONLY = 3
+
+
+class MirrorPeerDirection(IntEnum):
+    """The directions in which a peer mirrors (``RBD_MIRROR_PEER_DIRECTION_...``), seen from the pool."""
+
+    RX = 0
+    TX = 1
+    RX_TX = 2
+
+
+class MirrorImageState(IntEnum):
+    """The states of the mirroring of an image (``RBD_MIRROR_IMAGE_...``)."""
+
+    DISABLING = 0
+    ENABLED = 1
+    DISABLED = 2
+    CREATING = 3
+
+
+class MirrorStatusState(IntEnum):
+    """The states that a mirror daemon reports for an image (``MIRROR_IMAGE_STATUS_STATE_...``)."""
+
+    UNKNOWN = 0
+    ERROR = 1
+    SYNCING = 2
+    STARTING_REPLAY = 3
+    REPLAYING = 4
+    STOPPING_REPLAY = 5
+    STOPPED = 6
+
+
+class MirrorSnapshotState(IntEnum):
+    """The roles of a mirror snapshot (``RBD_SNAP_MIRROR_STATE_...``)."""
+
+    PRIMARY = 0
+    PRIMARY_DEMOTED = 1
+    NON_PRIMARY = 2
+    NON_PRIMARY_DEMOTED = 3

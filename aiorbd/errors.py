@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 #: The kind of a call's target. The kind and an errno select the class of the exception.
-Subject = Literal["image", "pool", "cluster", "keyring", "snapshot", "namespace", "lock", "key", "object", "other"]
+Subject = Literal[
+    "image", "pool", "cluster", "keyring", "snapshot", "namespace", "lock", "key", "object", "group", "option", "other"
+]
 
 
 #: The largest number of characters of a message or a target.
@@ -64,6 +66,25 @@ class ForkedError(UsageError):
 
 class NotSupportedError(Error):
     """The call is not supported: by the library on this host, by the cluster, or by the image. See the subclasses."""
+
+
+class DiffFormatError(Error, ValueError):
+    """A stream is no diff and no image in Ceph's formats, or it is damaged.
+
+    Attributes:
+        position: The number of bytes that were read before the fault was found.
+    """
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        super().__init__(message, position)
+        self.position = position
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}, at byte {self.position}"
+
+
+class DiffMismatchError(Error, ValueError):
+    """A diff does not follow the diff before it. Or a stream has a whole image instead of a diff, or the reverse."""
 
 
 class LibraryTooOldError(NotSupportedError, NotImplementedError):
@@ -145,12 +166,20 @@ class NamespaceNotFound(ObjectNotFound):
     """The pool has no such namespace."""
 
 
+class GroupNotFound(ObjectNotFound):
+    """The pool or namespace has no such consistency group."""
+
+
 class LockNotFound(ObjectNotFound):
     """No client holds such a lock."""
 
 
 class MetadataNotFound(ObjectNotFound, KeyError):
     """The metadata has no such key."""
+
+
+class OptionNotFound(ObjectNotFound, KeyError):
+    """Ceph, or an image or a pool, has no option with this name."""
 
 
 class ConfigFileNotFound(ObjectNotFound):
@@ -181,6 +210,10 @@ class NamespaceExists(ObjectExists):
     """The pool already has a namespace with this name."""
 
 
+class GroupExists(ObjectExists):
+    """The pool or namespace already has a consistency group with this name."""
+
+
 class LockExists(ObjectExists):
     """This client already holds the lock."""
 
@@ -199,6 +232,18 @@ class ObjectBusy(RbdError):
 
 class ImageBusy(ObjectBusy):
     """The image is in use: by watchers, by the holder of a lock, or by another operation."""
+
+
+class WrongPassphrase(PermissionError):
+    """The passphrase does not open the encrypted image."""
+
+
+class ImageNotEncrypted(RbdError):
+    """The image has no header of an encryption that librbd knows."""
+
+
+class ImageTooSmall(RbdError):
+    """The image has no room for the header of the encryption."""
 
 
 class ImageMemberOfGroup(RbdError):
@@ -286,99 +331,9 @@ class CompareMismatch(RbdError):
         return type(self), (self.errno, self.strerror, self.operation, self.target, self.offset)
 
 
+class ChecksumMismatch(RbdError):
+    """`write_with_crc32c` was given a checksum that is not the data's. Nothing was written."""
+
+
 class OperationNotSupported(RbdError, NotSupportedError):
     """The cluster or the image does not support the operation in the present state (EOPNOTSUPP)."""
-
-
-_BY_ERRNO: dict[int, type[RbdError]] = {
-    _errno.ENOENT: ObjectNotFound,
-    _errno.EEXIST: ObjectExists,
-    _errno.EBUSY: ObjectBusy,
-    _errno.EPERM: PermissionError,
-    _errno.EACCES: PermissionError,
-    _errno.EINVAL: InvalidArgument,
-    _errno.EDOM: ArgumentOutOfRange,
-    _errno.ERANGE: ArgumentOutOfRange,
-    _errno.ESHUTDOWN: ConnectionShutdown,  # a blocklisted client
-    _errno.ENOTCONN: ConnectionShutdown,
-    _errno.ETIMEDOUT: Timeout,
-    _errno.ENOSPC: NoSpace,
-    _errno.EDQUOT: DiskQuotaExceeded,
-    _errno.EOPNOTSUPP: OperationNotSupported,
-    _errno.ENOSYS: FunctionNotSupported,
-    _errno.ECANCELED: OperationCanceled,
-    _errno.EINTR: InterruptedOrTimeoutError,
-    _errno.EILSEQ: CompareMismatch,
-    _errno.EROFS: ReadOnlyImage,
-}
-
-_BY_SUBJECT: dict[tuple[int, Subject], type[RbdError]] = {
-    (_errno.ENOENT, "image"): ImageNotFound,
-    (_errno.ENOENT, "pool"): PoolNotFound,
-    (_errno.ENOENT, "keyring"): KeyringNotFound,
-    (_errno.ENOENT, "snapshot"): SnapshotNotFound,
-    (_errno.ENOENT, "namespace"): NamespaceNotFound,
-    (_errno.ENOENT, "lock"): LockNotFound,
-    (_errno.ENOENT, "key"): MetadataNotFound,
-    (_errno.EEXIST, "image"): ImageExists,
-    (_errno.EEXIST, "pool"): PoolExists,
-    (_errno.EEXIST, "snapshot"): SnapshotExists,
-    (_errno.EEXIST, "namespace"): NamespaceExists,
-    (_errno.EEXIST, "lock"): LockExists,
-    (_errno.EBUSY, "image"): ImageBusy,
-    (_errno.EBUSY, "snapshot"): SnapshotBusy,
-    (_errno.EBUSY, "namespace"): NamespaceBusy,
-    (_errno.EBUSY, "lock"): LockBusy,
-    (_errno.EROFS, "lock"): LockBusy,
-    (_errno.ENOTEMPTY, "image"): ImageHasSnapshots,
-    (_errno.EMLINK, "image"): ImageMemberOfGroup,
-}
-
-#: The classes for functions and errnos where the kind of the target would select a misleading class.
-_BY_OPERATION: dict[tuple[str, int], type[RbdError]] = {
-    # The target of these functions is an image, but ENOENT means that something else is missing.
-    ("rbd_create4", _errno.ENOENT): ObjectNotFound,
-    ("rbd_clone3", _errno.ENOENT): ObjectNotFound,
-    ("rbd_clone4", _errno.ENOENT): ObjectNotFound,
-    ("rbd_copy_with_progress4", _errno.ENOENT): ObjectNotFound,
-    ("rbd_deep_copy_with_progress", _errno.ENOENT): ObjectNotFound,
-    ("rbd_update_features", _errno.ENOENT): ObjectNotFound,
-    ("rbd_lock_acquire", _errno.EROFS): LockBusy,
-}
-
-#: Messages that replace misleading texts of the C library.
-_MESSAGES = {
-    _errno.EILSEQ: "other data found, nothing written",
-    _errno.ESHUTDOWN: "the client was blocklisted or its connection shut down: connect again",
-    _errno.EROFS: "open for reading only",
-}
-
-#: Messages for an errno of one function.
-_EXPLAINED = {
-    ("rbd_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
-    ("rbd_trash_remove_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
-    ("rbd_trash_purge_with_progress", _errno.ENOTEMPTY): "the image has snapshots, which must go first",
-    ("rbd_remove_with_progress", _errno.EMLINK): "the image is a member of a group, which it must leave first",
-    ("rbd_trash_remove_with_progress", _errno.EMLINK): "the image is a member of a group, which it must leave first",
-    ("rbd_trash_purge_with_progress", _errno.EMLINK): "the image is a member of a group, which it must leave first",
-    ("rbd_trash_move", _errno.EMLINK): "the image is a member of a group, which it must leave first",
-    ("rbd_snap_protect", _errno.EBUSY): "the snapshot is protected already",
-    ("rbd_snap_unprotect", _errno.EBUSY): "the snapshot has clones",
-    ("rbd_update_features", _errno.ENOENT): "the image lacks an object of a feature that is switched",
-    ("rbd_namespace_remove", _errno.EBUSY): "the namespace has images, perhaps in its trash",
-    ("rbd_lock_acquire", _errno.EROFS): "another client keeps the lock",
-    ("rbd_lock_exclusive", _errno.EEXIST): "this client holds that lock already",
-    ("rbd_lock_shared", _errno.EEXIST): "this client holds that lock already",
-}
-
-
-def error_for(code: int, operation: str, target: Target, message: str | None = None) -> RbdError:
-    """Return the exception for a negative return value of a C function."""
-    number = -code
-    cls = (
-        (_BY_OPERATION.get((operation, number)) if target.kind != "namespace" else None)
-        or _BY_SUBJECT.get((number, target.kind))
-        or _BY_ERRNO.get(number, RbdError)
-    )
-    text = message or _EXPLAINED.get((operation, number)) or _MESSAGES.get(number)
-    return cls(number, text, operation, str(target))

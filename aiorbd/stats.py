@@ -3,7 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 #: Upper bounds of the buckets of `OperationStats.buckets`, in seconds: 1 us, 2 us, 4 us, ... 67 s, and infinity.
@@ -74,6 +74,36 @@ class ClusterStats:
     bytes_written: int
     operations: Mapping[str, OperationStats]
 
+    def followed_by(self, later: "ClusterStats") -> "ClusterStats":
+        """Return the statistics of two connections together, of which this one has ended."""
+        operations = dict(later.operations)
+        for name, figures in self.operations.items():
+            more = operations.get(name)
+            operations[name] = figures if more is None else _sum(figures, more)
+        return replace(
+            later,
+            wakeups=self.wakeups + later.wakeups,
+            completions=self.completions + later.completions,
+            bytes_read=self.bytes_read + later.bytes_read,
+            bytes_written=self.bytes_written + later.bytes_written,
+            operations=operations,
+        )
+
+
+#: The statistics before the first call.
+NO_STATS: Final = ClusterStats(0, 0, 0, 0, 0, 0, 0, 0, {})
+
+
+def _sum(one: OperationStats, other: OperationStats) -> OperationStats:
+    buckets = tuple(map(sum, zip(one.buckets, other.buckets, strict=True)))
+    return OperationStats(
+        one.count + other.count,
+        one.failed + other.failed,
+        one.bytes + other.bytes,
+        one.seconds + other.seconds,
+        buckets,
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class StartedOperation:
@@ -82,6 +112,10 @@ class StartedOperation:
     Attributes:
         operation: The C function.
         target: The target of the call, as in errors.
+        pool: The name of the pool; None for calls of the whole connection.
+        namespace: The namespace of the pool; empty for the default namespace.
+        image: The name that the image had when it was opened; None for calls on no open image.
+        offset: Where a read or write begins in the image, in bytes; None for calls without a range.
         length: The number of bytes to read or write; 0 for calls without a length.
         started: The start of the call in nanoseconds since the epoch, as OpenTelemetry expects.
         number: A number of the call. The `CompletedOperation` of the same call has the same number.
@@ -89,6 +123,10 @@ class StartedOperation:
 
     operation: str
     target: str
+    pool: str | None
+    namespace: str
+    image: str | None
+    offset: int | None
     length: int
     started: int
     number: int
@@ -101,6 +139,10 @@ class CompletedOperation:
     Attributes:
         operation: The C function.
         target: The target of the call, as in errors.
+        pool: The name of the pool; None for calls of the whole connection.
+        namespace: The namespace of the pool; empty for the default namespace.
+        image: The name that the image had when it was opened; None for calls on no open image.
+        offset: Where a read or write begins in the image, in bytes; None for calls without a range.
         length: The number of bytes to read or write; 0 for calls without a length.
         started: The start of the call in nanoseconds since the epoch, as OpenTelemetry expects.
         seconds: The duration of the call.
@@ -111,6 +153,10 @@ class CompletedOperation:
 
     operation: str
     target: str
+    pool: str | None
+    namespace: str
+    image: str | None
+    offset: int | None
     length: int
     started: int
     seconds: float
