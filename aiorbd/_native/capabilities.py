@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
-from aiorbd._native.loader import SINCE, ffi, library_of, rados, rbd
+from aiorbd._native.loader import SINCE, ffi, rados, rbd, require_function
 from aiorbd.enums import Feature
 from aiorbd.errors import LibraryTooOldError
 from aiorbd.models import Version
@@ -66,7 +66,7 @@ class Capabilities:
         """
         if function not in SINCE:
             raise ValueError(f"{function} is no function of librbd or librados that aiorbd knows")
-        getattr(library_of(function), function)
+        require_function(function)
 
 
 @cache
@@ -82,7 +82,7 @@ def capabilities() -> Capabilities:
     missing: dict[str, str] = {}
     for function, since in sorted(SINCE.items()):
         try:
-            getattr(library_of(function), function)
+            require_function(function)
         except LibraryTooOldError:
             missing[function] = since
         else:

@@ -7,7 +7,8 @@ from typing import Any, Final, TypedDict
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import encode_name, grow_string, invalid, number
 from aiorbd.enums import Feature, ImageOption, MirrorImageMode
-from aiorbd.errors import ArgumentOutOfRange, Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import ArgumentOutOfRange, Target
 
 #: The options with string values. All other options have integer values.
 STRINGS: Final = frozenset({ImageOption.JOURNAL_POOL, ImageOption.DATA_POOL})

@@ -92,6 +92,11 @@ def library_of(function: str) -> "Rados | Rbd":
     return rbd() if function.startswith("rbd_") else rados()
 
 
+def require_function(function: str) -> None:
+    """Raise `LibraryTooOldError` if the library lacks a function that a later release has."""
+    getattr(library_of(function), function)
+
+
 @cache
 def bridge() -> Any:
     """Return the compiled bridge, bound to librbd and librados."""

@@ -73,6 +73,18 @@ def encode_text(text: str, what: str, operation: str) -> bytes:
         raise invalid(f"{what} cannot be encoded: {error.reason}", operation, f"{what} {text!r}") from None
 
 
+def encode_secret(text: str, what: str, operation: str, on: object) -> bytes:
+    """Encode a text that may contain a secret. So no error shows the text; the error names `on` instead."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be str, not {type(text).__name__}")
+    if "\0" in text:
+        raise invalid(f"{what} must not contain NUL", operation, on)
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise invalid(f"{what} cannot be encoded: {error.reason}", operation, on) from None
+
+
 def seconds(value: float, what: str, operation: str, target: object) -> float:
     """Return a time in seconds. Raise if the value is not a number, not finite, or negative."""
     if not isinstance(value, numbers.Real):
