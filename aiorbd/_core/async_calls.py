@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiorbd._core.operation import Job
 from aiorbd._native import loader
-from aiorbd.errors import Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import Target
 
 if TYPE_CHECKING:
     from aiorbd._core.lifecycle import Lifecycle

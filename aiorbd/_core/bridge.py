@@ -22,7 +22,7 @@ from aiorbd._core.workers import Workers
 from aiorbd._native import loader
 from aiorbd._native.requests import FUNCTIONS, READS, WRITE_ZEROES, WRITES
 from aiorbd._native.table import Table
-from aiorbd.errors import error_for
+from aiorbd.error_codes import error_for
 from aiorbd.stats import ClusterStats
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Bridge(Table):
         """Hand a job to a worker thread."""
         if self.observers and job.note is None:
             try:
-                job.note = Note(self.observers, job.name, str(job.on), job.length)
+                job.note = Note(self.observers, job.name, str(job.on), job.owner, job.offset, job.length)
             except BaseException:  # an interrupt in an observer
                 job.let_go()
                 raise

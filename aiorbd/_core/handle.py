@@ -18,7 +18,8 @@ from aiorbd._core.operation import Job
 from aiorbd._native import loader
 from aiorbd._native.loader import ffi
 from aiorbd._native.marshal import grow, grow_string
-from aiorbd.errors import Subject, Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import Subject, Target
 
 if TYPE_CHECKING:
     from aiorbd._native.c_functions import CFunction
@@ -152,9 +153,9 @@ class Handle(Lifecycle):
         `first` is called on that thread just before the C function, and may raise. If the C function fails, `why` is
         called there with the return value. `why` raises if it knows the reason.
         """
-        c_function = getattr(loader.library_of(function), function)
 
         def call() -> int:
+            c_function = getattr(loader.library_of(function), function)
             if first is not None:
                 first()
             code = c_function(self.pointer, *arguments)
@@ -183,9 +184,9 @@ class Handle(Lifecycle):
         The buffer and its size are the last arguments. The size is passed as a number, or, if `size_type` is given, as
         a pointer of that type.
         """
-        c_function = getattr(loader.library_of(function), function)
 
         def call(buffer: Any, size: int) -> int:
+            c_function = getattr(loader.library_of(function), function)
             code: int = c_function(self.pointer, *arguments, buffer, ffi.new(size_type, size) if size_type else size)
             return code
 
@@ -200,6 +201,9 @@ class Handle(Lifecycle):
         cleanup: str,
         convert: Callable[..., T],
         *,
+        before: tuple[Any, ...] = (),
+        sized: bool = False,
+        count_type: str = "size_t *",
         returns_count: bool = False,
         on: Target | None = None,
         when_empty: Callable[[], object] | None = None,
@@ -207,9 +211,10 @@ class Handle(Lifecycle):
     ) -> Listing[T]:
         """Iterate over the array that one C function fills. The array and its count are the last arguments.
 
-        The C function returns the count in the same argument, or, with `returns_count`, as its return value. `cleanup`
-        is the C function that frees the contents of the array. `cleanup` also takes the count, except with
-        `returns_count`.
+        `before` are the arguments between the handle and the array. With `sized`, the size of an item follows the
+        array, also for `cleanup`. The C function returns the count in the same argument, or, with `returns_count`, as
+        its return value. `cleanup` is the C function that frees the contents of the array. `cleanup` also takes the
+        count, except with `returns_count`.
 
         C fills the whole array at once, on a worker thread. The event loop converts the array page by page, because a
         worker thread that runs Python delays the loop. The array is freed with the iterator.
@@ -218,6 +223,7 @@ class Handle(Lifecycle):
         the count, and returns one note for each item. `convert` takes the item and its note. An item with the note None
         is left out.
         """
+        size_of_item = (ffi.sizeof(item_type),) if sized else ()
         items: Any = None
         owner: Any = None
         notes: Sequence[Any] | None = None
@@ -225,15 +231,15 @@ class Handle(Lifecycle):
 
         def read(size: int) -> tuple[int, Any]:
             library = loader.library_of(function)
-            array, out = ffi.new(f"{item_type}[]", size), ffi.new("int *" if returns_count else "size_t *", size)
-            code = getattr(library, function)(self.pointer, array, out)
+            array, out = ffi.new(f"{item_type}[]", size), ffi.new("int *" if returns_count else count_type, size)
+            code = getattr(library, function)(self.pointer, *before, array, *size_of_item, out)
             if code == -errno.ERANGE:
                 return code, None
             self.raise_on_thread(code, function, on)
             number = code if returns_count else out[0]
             if when_empty is not None and not number:
                 when_empty()
-            free, rest = getattr(library, cleanup), () if returns_count else (number,)
+            free, rest = getattr(library, cleanup), () if returns_count else (*size_of_item, number)
             # The garbage collection of this pointer frees the contents of the items, however the iteration ends.
             kept = ffi.gc(array + 0, lambda _: free(array, *rest)) if number else None
             return code, (array, number, kept, None if examine is None else examine(array, number))

@@ -10,14 +10,15 @@ import logging
 import weakref
 from collections.abc import Callable, Hashable
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
 from aiorbd._core.endings import Endings
 from aiorbd._core.stream import Source
 from aiorbd._native.table import Owner
-from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Target, Timeout, WrongLoopError, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import ClosedError, CloseTimeout, ForkedError, RbdError, Target, Timeout, WrongLoopError
 
 if TYPE_CHECKING:
     from aiorbd._core.bridge import Bridge
@@ -32,6 +33,14 @@ class State(enum.Enum):
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
+
+
+class Place(NamedTuple):
+    """Where a call takes place: the pool, the namespace and the image."""
+
+    pool: str | None
+    namespace: str
+    image: str | None
 
 
 class _Waiter:
@@ -89,6 +98,10 @@ class Lifecycle(Owner):
     def take(self, pointer: Any) -> None:
         """Keep the native object, which is open now. `shut` closes the object. Any thread may call this."""
         self.pointer = pointer
+
+    def place(self) -> Place:
+        """Return where the calls of this handle take place, for the observers."""
+        return Place(None, "", None) if self._parent is None else self._parent.place()
 
     def check(self) -> None:
         """Raise if a call must not reach C."""

@@ -7,7 +7,7 @@ from aiorbd._core.lifecycle import Lifecycle
 from aiorbd._core.stream import Source, Stream
 from aiorbd._native import loader
 from aiorbd._native.loader import bridge_ffi, ffi
-from aiorbd.errors import error_for
+from aiorbd.error_codes import error_for
 
 T = TypeVar("T")
 

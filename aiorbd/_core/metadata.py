@@ -21,7 +21,8 @@ PAGE: Final = 64
 class Metadata(Topic[Handle]):
     """Keys and values, both text: `Image.metadata` for an image, `IoCtx.metadata` for a pool.
 
-    Keys that begin with ``conf_`` override Ceph's options for that image or pool.
+    Keys that begin with ``conf_`` override Ceph's options for that image or pool, as `Config.set` does. In a namespace,
+    such keys have no effect.
     """
 
     def __init__(self, handle: Handle, prefix: str) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from aiorbd._core.operation import Job, Operation
 from aiorbd._native import loader
 from aiorbd._native.requests import FUNCTIONS, STALE_BY_NOW
-from aiorbd.errors import Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import Target
 from aiorbd.stats import LATENCY_BOUNDS, CompletedOperation, Observer, OperationStats, StartedOperation, StartObserver
 
 if TYPE_CHECKING:
@@ -34,10 +35,19 @@ class Note:
 
     __slots__ = ("_began", "_context", "_observers", "_start", "_told")
 
-    def __init__(self, observers: list[Watching], name: str, target: str, length: int) -> None:
+    def __init__(
+        self,
+        observers: list[Watching],
+        name: str,
+        target: str,
+        owner: "Lifecycle",
+        offset: int | None = None,
+        length: int = 0,
+    ) -> None:
         self._observers = observers
         self._context: Context = copy_context()
-        self._start = StartedOperation(name, target, length, time.time_ns(), next(_numbers))
+        place = owner.place()
+        self._start = StartedOperation(name, target, *place, offset, length, time.time_ns(), next(_numbers))
         for observer in tuple(observers):
             if observer.started is not None:
                 self._notify(observer.started, self._start)
@@ -58,7 +68,18 @@ class Note:
         seconds = (time.perf_counter_ns() - self._began) / 1e9
         start = self._start
         completed = CompletedOperation(
-            start.operation, start.target, start.length, start.started, seconds, error, abandoned, start.number
+            start.operation,
+            start.target,
+            start.pool,
+            start.namespace,
+            start.image,
+            start.offset,
+            start.length,
+            start.started,
+            seconds,
+            error,
+            abandoned,
+            start.number,
         )
         for observer in tuple(self._observers):
             self._notify(observer.completed, completed)

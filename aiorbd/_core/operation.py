@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from aiorbd._native.table import Entry
-from aiorbd.errors import Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import Target
 
 if TYPE_CHECKING:
     from aiorbd._core.lifecycle import Lifecycle
@@ -148,6 +149,11 @@ class Job(Operation, Generic[T]):
         if not self.begun:
             return error_for(-errno.ECANCELED, self.name, self.on, "cancelled before it began")
         return self.error or self.refusal()
+
+    @property
+    def offset(self) -> int | None:
+        """Where the job reads or writes in the image; None for a job without a range."""
+        return None
 
     @property
     def length(self) -> int:

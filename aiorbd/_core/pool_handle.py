@@ -10,9 +10,10 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiorbd._core.handle import Handle, Why
+from aiorbd._core.lifecycle import Place
 from aiorbd._core.operation import URGENT
 from aiorbd._native.loader import ffi, rados, rbd
-from aiorbd._native.marshal import take_buffer
+from aiorbd._native.marshal import decode, take_buffer
 from aiorbd.errors import Error, ImageNotFound, NamespaceNotFound, PoolNotFound, Target
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class PoolHandle(Handle):
 
     #: ``pool`` or ``pool/namespace``, for the names of images in errors.
     name: str = ""
+    #: The name of the pool.
+    pool_name: str | None = None
     #: The number of the pool.
     pool_id: int = -1
     #: A second ``rados_ioctx_t``, which no write uses: see ``handover.c``.
@@ -68,6 +71,10 @@ class PoolHandle(Handle):
         self.plain: PoolHandle = self
         #: The numbers of deleted pools. Ceph does not use these numbers again.
         self._gone: set[int] = set()
+
+    def place(self) -> Place:
+        """Return the pool and the namespace, for the observers."""
+        return Place(self.pool_name, self.namespace, None)
 
     def image(self, name: str) -> Target:
         """Return the target of an image, for errors."""
@@ -150,12 +157,13 @@ class PoolHandle(Handle):
 
     # -- images and snapshots in the cluster now -----------------------------------------------
 
-    def id_of(self, name: bytes) -> str | None:
+    def id_of(self, name: bytes, elsewhere: Any = None) -> str | None:
         """Return the id of the image that has a name now. Runs on a worker thread.
 
-        The result is None if no image has the name, or if the image has format 1.
+        The result is None if no image has the name, or if the image has format 1. `elsewhere` is the
+        ``rados_ioctx_t`` of another pool, which contains the image.
         """
-        found = self._ask(b"rbd_id." + name, b"get_id", b"")
+        found = self._ask(b"rbd_id." + name, b"get_id", b"", elsewhere)
         return None if found is None else found[4:].decode()  # after the length, in 32 bits
 
     def require_image(self, name: bytes, image_id: str | None, operation: str) -> None:
@@ -163,6 +171,16 @@ class PoolHandle(Handle):
         if image_id is not None and self.id_of(name) != image_id:
             message = f"the name is not that of the image of id {image_id!r} any more"
             raise ImageNotFound(errno.ENOENT, message, operation, str(self.image(os.fsdecode(name))))
+
+    def migration_of(self, name: bytes) -> str | None:
+        """Return the name of the new image, if an image with this name is in a migration. Runs on a worker thread."""
+        status = ffi.new("rbd_image_migration_status_t *")
+        if rbd().rbd_migration_status(self.pointer, name, status, ffi.sizeof("rbd_image_migration_status_t")) < 0:
+            return None
+        try:
+            return decode(status.dest_image_name)
+        finally:
+            rbd().rbd_migration_status_cleanup(status)
 
     def image_exists(self, image_id: str) -> bool:
         """Return whether an image of format 2 exists, under any name. Runs on a worker thread."""
@@ -189,7 +207,7 @@ class PoolHandle(Handle):
         name = os.fsdecode(found[at + 4 : at + 4 + length])
         return SnapshotNow(name, *struct.unpack_from("<QII", found, at + 4 + length))
 
-    def _ask(self, key: bytes, method: bytes, data: bytes) -> bytes | None:
+    def _ask(self, key: bytes, method: bytes, data: bytes, elsewhere: Any = None) -> bytes | None:
         """Call a method of the OSDs' class ``rbd``, and return the answer.
 
         The answer is None if the object does not exist, or if the object has no such entry.
@@ -198,7 +216,7 @@ class PoolHandle(Handle):
         operation = rados().rados_create_read_op()
         try:
             rados().rados_read_op_exec(operation, b"rbd", method, data, len(data), out, length, result)
-            code = rados().rados_read_op_operate(operation, self.pointer, key, 0)
+            code = rados().rados_read_op_operate(operation, elsewhere or self.pointer, key, 0)
         finally:
             rados().rados_release_read_op(operation)
         answer = take_buffer(out, length, rados().rados_buffer_free)

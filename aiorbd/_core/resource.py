@@ -4,7 +4,7 @@ import enum
 import warnings
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from aiorbd._core.handle import Handle
 from aiorbd._core.lifecycle import State
@@ -114,7 +114,17 @@ class Topic(Generic[H]):
         return f"<aiorbd.{type(self).__name__} of {self._handle.target}>"
 
 
-R = TypeVar("R", bound=Resource[Any])
+class Block(Protocol):
+    """An object whose ``async with`` block gives the object itself."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+R = TypeVar("R", bound=Block)
 
 
 class Opening(Generic[R]):
