@@ -7,7 +7,8 @@ from aiorbd._core.resource import Topic
 from aiorbd._image.handle import ImageHandle
 from aiorbd._native.loader import ffi, rados, rbd
 from aiorbd._native.marshal import decode, encode_name, grow, split
-from aiorbd.errors import Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import Target
 from aiorbd.models import Locker
 
 

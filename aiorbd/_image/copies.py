@@ -21,7 +21,7 @@ from aiorbd._native.image_options import ImageKeywords, ImageOptions, merged
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode, encode_new_name, handle_of, number
 from aiorbd.enums import SnapshotNamespaceType
-from aiorbd.errors import error_for
+from aiorbd.error_codes import error_for
 from aiorbd.models import LinkedImage, Parent
 
 if TYPE_CHECKING:

@@ -62,7 +62,8 @@ class Diff(Stream[Extent]):
         have no object map.
         """
         handle = self._handle
-        return self._arguments.whole_object and handle.image_size.snapshot_id is None and bool(handle.image_id)
+        wanted = self._arguments.whole_object and handle.image_size.snapshot_id is None
+        return wanted and bool(handle.image_id) and not handle.encrypted
 
     async def _open_again(self) -> tuple[ImageHandle, State | None]:
         """Open the image once more, for reading only: librbd never changes the size of such a handle.
@@ -118,7 +119,7 @@ class ImageDiff(Resource[ImageHandle]):
                 librbd does not report ranges in which the clone emptied data of its parent. An `IncompleteDiffWarning`
                 warns about this. With the feature ``FAST_DIFF``, `whole_object` reports the objects with such ranges.
             whole_object: Whether to report each changed object as a whole. This is fast with the feature
-                ``FAST_DIFF``.
+                ``FAST_DIFF``. With encryption loaded, the diff reports bytes all the same.
 
         Raises:
             SnapshotNotFound: The snapshot does not exist or was removed during the iteration, or the snapshot that is

@@ -9,11 +9,13 @@ check costs one load from memory. After a refusal, the handle waits for the gate
 """
 
 import enum
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 if TYPE_CHECKING:
+    from aiorbd._core.handle import Handle
     from aiorbd._image.handle import ImageHandle
 
 
@@ -31,6 +33,9 @@ class Mode(enum.Flag):
     OBJECTS = enum.auto()
     #: Runs beside no other call, read or write.
     ALONE = enum.auto()
+    #: Runs beside no read, write or flush of any handle, and beside no `LONG` call. It runs beside `SHARED` calls, as
+    #: librbd may wait for the exclusive lock: a `SHARED` call releases the advisory lock that is in the way.
+    NO_DATA = enum.auto()
 
 
 class Rule(NamedTuple):
@@ -44,6 +49,13 @@ _SNAPSHOTS: Final = "two changes of snapshots at once: SIGABRT, or both threads 
 _WALKS: Final = "two walks over all objects at once: SIGABRT, or a call that never returns"
 _VIEW: Final = "beside writes, flushes, and changes of snapshots, features, size or metadata: SIGSEGV, SIGABRT, a hang"
 _FEATURES: Final = "beside snapshot changes, walks, writes and lock changes: SIGABRT, or a call that never returns"
+
+_QUIESCE: Final = "while a snapshot is taken: SIGABRT, or a close that never returns"
+_MIRROR: Final = "as snapshot changes, rollbacks and feature changes, which librbd makes in this call"
+_ENCRYPTION: Final = "none; reads and writes beside it would see the old offsets in part"
+
+#: No reads, writes, copies, and changes of snapshots, size or objects.
+_QUIET: Final = Mode.HEADER | Mode.OBJECTS | Mode.NO_DATA
 
 #: The mode of each C function that is not `SHARED`.
 RULES: Final[dict[str, Rule]] = {
@@ -69,10 +81,25 @@ RULES: Final[dict[str, Rule]] = {
     "rbd_snap_set": Rule(Mode.ALONE, _VIEW),
     "rbd_snap_set_by_id": Rule(Mode.ALONE, _VIEW),
     "rbd_update_features": Rule(Mode.ALONE, _FEATURES),
+    "rbd_quiesce_watch": Rule(Mode.HEADER, _QUIESCE),
+    "rbd_quiesce_unwatch": Rule(Mode.HEADER, _QUIESCE),
+    "rbd_mirror_image_enable2": Rule(Mode.HEADER | Mode.OBJECTS, _MIRROR),
+    "rbd_mirror_image_disable": Rule(Mode.HEADER | Mode.OBJECTS, _MIRROR),
+    "rbd_mirror_image_resync": Rule(Mode.HEADER, _MIRROR),
+    "rbd_aio_mirror_image_promote": Rule(_QUIET, _MIRROR),
+    "rbd_aio_mirror_image_demote": Rule(_QUIET, _MIRROR),
+    "rbd_aio_mirror_image_create_snapshot": Rule(Mode.HEADER, _SNAPSHOTS),
+    "rbd_encryption_format": Rule(_QUIET, _ENCRYPTION),
+    "rbd_encryption_load": Rule(Mode.ALONE, _ENCRYPTION),
+    "rbd_encryption_load2": Rule(Mode.ALONE, _ENCRYPTION),
 }
 
 #: The mode in which `rbd_copy_with_progress2` enters the gate of its target, which must not shrink during the copy.
 COPY_TARGET: Final = Mode.OBJECTS
+
+#: The mode in which a change of a group's snapshots enters the gates of all members. librbd opens each member itself.
+#: Beside a copy of a member, librbd 16.2 hangs.
+GROUP: Final = _QUIET
 
 #: C functions that enter a gate after the gate of their target image was entered.
 NESTED: Final = {"rbd_copy_with_progress2"}
@@ -96,17 +123,20 @@ class _Ticket:
 
 
 def _exclude(one: Mode, other: Mode) -> bool:
-    return Mode.ALONE in one | other or bool(one & other & _EXCLUSIVE)
+    both = one | other
+    copies = Mode.NO_DATA in both and Mode.LONG in both
+    return Mode.ALONE in both or copies or bool(one & other & _EXCLUSIVE)
 
 
 class Gate:
     """The gate of one image. Use the gate on the event loop only."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[ImageHandle, Mode]] = []  # the running calls that are not `SHARED`
+        self._held: list[tuple[Handle, Mode]] = []  # the running calls that are not `SHARED`
         self._shared = 0  # number of running `SHARED` calls
         self._closed = False  # no new `SHARED` calls: an `ALONE` call runs, or waits only for `SHARED` calls
         self._waiting: list[_Ticket] = []
+        self._outside: list[Handle] = []  # handles of pools, whose calls wait for this gate
         self.handles: WeakSet[ImageHandle] = WeakSet()
 
     async def enter(self, handle: "ImageHandle", mode: Mode, *, nested: bool = False) -> Callable[[], None]:
@@ -139,6 +169,23 @@ class Gate:
         self._shared += 1
         return self._leave_shared
 
+    def enter_if_free(self, handle: "Handle", mode: Mode) -> Callable[[], None] | None:
+        """Enter without a wait, for a call beside which reads and writes may run. Return None if it would have to wait.
+
+        After None, the gate calls `Handle.wake_waiters` when the call may try again, until `forget` is called.
+        """
+        if not self._admits(mode):
+            if handle not in self._outside:
+                self._outside.append(handle)
+            return None
+        self._hold(handle, mode)
+        return lambda: self._leave((handle, mode))
+
+    def forget(self, handle: "Handle") -> None:
+        """Do not wake a handle any more: see `enter_if_free`."""
+        while handle in self._outside:
+            self._outside.remove(handle)
+
     def wake(self) -> None:
         """Let the waiting calls check again, because a handle was closed."""
         self._changed()
@@ -148,7 +195,7 @@ class Gate:
         self.handles.add(handle)
         self._changed()
 
-    async def _wait_for_turn(self, handle: "ImageHandle", mode: Mode, *, nested: bool) -> "tuple[ImageHandle, Mode]":
+    async def _wait_for_turn(self, handle: "ImageHandle", mode: Mode, *, nested: bool) -> "tuple[Handle, Mode]":
         ticket, holder = _Ticket(mode), (handle, mode)
         self._waiting.insert(0 if nested else len(self._waiting), ticket)
         try:
@@ -165,7 +212,16 @@ class Gate:
         modes = [mode for _, mode in self._held] + [other.mode for other in before]
         return not any(_exclude(ticket.mode, mode) for mode in modes)
 
-    async def _drain(self, handle: "ImageHandle", mode: Mode) -> None:
+    def _admits(self, mode: Mode) -> bool:
+        """Tell whether a call could enter now, after the calls that wait."""
+        others = [other for _, other in self._held] + [ticket.mode for ticket in self._waiting]
+        return not any(_exclude(mode, other) for other in others)
+
+    def _hold(self, handle: "Handle", mode: Mode) -> None:
+        self._held.append((handle, mode))
+        self._changed()
+
+    async def _drain(self, handle: "Handle", mode: Mode) -> None:
         """Wait for the running reads, writes and calls that the mode excludes. No new ones can begin."""
         for other in list(self.handles):
             if _bars(handle, mode, other):
@@ -180,7 +236,7 @@ class Gate:
         if self._closed:
             self._changed()
 
-    def _leave(self, holder: "tuple[ImageHandle, Mode]") -> None:
+    def _leave(self, holder: "tuple[Handle, Mode]") -> None:
         self._held.remove(holder)
         if holder[1] is Mode.ALONE:
             self._closed = False
@@ -191,15 +247,45 @@ class Gate:
         for handle in tuple(self.handles):
             handle.bar(barred=any(_bars(holder, mode, handle) for holder, mode in self._held))
             handle.wake_waiters()
+        for outside in tuple(self._outside):
+            outside.wake_waiters()
 
 
-def _bars(holder: "ImageHandle", mode: Mode, other: "ImageHandle") -> bool:
+async def enter_all(handle: "Handle", gates: "Sequence[Gate]", mode: Mode) -> Callable[[], None]:
+    """Wait until a call on a pool's handle may run on several images, and return a function that leaves the gates.
+
+    A call that held one gate and waited for another could wait for a copy, which also enters two gates. So this call
+    takes all gates in one step, when all of them are free.
+    """
+    while (taken := next((gate for gate in gates if not gate._admits(mode)), None)) is not None:
+        taken._outside.append(handle)
+        try:
+            await handle.wait_while_usable(partial(taken._admits, mode))
+        finally:
+            taken._outside.remove(handle)
+    for gate in gates:
+        gate._hold(handle, mode)
+
+    def leave() -> None:
+        for gate in gates:
+            gate._leave((handle, mode))
+
+    try:
+        for gate in gates:
+            await gate._drain(handle, mode)
+    except BaseException:
+        leave()
+        raise
+    return leave
+
+
+def _bars(holder: "Handle", mode: Mode, other: "ImageHandle") -> bool:
     """Tell whether a call of `holder` holds up the reads and writes of `other`, which may be the same handle.
 
     A snapshot change beside a write through another handle hands the exclusive lock over. librbd 16.2 then frees an
     object map that is in use, and aborts (``AsyncOpTracker``).
     """
-    return mode is Mode.ALONE or (Mode.HEADER in mode and holder is not other)
+    return mode is Mode.ALONE or Mode.NO_DATA in mode or (Mode.HEADER in mode and holder is not other)
 
 
 def open_handles(connection: object, image: Hashable) -> "tuple[ImageHandle, ...]":

@@ -11,7 +11,7 @@ import anyio
 
 from aiorbd._core.async_calls import RbdAioCall
 from aiorbd._core.handle import Handle
-from aiorbd._core.lifecycle import Lifecycle
+from aiorbd._core.lifecycle import Lifecycle, Place
 from aiorbd._core.loops import Parked
 from aiorbd._core.operation import URGENT
 from aiorbd._core.stream import Source
@@ -24,11 +24,13 @@ from aiorbd._native import loader
 from aiorbd._native.loader import bridge_ffi
 from aiorbd._native.marshal import utc
 from aiorbd._native.table import ImageOwner
-from aiorbd.errors import Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import Target
 from aiorbd.models import Layout
 
 if TYPE_CHECKING:
     from aiorbd._core.pool_handle import PoolHandle
+    from aiorbd._image.quiesce import QuiesceHandle
 
 logger = logging.getLogger("aiorbd")
 
@@ -74,10 +76,25 @@ class ImageHandle(Handle, ImageOwner):
         #: The sources to notify of header changes.
         self.watchers: weakref.WeakSet[Source] = weakref.WeakSet()
         self.image_id: str = ""
+        #: The name that the image had when it was opened; None until then.
+        self.image_name: str | None = None
         self.layout: Layout = Layout(1, 1, 1, "", -1, utc(0))
         #: Whether librbd caches reads; None until a call has asked.
         self.caches_reads: bool | None = None
         self.asking_policy: anyio.Lock = anyio.Lock()
+        #: librbd's watch for quiesce requests; None before the first `QuiesceWatch`.
+        self.quiesce: QuiesceHandle | None = None
+        self.starting_quiesce: anyio.Lock = anyio.Lock()
+        #: Whether librbd decrypts the data of this handle.
+        self.encrypted: bool = False
+        #: Whether the encryption was formatted and not loaded, as librbd leaves a clone: no request may reach librbd.
+        self.must_load: bool = False
+        #: The bytes of the encryption's header, which the size of the image leaves out.
+        self.header: int = 0
+
+    def place(self) -> Place:
+        """Return the pool, the namespace and the name of the image, for the observers."""
+        return self.ioctx.place()._replace(image=self.image_name)
 
     def raise_for(self, code: int, operation: str, on: Target | None = None) -> int:
         """Like `Handle.raise_for`, but explain EROFS for an image that is open for writing.

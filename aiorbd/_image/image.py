@@ -4,29 +4,35 @@ import errno
 
 import anyio
 
+from aiorbd._core.config import Config
 from aiorbd._core.metadata import Metadata
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._core.progress import Progress
-from aiorbd._core.resource import Default
+from aiorbd._core.resource import Default, Opening
 from aiorbd._image.advisory_locks import AdvisoryLocks
 from aiorbd._image.copies import ImageCopies
 from aiorbd._image.diff import ImageDiff
+from aiorbd._image.encryption import Encryption
 from aiorbd._image.exclusive_lock import ExclusiveLock
 from aiorbd._image.file import BlockingImageFile, ImageFile
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.image_snapshots import ImageSnapshots
 from aiorbd._image.info import ImageAttributes
 from aiorbd._image.io import ImageData
-from aiorbd._image.maintenance import GrowingCall, ShrinkingCall, refuse_shrink
+from aiorbd._image.maintenance import refuse_shrink, resizing
+from aiorbd._image.mirror import ImageMirror
 from aiorbd._image.opening import open_handle
 from aiorbd._image.presence import is_current, require_same_image
+from aiorbd._image.quiesce import QuiesceWatch, open_quiesce_watch
 from aiorbd._image.snapshots import Snapshot, id_of, name_of
 from aiorbd._image.streams import ImageStreams
 from aiorbd._image.updates import ImageWatch
+from aiorbd._image.usage import disk_usage
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode, encode_name, invalid, number
 from aiorbd.errors import CloseTimeout, Timeout
 from aiorbd.models import ImageInfo
+from aiorbd.pool_models import DiskUsage
 
 
 async def open_image(
@@ -114,6 +120,16 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         return self._name
 
     @property
+    def pool(self) -> str:
+        """The name that the pool of the image had when it was opened."""
+        return self._handle.ioctx.pool_name or ""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the image; empty for the default namespace."""
+        return self._handle.ioctx.namespace
+
+    @property
     def id(self) -> str:
         """The id of the image. The id never changes.
 
@@ -144,6 +160,24 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         """The exclusive lock of the image, which librbd manages."""
         return ExclusiveLock(self._handle)
 
+    def quiesce_watch(self, *, timeout: float | None = 30.0) -> Opening[QuiesceWatch]:
+        """Listen for the requests of other clients to quiesce before a snapshot.
+
+        Await the result, or use the result with ``async with``. Call this before other clients take snapshots: if the
+        first watch of an open image begins while another client takes a snapshot, librbd 16.2 may abort the process.
+
+        Args:
+            timeout: The seconds after which a request without an answer fails. None waits as long as librbd of the
+                other client does.
+
+        Raises:
+            OperationNotSupported: The image is open for reading only. Ceph sends no requests to such a client.
+            UsageError: The image has an open watch already.
+
+        Implements: rbd_quiesce_watch, rbd_quiesce_unwatch
+        """
+        return Opening(lambda: open_quiesce_watch(self._handle, timeout))
+
     def file(self, *, chunk_size: int = 1 << 22, allow_shrink: bool = False) -> ImageFile:
         """Return an asynchronous file object over the image.
 
@@ -166,6 +200,21 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         Implements: rbd_aio_read2, rbd_aio_write2, rbd_aio_flush, rbd_resize2
         """
         return BlockingImageFile(self, allow_shrink=bool(allow_shrink))
+
+    @property
+    def encryption(self) -> Encryption:
+        """The encryption of the image by librbd."""
+        return Encryption(self._handle)
+
+    @property
+    def mirror(self) -> ImageMirror:
+        """The mirroring of the image to other sites."""
+        return ImageMirror(self._handle)
+
+    @property
+    def config(self) -> Config:
+        """The options of librbd that apply to the image."""
+        return Config(self._handle, "image")
 
     @property
     def metadata(self) -> Metadata:
@@ -194,6 +243,24 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
 
         return await handle.run("rbd_stat", call)
 
+    async def disk_usage(self, *, exact: bool = False) -> DiskUsage:
+        """Return the bytes that the image and each of its snapshots use, as ``rbd du`` shows them.
+
+        The data of a snapshot is what changed since the snapshot before. The data of a clone's parent does not count.
+        If a snapshot is taken or removed meanwhile, the call counts again, at most three times.
+
+        Args:
+            exact: Whether to count bytes instead of whole objects. With the feature ``FAST_DIFF``, counting whole
+                objects only reads the object map. Counting bytes asks for each object.
+
+        Raises:
+            SnapshotNotFound: A snapshot was removed during each attempt.
+            RbdError: A snapshot was taken during each attempt (ESTALE).
+
+        Implements: rbd_diff_iterate2, rbd_snap_list
+        """
+        return await disk_usage(self._handle, self._name, self.snapshots, exact=bool(exact))
+
     async def resize(self, size: int, *, allow_shrink: bool = False, progress: Progress | None = None) -> None:
         """Change the image size.
 
@@ -201,7 +268,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         of `size`.
 
         Args:
-            size: The new size in bytes. Added bytes read as zeroes.
+            size: The new size in bytes, without the header of a loaded encryption. Added bytes read as zeroes.
             allow_shrink: Whether the image may become smaller, and lose the data past its new end.
             progress: Called on the event loop as ``progress(done, total)``. If `progress` raises, librbd is asked to
                 stop where it can stop, and this call raises the error. If the work is already done, the error is
@@ -219,5 +286,4 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         if not allow_shrink and size < await handle.image_size.known_size():
             await handle.image_size.refresh()  # ask before the call holds up reads and writes of other handles
             refuse_shrink(handle, size, handle.size)
-        call = ShrinkingCall(handle, size, "rbd_resize2", size, True) if allow_shrink else GrowingCall(handle, size)
-        await call.run(progress)
+        await resizing(handle, size, allow_shrink=bool(allow_shrink)).run(progress)

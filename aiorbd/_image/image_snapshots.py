@@ -44,11 +44,7 @@ class ImageSnapshots(Resource[ImageHandle]):
 
         Implements: rbd_snap_create2
         """
-        handle = self._handle
-        encoded = encode_new_name(name, "snapshot name", "rbd_snap_create2")
-        on = snapshot_target(handle, name)
-        flags = number(flags, "flags", "rbd_snap_create2", on, bits=32)
-        await LongCall(handle, "rbd_snap_create2", encoded, flags, on=on).run(progress)
+        await take_snapshot(self._handle, name, flags, progress)
         return await self.get_snapshot(name)
 
     def snapshots(self, *, any_namespace: bool = False) -> Listing[Snapshot]:
@@ -148,3 +144,11 @@ class ImageSnapshots(Resource[ImageHandle]):
         """
         value = _NO_LIMIT if limit is None else number(limit, "limit", "rbd_snap_set_limit", self._handle.target)
         await self._handle.call("rbd_snap_set_limit", value)
+
+
+async def take_snapshot(handle: ImageHandle, name: str, flags: int = 0, progress: Progress | None = None) -> None:
+    """Take a snapshot: see `Image.create_snapshot`."""
+    encoded = encode_new_name(name, "snapshot name", "rbd_snap_create2")
+    on = snapshot_target(handle, name)
+    flags = number(flags, "flags", "rbd_snap_create2", on, bits=32)
+    await LongCall(handle, "rbd_snap_create2", encoded, flags, on=on).run(progress)

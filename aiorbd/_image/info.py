@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 from aiorbd._core.listing import Listing
 from aiorbd._core.resource import Resource
 from aiorbd._image.handle import ImageHandle
+from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode, number, utc
 from aiorbd.enums import Feature, ImageFlag, OperationFeature
 from aiorbd.models import Watcher
+from aiorbd.pool_models import GroupSpec
 
 if TYPE_CHECKING:
     from aiorbd._native.c_functions import CFunction
@@ -116,6 +118,33 @@ class ImageAttributes(Resource[ImageHandle]):
         Implements: rbd_get_flags
         """
         return ImageFlag(await self._handle.get("rbd_get_flags", "uint64_t *"))
+
+    async def group(self) -> GroupSpec | None:
+        """Return the consistency group of which the image is a member; None if there is none.
+
+        Implements: rbd_get_group, rbd_group_info_cleanup
+        """
+        handle = self._handle
+
+        def call() -> GroupSpec | None:
+            info, size = ffi.new("rbd_group_info_t *"), ffi.sizeof("rbd_group_info_t")
+            handle.raise_on_thread(rbd().rbd_get_group(handle.pointer, info, size), "rbd_get_group")
+            try:
+                return GroupSpec(info.pool, decode(info.name)) if info.pool >= 0 else None
+            finally:
+                rbd().rbd_group_info_cleanup(info, size)
+
+        return await handle.run("rbd_get_group", call)
+
+    async def migration_source(self) -> str:
+        """Return the source specification of a migration, as JSON text: see `Migration.prepare_import`.
+
+        Raises:
+            InvalidArgument: The image is not in a migration.
+
+        Implements: rbd_get_migration_source_spec
+        """
+        return await self._handle.get_string("rbd_get_migration_source_spec", size_type="size_t *")
 
     def watchers(self) -> Listing[Watcher]:
         """List the clients that have the image open for writing, including this client.

@@ -13,27 +13,28 @@ A read takes these steps:
 
 import errno
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiorbd._core.operation import Operation
 from aiorbd._core.resource import Resource
+from aiorbd._image.compare import COMPARE, COMPAREV, compare_and_write, compare_and_writev
 from aiorbd._image.handle import ImageHandle
-from aiorbd._image.read_cache import require_no_read_cache
-from aiorbd._native.loader import bridge_ffi
-from aiorbd._native.marshal import invalid, readable, writable
+from aiorbd._native.loader import require_function
+from aiorbd._native.marshal import invalid, number, readable, writable
 from aiorbd._native.requests import (
-    COMPARE_AND_WRITE,
     DISCARD,
+    FUNCTIONS,
     READ,
     READV,
     STALE_BY_NOW,
     WRITE,
     WRITE_SAME,
+    WRITE_WITH_CRC32C,
     WRITE_ZEROES,
     WRITEV,
+    pieces,
 )
 from aiorbd.enums import OpFlag
-from aiorbd.errors import CompareMismatch
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -127,7 +128,7 @@ class ImageData(Resource[ImageHandle]):
         offset, length = handle.requests.range_of(offset, sum(map(len, views)))
         if not await handle.requests.check_range("rbd_aio_readv", offset, length):
             return 0
-        got = (await handle.requests.io(READV, offset, length, views, _pieces(views), extra=len(views))).value or 0
+        got = (await handle.requests.io(READV, offset, length, views, pieces(views), extra=len(views))).value or 0
         if got != length:
             handle.requests.incomplete("rbd_aio_readv", offset, length, got)
         return length
@@ -187,7 +188,7 @@ class ImageData(Resource[ImageHandle]):
         views = [readable(buffer, "data", "rbd_aio_writev", handle.target) for buffer in buffers]
         offset, length = handle.requests.range_of(offset, sum(map(len, views)))
         if await handle.requests.check_change("rbd_aio_writev", offset, length):
-            await handle.requests.change(WRITEV, offset, length, views, _pieces(views), extra=len(views))
+            await handle.requests.change(WRITEV, offset, length, views, pieces(views), extra=len(views))
         return length
 
     async def write_same(
@@ -234,34 +235,69 @@ class ImageData(Resource[ImageHandle]):
 
         Implements: rbd_aio_compare_and_write, rbd_config_image_list
         """
-        operation = "rbd_aio_compare_and_write"
         handle = self._handle
         handle.check()
-        expected = readable(compare, "compare", operation, handle.target)
-        view = readable(data, "data", operation, handle.target)
+        expected = readable(compare, "compare", COMPARE, handle.target)
+        view = readable(data, "data", COMPARE, handle.target)
+        return await compare_and_write(handle, expected, view, offset, op_flags)
+
+    async def compare_and_writev(
+        self,
+        compare: "Sequence[ReadableBuffer]",
+        data: "Sequence[ReadableBuffer]",
+        offset: int,
+        *,
+        op_flags: OpFlag | int = OpFlag.NONE,
+    ) -> int:
+        """Like `compare_and_write`, with several buffers one after the other, without a copy of them.
+
+        The buffers of `compare` may have other lengths than those of `data`. The sums of the lengths must be equal.
+
+        Raises:
+            CompareMismatch, InvalidArgument, OperationNotSupported, PastEndOfImage, ReadOnlyImage: As for
+                `compare_and_write`.
+            LibraryTooOldError: librbd is older than 17.2. `compare_and_write` works with all releases.
+
+        Implements: rbd_aio_compare_and_writev, rbd_config_image_list
+        """
+        handle = self._handle
+        handle.check()
+        await handle.bridge.loop.checkpoint_if_cancelled()
+        require_function(COMPAREV)
+        expected = [readable(buffer, "compare", COMPAREV, handle.target) for buffer in compare]
+        views = [readable(buffer, "data", COMPAREV, handle.target) for buffer in data]
+        return await compare_and_writev(handle, expected, views, offset, op_flags)
+
+    async def write_with_crc32c(
+        self, data: "ReadableBuffer", offset: int, crc32c: int, *, op_flags: OpFlag | int = OpFlag.NONE
+    ) -> int:
+        """Like `write`, with the checksum of the data: data that changed on its way to this call is not written.
+
+        librbd sends this checksum to the OSD with the data, instead of computing one.
+
+        Args:
+            data: The data. If another thread changes it during the call, the write may never end.
+            offset: Where to write the data, in bytes.
+            crc32c: The data's CRC-32C, as iSCSI and NVMe define it: 0xE3069283 for ``b"123456789"``.
+            op_flags: Hints for the OSDs.
+
+        Raises:
+            ChecksumMismatch: The data has another checksum. Nothing was written.
+            LibraryTooOldError: librbd is older than 20.2.
+            PastEndOfImage: The data reaches past the end of the image. Nothing was written.
+            ReadOnlyImage: The image is open for reading only.
+
+        Implements: rbd_aio_write_with_crc32c
+        """
+        handle, function = self._handle, FUNCTIONS[WRITE_WITH_CRC32C]
+        handle.check()
+        await handle.bridge.loop.checkpoint_if_cancelled()
+        require_function(function)
+        view = readable(data, "data", function, handle.target)
+        crc32c = number(crc32c, "crc32c", function, handle.target, bits=32)
         offset, length = handle.requests.range_of(offset, len(view))
-        if len(expected) != length:
-            raise invalid(f"compare has {len(expected)} bytes, data has {length}", operation, handle.target)
-        if handle.caches_reads is not False:  # before the range check, which must still hold at the submit
-            await require_no_read_cache(handle, operation)
-            handle.check()
-        if not await handle.requests.check_change(operation, offset, length):
-            return 0
-        unit = handle.layout.stripe_unit
-        # If the data differs, librbd adds the position of the difference to the length.
-        # librbd aborts if the sum is larger than a stripe unit.
-        if 2 * length - 1 > unit:
-            message = f"{length} bytes are more than half of the stripe unit, {unit} bytes"
-            raise invalid(message, operation, handle.requests.describe(offset, length))
-        mismatch = bridge_ffi.new("uint64_t *")
-        pointers = bridge_ffi.new("void *[3]", [expected, view, mismatch])
-        try:
-            await handle.requests.change(
-                COMPARE_AND_WRITE, offset, length, (expected, view, mismatch), pointers, op_flags
-            )
-        except CompareMismatch as error:
-            error.offset = offset + _bytes_into_object(handle, mismatch[0])
-            raise
+        if await handle.requests.check_change(function, offset, length):
+            await handle.requests.change(WRITE_WITH_CRC32C, offset, length, None, view, op_flags, crc32c)
         return length
 
     async def discard(self, offset: int, length: int) -> None:
@@ -324,6 +360,18 @@ class ImageData(Resource[ImageHandle]):
         """
         await self._handle.requests.flush()
 
+    async def invalidate_cache(self) -> None:
+        """Make librbd forget the data that it has cached for this image, so that reads ask the cluster again.
+
+        The call first flushes. With librbd's default cache policy, ``writearound``, or without a cache, no read is
+        answered from a cache. If the call is cancelled, the outcome is unknown.
+
+        Implements: rbd_invalidate_cache
+        """
+        handle = self._handle
+        await handle.requests.make_durable()
+        await handle.call("rbd_invalidate_cache")
+
 
 async def _require_written(handle: ImageHandle, entry: Operation, operation: str, offset: int, length: int) -> None:
     """Check a write that failed, or during which the image changed, as `Requests.change` does."""
@@ -333,18 +381,3 @@ async def _require_written(handle: ImageHandle, entry: Operation, operation: str
     if code < 0:
         await handle.find_place(code)
         handle.requests.fail(code, operation, offset, length)
-
-
-def _bytes_into_object(handle: ImageHandle, offset: int) -> int:
-    """Return the offset within an object that belongs to an offset of the image.
-
-    librbd counts the equal bytes of a compare_and_write. librbd reports the count as if it were an offset within the
-    object, translated to an offset of the image. This function reverses the translation.
-    """
-    object_size, unit, count, *_ = handle.layout
-    return offset // unit // count % (object_size // unit) * unit + offset % unit
-
-
-def _pieces(views: list[Any]) -> Any:
-    """Return the array of buffers that C's vector functions take."""
-    return bridge_ffi.new("aiorbd_piece[]", [(view, len(view)) for view in views])

@@ -56,6 +56,11 @@ class LargeWrite(RbdAioCall):
         handle.requests.add_stray(*self._range, lambda: self.value is not None)
 
     @property
+    def offset(self) -> int:
+        """Where this write begins in the image."""
+        return self._range[0]
+
+    @property
     def length(self) -> int:
         """The number of bytes that this write contains."""
         return self._range[1]

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiorbd._core.long_call import LongCall
 from aiorbd._core.progress import Progress
+from aiorbd._native.capabilities import version
 from aiorbd._native.loader import ffi, rbd
 from aiorbd.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from aiorbd._core.handle import Handle
     from aiorbd._image.handle import ImageHandle
     from aiorbd._native.c_functions import CFunction
+
+#: From this librbd version on, sizes leave out the header of a loaded encryption in all calls.
+_WITHOUT_HEADER: Final = (1, 18, 0)
 
 #: The seconds that librbd gets to report the old size again after a failed shrink.
 PATIENCE: Final = 1.0
@@ -23,7 +28,7 @@ class Maintenance:
     def __init__(self, handle: "ImageHandle") -> None:
         self._handle = handle
 
-    async def wait_for_data(self, waiting: "ImageHandle") -> None:
+    async def wait_for_data(self, waiting: "Handle") -> None:
         """Wait for the reads, writes and flushes that are in flight now.
 
         `waiting` is the handle of the call that waits. If that handle closes, the wait ends with an error.
@@ -97,8 +102,8 @@ class GrowingCall(LongCall):
 
     handle: "ImageHandle"
 
-    def __init__(self, handle: "ImageHandle", size: int) -> None:
-        super().__init__(handle, "rbd_resize2", size, False)
+    def __init__(self, handle: "ImageHandle", size: int, for_librbd: int) -> None:
+        super().__init__(handle, "rbd_resize2", for_librbd, False)
         self._size = size
 
     def ended(self) -> None:
@@ -111,6 +116,14 @@ class GrowingCall(LongCall):
         out = ffi.new("uint64_t *")
         if code == -errno.EINVAL and not rbd().rbd_get_size(self.handle.pointer, out):
             refuse_shrink(self.handle, self._size, out[0])
+
+
+def resizing(handle: "ImageHandle", size: int, *, allow_shrink: bool) -> LongCall:
+    """Return the call that changes the size. Before 18.2, librbd also counts the header of a loaded encryption."""
+    for_librbd = size + handle.header if version() < _WITHOUT_HEADER else size
+    if allow_shrink:
+        return ShrinkingCall(handle, size, "rbd_resize2", for_librbd, True)
+    return GrowingCall(handle, size, for_librbd)
 
 
 def refuse_shrink(handle: "ImageHandle", size: int, now: int) -> None:

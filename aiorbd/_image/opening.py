@@ -50,6 +50,7 @@ async def open_handle(
         handle.begin_close()
         raise
     handle.target = Target("image", f"image {ioctx.name + '/' + found + at!r}")
+    handle.image_name = found
     handle.take_part()
     logger.debug("opened: %s, %d bytes", handle.target, handle.size)
     return handle, found
@@ -69,6 +70,12 @@ async def _explain(
         image.begin_close()
         target = f"snapshot {snapshot!r} of {image.target}"
         raise SnapshotNotFound(errno.ENOENT, "no such snapshot", error.operation, target) from None
+    if name is not None:
+        encoded = encode_name(name, "image name", "rbd_migration_status")
+        moved_to = await ioctx.run("rbd_migration_status", lambda: ioctx.migration_of(encoded))
+        if moved_to is not None:
+            message = f"the image migrates to {moved_to!r}: open that image"
+            raise ImageNotFound(errno.ENOENT, message, error.operation, error.target) from None
     if name is not None and "@" in name:
         message = f"no image has this name; open_image({name.split('@')[0]!r}, snapshot=...) opens a snapshot"
         raise ImageNotFound(errno.ENOENT, message, error.operation, error.target) from None

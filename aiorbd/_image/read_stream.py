@@ -12,6 +12,7 @@ from aiorbd._core.stream import Stream
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.request_queue import Request, RequestQueue
 from aiorbd._native.requests import FUNCTIONS, READ
+from aiorbd._stream.zeroes import is_zero
 from aiorbd.errors import ClosedError, RbdError, UsageError
 from aiorbd.models import Extent
 
@@ -47,7 +48,15 @@ class ReadStream(Stream[Chunk]):
     # each call, in at least one of the two places. So the next step can continue from there.
 
     def __init__(
-        self, handle: ImageHandle, extents: Extents, chunk_size: int, depth: int, op_flags: int, *, ordered: bool
+        self,
+        handle: ImageHandle,
+        extents: Extents,
+        chunk_size: int,
+        depth: int,
+        op_flags: int,
+        *,
+        ordered: bool,
+        skip_zeroes: bool,
     ) -> None:
         """Private: use `Image.read_extents`."""
         handle.check()
@@ -59,6 +68,7 @@ class ReadStream(Stream[Chunk]):
         self._chunk_size = chunk_size
         self._op_flags = op_flags
         self._ordered = ordered
+        self._skip_zeroes = skip_zeroes
         self._queue = RequestQueue(handle, depth, source.notify, collects=not ordered)
         source.stop = self._queue.cancel
         self._awaited: AsyncIterator[Any] | None = None
@@ -119,7 +129,7 @@ class ReadStream(Stream[Chunk]):
                 if error is None:
                     if not waited:  # let other tasks run, and notice a cancellation
                         await checkpoint()
-                    self._quick = self._pass
+                    self._quick = 0 if self._skip_zeroes else self._pass
                     return self._remove(first)
                 source.end(error)  # first: the error must survive an interrupt
                 self._queue.abandon()  # drop the other reads in flight
@@ -150,6 +160,8 @@ class ReadStream(Stream[Chunk]):
         chunk = first
         if isinstance(first, Request):
             data: Any = first.keep
+            if self._skip_zeroes and is_zero(data):
+                data = None
             chunk = Chunk(first.offset, first.length, data)
         if first in self._queue.over:
             del self._queue.over[first]

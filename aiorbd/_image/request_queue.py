@@ -142,8 +142,9 @@ class RequestQueue:
             return 0
         bridge = self.handle.bridge
         if bridge.observers and request.note is None:
-            about = self.handle.requests.describe(request.offset, request.length)
-            request.note = Note(bridge.observers, FUNCTIONS[request.kind], about, request.length)
+            offset, length = request.offset, request.length
+            about = self.handle.requests.describe(offset, length)
+            request.note = Note(bridge.observers, FUNCTIONS[request.kind], about, self.handle, offset, length)
         try:
             self.running.add(request)
             return bridge.submit(

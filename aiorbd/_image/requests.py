@@ -128,7 +128,7 @@ class Requests:
         if not self._handle.bridge.observers:
             return None
         about = self.describe(*extent) if extent else str(self._handle.target)
-        return Note(self._handle.bridge.observers, function, about, extent[1] if extent else 0)
+        return Note(self._handle.bridge.observers, function, about, self._handle, *extent)
 
     def _entry(self, keep: object, note: Note | None) -> Operation:
         """Create the operation table's entry for a request."""

@@ -10,7 +10,7 @@ import anyio
 
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import decode
-from aiorbd.errors import PoolNotFound, RbdError, Target
+from aiorbd.errors import OperationNotSupported, PoolNotFound, RbdError, Target
 
 if TYPE_CHECKING:
     from aiorbd._image.handle import ImageHandle
@@ -122,10 +122,11 @@ class ImageSize:
         cluster would occupy a thread. If a question is already running, this call waits for its answer and then asks
         again. The first answer may be older than the caller's knowledge of the image.
         """
-        self._handle.check()
+        self._require_loaded()
         async with self._refreshing:
             await self._handle.wait_until(lambda: not self._asking, None)
             await self._handle.wait_while_usable(lambda: not self._handle.barred)
+            self._require_loaded()
             leave = await self._handle.enter("rbd_get_size")
             if if_stale and not self._handle.lib.aiorbd_image_is_stale(self._handle.native):
                 if leave is not None:
@@ -134,6 +135,17 @@ class ImageSize:
             on = self.view if self.snapshot_id is not None else None
             self._handle.raise_for(await self._ask(self._ask_size, leave), "rbd_get_size", on)
             self._handle.require_place("rbd_get_size")
+
+    def _require_loaded(self) -> None:
+        """Raise if the image was formatted for encryption and not loaded. The size stays unknown until then.
+
+        So each read and write asks for the size, and none reaches librbd.
+        """
+        handle = self._handle
+        handle.check()
+        if handle.must_load:
+            message = "the clone was formatted for encryption: call load or load_chain first"
+            raise OperationNotSupported(errno.EOPNOTSUPP, message, "rbd_encryption_format", str(handle.target))
 
     async def known_size(self) -> int:
         """Return the size. Ask librbd only if a client changed the image since the last answer."""
@@ -173,7 +185,7 @@ class ImageSize:
 
         No size is known until librbd has switched, even if the calling task is cancelled.
         """
-        self._handle.check()
+        self._require_loaded()
         await self._handle.bridge.loop.checkpoint_if_cancelled()
         c_function = getattr(rbd(), function)
         failed = 0

@@ -6,6 +6,7 @@ from typing import Final
 
 from aiorbd._core.long_call import LongCall
 from aiorbd._core.progress import Progress
+from aiorbd._image import snapshot_owners
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.maintenance import ShrinkingCall
 from aiorbd._image.snapshot_ids import (
@@ -21,7 +22,10 @@ from aiorbd._native.capabilities import version
 from aiorbd._native.loader import ffi, rbd
 from aiorbd._native.marshal import encode_name, encode_new_name, number, utc
 from aiorbd.enums import SnapshotNamespaceType, SnapshotRemoveFlag
-from aiorbd.errors import OperationNotSupported, SnapshotNotFound, Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import OperationNotSupported, SnapshotNotFound, Target
+from aiorbd.mirror_models import MirrorSnapshotInfo
+from aiorbd.pool_models import GroupSpec, TrashSnapshotInfo
 
 #: Before this librbd version, asking for the time of a removed snapshot may abort the process.
 _NO_ABORT: Final = (1, 20, 0)
@@ -280,16 +284,38 @@ class Snapshot:
 
         return await handle.run("rbd_snap_get_timestamp", call, on=target)
 
-    async def trash_namespace(self) -> str:
-        """Return the name that the snapshot had before it was moved to the trash of snapshots.
+    async def group_namespace(self) -> GroupSpec:
+        """Return the group snapshot that this snapshot belongs to.
+
+        Raises:
+            InvalidArgument: The snapshot is not a group's snapshot.
+            SnapshotNotFound: The snapshot was removed.
+
+        Implements: rbd_snap_get_group_namespace, rbd_snap_group_namespace_cleanup
+        """
+        return await snapshot_owners.group_namespace(self._handle, self.id, self._target)
+
+    async def mirror_namespace(self) -> MirrorSnapshotInfo:
+        """Return the role of this snapshot in mirroring.
+
+        Raises:
+            InvalidArgument: The snapshot does not belong to mirroring.
+            SnapshotNotFound: The snapshot was removed.
+
+        Implements: rbd_snap_get_mirror_namespace, rbd_snap_mirror_namespace_cleanup
+        """
+        return await snapshot_owners.mirror_namespace(self._handle, self.id, self._target)
+
+    async def trash_namespace(self) -> TrashSnapshotInfo:
+        """Return what the snapshot was before it was moved to the trash of snapshots.
 
         Raises:
             InvalidArgument: The snapshot is not in the trash of snapshots.
             SnapshotNotFound: The snapshot was removed.
 
-        Implements: rbd_snap_get_trash_namespace
+        Implements: rbd_snap_get_trash_namespace, rbd_snap_get_trash_namespace2, rbd_snap_trash_namespace_cleanup
         """
-        return await self._handle.get_string("rbd_snap_get_trash_namespace", self.id, on=self._target)
+        return await snapshot_owners.trash_namespace(self._handle, self.id, self._target)
 
 
 class _Removal(LongCall):
@@ -315,7 +341,8 @@ class _Rollback(ShrinkingCall):
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__(
             snapshot._handle,
-            snapshot.size,
+            # The size of the snapshot may include the header of a loaded encryption. A lower limit is safe.
+            max(0, snapshot.size - snapshot._handle.header),
             "rbd_snap_rollback_with_progress",
             snapshot._encoded,
             on=snapshot._target,

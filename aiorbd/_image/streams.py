@@ -32,6 +32,7 @@ class ImageStreams(Resource[ImageHandle]):
         chunk_size: int = 4 * MIB,
         depth: int = 16,
         ordered: bool = True,
+        skip_zeroes: bool = False,
         op_flags: OpFlag | int = OpFlag.NONE,
     ) -> ReadStream:
         """Iterate over the chunks of many extents, or of one long range, with many reads in flight.
@@ -55,6 +56,7 @@ class ImageStreams(Resource[ImageHandle]):
             chunk_size: The largest size of one read, in bytes. Extents are cut at multiples of this size in the image.
             depth: The largest number of reads that librbd has at once.
             ordered: Whether chunks come in the order of the extents. If false, chunks come as soon as they are read.
+            skip_zeroes: Whether chunks with nothing but zeroes come without data, as the holes of a diff do.
             op_flags: Hints for the OSDs.
 
         Raises:
@@ -72,7 +74,15 @@ class ImageStreams(Resource[ImageHandle]):
             extents = _Range(handle, offset, length)
         elif offset or length is not None:
             raise TypeError("takes either extents or one range")
-        return ReadStream(handle, extents, index(chunk_size), index(depth), index(op_flags), ordered=bool(ordered))
+        return ReadStream(
+            handle,
+            extents,
+            index(chunk_size),
+            index(depth),
+            index(op_flags),
+            ordered=bool(ordered),
+            skip_zeroes=bool(skip_zeroes),
+        )
 
     def writer(
         self,
