@@ -13,18 +13,21 @@ from anyio import to_thread
 
 from aiorbd._cluster import connect as connecting
 from aiorbd._cluster.commands import ClusterCommands
+from aiorbd._cluster.configuration import ClusterConfiguration
 from aiorbd._cluster.log import ClusterLog, LogLevel, forward_log, open_log
 from aiorbd._cluster.statistics import ClusterStatistics
 from aiorbd._core.bridge import Bridge
 from aiorbd._core.current import current_loop
 from aiorbd._core.handle import Handle
 from aiorbd._core.listing import Listing, whole
+from aiorbd._core.observers import Watching
 from aiorbd._core.resource import Default, Opening
 from aiorbd._native import loader
 from aiorbd._native.loader import ffi, rados
-from aiorbd._native.marshal import encode_name, encode_new_name, encode_text, grow, invalid, number, seconds
+from aiorbd._native.marshal import encode_name, encode_new_name, encode_secret, grow, number, require_callable, seconds
 from aiorbd._pool.ioctx import IoCtx, open_ioctx
 from aiorbd.errors import PoolNotFound, Target, Timeout
+from aiorbd.stats import Observer, StartObserver
 
 logger: logging.Logger = logging.getLogger("aiorbd")
 
@@ -34,8 +37,9 @@ DEFAULT_CONF_FILES: Final = ""
 #: The default number of seconds that `connect` waits for the monitors.
 CONNECT_TIMEOUT: Final = 30.0
 
-#: The default number of seconds that a close waits for operations in flight.
-CLOSE_TIMEOUT: Final = 10.0
+#: The default number of seconds that a close waits for operations in flight. If another client of an image was killed,
+#: the cluster waits for it five seconds when librbd tells of the exclusive lock, and five when librbd gives it back.
+CLOSE_TIMEOUT: Final = 15.0
 
 
 class ClusterHandle(Handle):
@@ -59,7 +63,7 @@ class ClusterHandle(Handle):
         self.bridge.release()
 
 
-class Cluster(ClusterCommands, ClusterStatistics):
+class Cluster(ClusterCommands, ClusterConfiguration, ClusterStatistics):
     """A connection to a Ceph cluster, made by `connect`.
 
     The connection belongs to the event loop that made it. Use the connection as an async context manager, or call
@@ -225,6 +229,8 @@ def connect(
     cluster_name: str = "ceph",
     close_timeout: float | None = CLOSE_TIMEOUT,
     cluster_log: LogLevel | None = None,
+    observer: Observer | None = None,
+    on_start: StartObserver | None = None,
 ) -> Opening[Cluster]:
     """Connect to a cluster. Await the result, or use the result with ``async with``.
 
@@ -244,6 +250,8 @@ def connect(
             waits without a limit. The limit also applies to the I/O contexts and images opened from this connection.
         cluster_log: Send the lines of the cluster log, from this level on, to the logger ``aiorbd.cluster_log``; None
             sends no lines. `Cluster.monitor_log` is then not available.
+        observer: Called at the end of each call of this connection, the connect included: see `Cluster.add_observer`.
+        on_start: Called at the start of each call, if `observer` is given.
 
     Warns:
         RuntimeWarning: ``rados_osd_op_timeout`` is so low that data is lost.
@@ -261,9 +269,16 @@ def connect(
     """
     if conf is not None and not isinstance(conf, Mapping):
         raise TypeError(f"conf must be a mapping of options, not {type(conf).__name__}")
+    require_callable(observer, "observer")
+    require_callable(on_start, "on_start")
+    if observer is None and on_start is not None:
+        raise TypeError("on_start needs an observer")
     close_within = math.inf if close_timeout is None else close_timeout
+    watching = [] if observer is None else [Watching(observer, on_start)]
     return Opening(
-        lambda: _open_cluster(conffile, client_id, dict(conf or {}), timeout, cluster_name, close_within, cluster_log)
+        lambda: _open_cluster(
+            conffile, client_id, dict(conf or {}), timeout, cluster_name, close_within, cluster_log, watching
+        )
     )
 
 
@@ -275,14 +290,13 @@ async def _open_cluster(
     cluster_name: str,
     close_timeout: float,
     cluster_log: LogLevel | None,
+    watching: list[Watching],
 ) -> Cluster:
     for name in (client_id, cluster_name):
         encode_name(name, "client or cluster name", "rados_create2")
     for name, value in conf.items():
-        if "\0" in name or "\0" in str(value):
-            raise invalid("an option's name and value must not contain NUL", "rados_conf_set", f"option {name!r}")
-        for text in (name, str(value)):
-            encode_text(text, "option", "rados_conf_set")
+        encode_name(name, "option", "rados_conf_set")
+        encode_secret(str(value), "the value of an option", "rados_conf_set", f"option {name!r}")
     if timeout is not None:
         timeout = None if timeout == math.inf else seconds(timeout, "timeout", "rados_connect", f"client.{client_id}")
     # Without this option, librados waits for five minutes. 0 means no limit.
@@ -291,6 +305,7 @@ async def _open_cluster(
     await to_thread.run_sync(loader.bridge)  # the first call loads the libraries, which takes tens of milliseconds
     request = connecting.Request(conffile, client_id, cluster_name, conf)
     handle = ClusterHandle(Bridge(loop), None, request.target)
+    handle.bridge.observers.extend(watching)
 
     def run() -> connecting.Connected:
         connected = connecting.connect(request)

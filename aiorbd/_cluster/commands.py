@@ -8,7 +8,8 @@ from aiorbd._core.handle import Handle
 from aiorbd._core.resource import Resource
 from aiorbd._native.loader import ffi, rados
 from aiorbd._native.marshal import encode_text, number, take_buffer
-from aiorbd.errors import Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import Target
 from aiorbd.models import CommandResult
 
 #: A command: JSON text, or a mapping that is converted to JSON.

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from aiorbd._native.configuration import conf_get
 from aiorbd._native.loader import ffi, rados
 from aiorbd._native.marshal import decode
-from aiorbd.errors import ConfigFileNotFound, InvalidArgument, RbdError, Target, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import ConfigFileNotFound, InvalidArgument, RbdError, Target
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def connect(request: Request) -> Connected:
         code = lib.rados_cluster_fsid(cluster, buffer, len(buffer))
         if code < 0:
             raise error_for(code, "rados_cluster_fsid", request.target)
-        return Connected(cluster, decode(buffer), lib.rados_get_instance_id(cluster), _warning(cluster))
+        return Connected(cluster, decode(buffer), lib.rados_get_instance_id(cluster), timeout_warning(cluster))
     except BaseException:
         lib.rados_shutdown(cluster)
         raise
@@ -111,7 +112,7 @@ def _usual_places(request: Request) -> list[str]:
     return [f"/etc/ceph/{name}", str(Path("~/.ceph", name).expanduser()), name]
 
 
-def _warning(cluster: Any) -> str:
+def timeout_warning(cluster: Any) -> str:
     """Return a warning if ``rados_osd_op_timeout`` loses data; otherwise an empty text.
 
     A cluster replaces a dead OSD after the grace and a heartbeat. A shorter timeout drops operations that Ceph would

@@ -6,6 +6,7 @@ This is for services that often open and close images by name.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar, cast
 
@@ -16,6 +17,7 @@ from aiorbd._core.resource import Opening
 from aiorbd._image.image import Image
 from aiorbd._pool.ioctx import IoCtx
 from aiorbd.errors import ClosedError, ConnectionShutdown, Error, PoolNotFound, UsageError
+from aiorbd.stats import NO_STATS, ClusterStats
 
 R = TypeVar("R", Cluster, IoCtx, Image)
 
@@ -35,8 +37,15 @@ class _Shared(Generic[R]):
 
     @property
     def usable(self) -> bool:
-        """Whether the object is neither blocklisted nor closed. An object that is not open yet is usable."""
-        return self.resource is None or not (self.resource.blocklisted or self.resource.closed)
+        """Whether further tasks may use the object. An object that is not open yet is usable.
+
+        A blocklisted or closed object is not usable. Neither is an image with loaded encryption: only the task that
+        knows the passphrase may read the decrypted data.
+        """
+        resource = self.resource
+        if isinstance(resource, Image) and resource.encryption.loaded:
+            return False
+        return resource is None or not (resource.blocklisted or resource.closed)
 
     async def is_current(self, pool: str, name: str | None) -> bool:
         """Tell whether these names still belong to the open object. Another object may have the names by now."""
@@ -111,7 +120,8 @@ class SharedConnection:
     `IoCtx.remove_image` over this connection closes an image that is only kept open for later use.
 
     Tasks that share an image also share its exclusive lock and its cache. All tasks see a change by one task
-    immediately. Do not call `Image.set_snapshot` or `close` on a shared image, because these calls affect all tasks.
+    immediately. An image with loaded encryption is shared with no further task. Do not call `Image.set_snapshot` or
+    `close` on a shared image, because these calls affect all tasks.
 
     If the cluster has blocklisted the connection, later calls get a new connection. The end of the block, or
     `close`, closes all objects, within the `close_timeout` of the connection. The end of an image's block flushes the
@@ -135,12 +145,28 @@ class SharedConnection:
         self._tasks: anyio.abc.TaskGroup | None = None
         #: Set by `close`; None while the shared connection is not open.
         self._closing: anyio.Event | None = None
+        #: The statistics of the connections that have ended.
+        self._former: ClusterStats = NO_STATS
         #: The seconds that closing one object may take; None means the object's own `close_timeout`.
         self._bound: float | None = None
 
     def __repr__(self) -> str:
         state = f"{len(self._shared)} open objects" if self._closing is not None else "not open"
         return f"<aiorbd.SharedConnection: {state}>"
+
+    @property
+    def stats(self) -> ClusterStats:
+        """The statistics of all connections that were made, added up.
+
+        So the counts never fall, also when a new connection replaces a blocklisted one. The numbers of calls in flight,
+        calls that wait, and threads are those of the present connection.
+        """
+        total = self._former
+        for shared in (*self._outdated, self._shared.get(())):
+            cluster = None if shared is None else shared.resource
+            if isinstance(cluster, Cluster) and not cluster.closed:
+                total = total.followed_by(cluster.stats)
+        return total
 
     def connect(self) -> AbstractAsyncContextManager[Cluster]:
         """Use the shared connection, within ``async with``.
@@ -281,7 +307,15 @@ class SharedConnection:
         if self._shared.get(key) is shared:
             del self._shared[key]
         self._outdated.discard(shared)
+        self._keep_stats(shared)
         await shared.close(self._bound)
+
+    def _keep_stats(self, shared: _Shared[Any]) -> None:
+        """Keep the statistics of a connection that is about to end."""
+        if isinstance(shared.resource, Cluster):
+            with suppress(ClosedError):
+                ended = replace(shared.resource.stats, in_flight=0, abandoned=0, queued=0, threads=0)
+                self._former = self._former.followed_by(ended)
 
     async def _close_what_is_idle(self, idle_timeout: float, closing: anyio.Event) -> None:
         while not closing.is_set():
@@ -324,6 +358,7 @@ class SharedConnection:
         async with anyio.create_task_group() as closing:
             for shared in everything:
                 if isinstance(shared.resource, Cluster):
+                    self._keep_stats(shared)
                     closing.start_soon(shared.close)
         self._bound = 0.0
         # Close all remaining entries, the last ones first.

@@ -4,6 +4,7 @@ from aiorbd._core.handle import Handle
 from aiorbd._core.lifecycle import State
 from aiorbd._core.observers import Watching
 from aiorbd._core.resource import Resource
+from aiorbd._native.marshal import require_callable
 from aiorbd.errors import ClosedError
 from aiorbd.stats import ClusterStats, Observer, StartObserver
 
@@ -38,6 +39,8 @@ class ClusterStatistics(Resource[Handle]):
             on_start: Called at the start of each call with a `StartedOperation`, in the same way. Each start has one
                 end with the same number.
         """
+        require_callable(observer, "observer")
+        require_callable(on_start, "on_start")
         self._handle.check_thread()
         self._handle.bridge.observers.append(Watching(observer, on_start))
 
