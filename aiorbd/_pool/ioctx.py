@@ -2,6 +2,7 @@
 
 from typing import Final, Unpack
 
+from aiorbd._core.config import Config
 from aiorbd._core.handle import Handle
 from aiorbd._core.listing import Listing
 from aiorbd._core.metadata import Metadata
@@ -13,62 +14,27 @@ from aiorbd._image.image import Image, open_image
 from aiorbd._image.new_image import clone_snapshot, explain_new
 from aiorbd._image.snapshots import Snapshot
 from aiorbd._native.image_options import ImageKeywords, ImageOptions, merged
-from aiorbd._native.loader import ffi, rados, rbd
-from aiorbd._native.marshal import decode, encode_name, encode_new_name, grow_string, handle_of, number
+from aiorbd._native.marshal import decode, encode_name, encode_new_name, handle_of, number
+from aiorbd._pool.applications import pool_applications
+from aiorbd._pool.groups import Groups
+from aiorbd._pool.migration import Migration
+from aiorbd._pool.mirror import Mirror
 from aiorbd._pool.namespaces import Namespaces
 from aiorbd._pool.objects import Objects
+from aiorbd._pool.opening import open_pool
 from aiorbd._pool.removal import mark_removing, remove_by_id, remove_by_name
 from aiorbd._pool.trash import Trash
-from aiorbd.enums import PoolStatOption
+from aiorbd._pool.usage import pool_stats, pool_usage
 from aiorbd.errors import Target
 from aiorbd.models import ImageSpec, PoolStats
+from aiorbd.pool_models import ImageDiskUsage
 
 
 async def open_ioctx(
     cluster: Handle, close_timeout: float, pool: str | int, namespace: str, *, full_try: bool
 ) -> "IoCtx":
     """Open an I/O context: see `Cluster.open_ioctx`."""
-    encoded = encode_name(namespace, "namespace", "rados_ioctx_set_namespace") if namespace else b""
-    if isinstance(pool, int):
-        pool = number(pool, "pool id", "rados_ioctx_create2", f"pool {pool}")
-    name = encode_name(pool, "pool name", "rados_ioctx_create") if isinstance(pool, str) else b""
-    handle = PoolHandle(cluster, Target("pool", f"pool {pool!r}"), namespace)
-    if full_try:
-        handle.plain = PoolHandle(handle, handle.target, namespace)
-        handle.plain.cluster = cluster
-
-    def call() -> str:
-        pointer = ffi.new("rados_ioctx_t *")
-        if isinstance(pool, str):
-            handle.raise_for(rados().rados_ioctx_create(cluster.pointer, name, pointer), "rados_ioctx_create")
-        else:
-            handle.raise_for(rados().rados_ioctx_create2(cluster.pointer, pool, pointer), "rados_ioctx_create2")
-        handle.take(pointer[0])
-        handle.pool_id = rados().rados_ioctx_get_id(handle.pointer)
-        handle.raise_for(rados().rados_ioctx_create2(cluster.pointer, handle.pool_id, pointer), "rados_ioctx_create2")
-        handle.idle = pointer[0]
-        rados().rados_ioctx_set_namespace(handle.pointer, encoded)
-        if full_try:
-            handle.raise_for(
-                rados().rados_ioctx_create2(cluster.pointer, handle.pool_id, pointer),
-                "rados_ioctx_create2",
-            )
-            handle.plain.take(pointer[0])
-            rados().rados_ioctx_set_namespace(handle.plain.pointer, encoded)
-            rados().rados_set_pool_full_try(handle.pointer)
-        return grow_string(
-            lambda buffer, size: rados().rados_ioctx_get_pool_name(handle.pointer, buffer, size),
-            lambda code: handle.raise_for(code, "rados_ioctx_get_pool_name"),
-        )
-
-    try:
-        pool_name = await handle.run("rados_ioctx_create", call, also=[handle.plain])
-    except BaseException:
-        handle.begin_close()
-        raise
-    handle.group = handle.plain.group = handle.plain.pool_id = handle.pool_id
-    handle.name = f"{pool_name}/{namespace}" if namespace else pool_name
-    handle.target = Target("pool", f"pool {pool_name!r}" + (f" namespace {namespace!r}" if namespace else ""))
+    handle, pool_name = await open_pool(cluster, pool, namespace, full_try=full_try)
     return IoCtx(handle, pool_name, namespace, close_timeout)
 
 
@@ -109,6 +75,14 @@ class IoCtx(Pool):
         return self._pool
 
     @property
+    def pool_id(self) -> int:
+        """The id of the pool. Ceph does not use the id again after the pool was deleted.
+
+        Implements: rados_ioctx_get_id
+        """
+        return self._handle.pool_id
+
+    @property
     def namespace(self) -> str:
         """The namespace; empty for the default namespace."""
         return self._namespace
@@ -122,6 +96,26 @@ class IoCtx(Pool):
     def namespaces(self) -> Namespaces:
         """The pool's namespaces."""
         return Namespaces(self._handle)
+
+    @property
+    def groups(self) -> Groups:
+        """The consistency groups of the pool or namespace."""
+        return Groups(self._handle)
+
+    @property
+    def migration(self) -> Migration:
+        """The migrations of images from or to the pool or namespace."""
+        return Migration(self._handle)
+
+    @property
+    def mirror(self) -> Mirror:
+        """The mirroring of the pool or namespace to other sites."""
+        return Mirror(self._handle)
+
+    @property
+    def config(self) -> Config:
+        """The options of librbd that apply to the pool's images."""
+        return Config(self._handle, "pool")
 
     @property
     def metadata(self) -> Metadata:
@@ -237,9 +231,9 @@ class IoCtx(Pool):
             ImageNotFound: The image does not exist.
             ImageHasSnapshots: The image has snapshots. Remove the snapshots first.
             ImageMemberOfGroup: The image is a member of a group. Remove the image from the group first.
-            ImageBusy: The image is open somewhere, or a client that had the image open died less than 30 s ago. The
-                message names the addresses. If a `SharedConnection` of this connection only keeps the image open for
-                later use, the image is closed and does not count as open.
+            ImageBusy: The image is in a migration. Or the image is open somewhere, or a client that had the image open
+                died less than 30 s ago: the message names the addresses. If a `SharedConnection` of this connection
+                only keeps the image open for later use, the image is closed and does not count as open.
             InvalidArgument: The image with this id is in the trash: see `trash`.
 
         Implements: rbd_remove_with_progress, rbd_trash_remove_with_progress
@@ -316,7 +310,7 @@ class IoCtx(Pool):
                 example of the image size.
 
         Raises:
-            ImageNotFound: The image does not exist.
+            ImageNotFound: The image does not exist. For the source of a migration, the message names the new image.
             SnapshotNotFound: The image has no such snapshot.
             NamespaceNotFound: The namespace of this I/O context does not exist.
 
@@ -348,6 +342,48 @@ class IoCtx(Pool):
         """
         await self._handle.call("rbd_pool_init", bool(force))
 
+    async def application_enable(self, name: str, *, force: bool = False) -> None:
+        """Mark the pool as used by an application, as `init_pool` does with ``rbd``.
+
+        If the call is cancelled, the outcome is unknown.
+
+        Args:
+            name: The name of the application, for example ``rbd``.
+            force: Add the application even if the pool already has another one.
+
+        Raises:
+            PermissionError: The pool already has another application and `force` is false.
+            InvalidArgument: The name is not acceptable.
+
+        Implements: rados_application_enable
+        """
+        encoded = encode_name(name, "application", "rados_application_enable")
+        await self._handle.call("rados_application_enable", encoded, bool(force))
+
+    def applications(self) -> Listing[str]:
+        """List the applications of the pool: await the result, or iterate over it.
+
+        Implements: rados_application_list
+        """
+        return pool_applications(self._handle)
+
+    def disk_usage(self, *, exact: bool = False, depth: int = 4) -> Listing[ImageDiskUsage]:
+        """List the used bytes of each image: await the result, or iterate over it. See `Image.disk_usage`.
+
+        Images that are removed meanwhile are left out.
+
+        Args:
+            exact: Whether to count bytes instead of whole objects.
+            depth: The number of images to examine at the same time.
+
+        Raises:
+            PoolNotFound: The pool was deleted in the meantime.
+            NamespaceNotFound: The namespace of this I/O context does not exist.
+
+        Implements: rbd_list2, rbd_diff_iterate2
+        """
+        return pool_usage(self._handle, self._close_timeout, self.images(), exact=exact, depth=depth)
+
     async def pool_stats(self) -> PoolStats:
         """Return aggregate statistics of the images of the pool or namespace.
 
@@ -358,21 +394,4 @@ class IoCtx(Pool):
         Implements: rbd_pool_stats_create, rbd_pool_stats_option_add_uint64, rbd_pool_stats_get,
         rbd_pool_stats_destroy
         """
-        handle = self._handle
-
-        def call() -> PoolStats:
-            pointer = ffi.new("rbd_pool_stats_t *")
-            values = ffi.new("uint64_t[]", len(PoolStatOption))
-            rbd().rbd_pool_stats_create(pointer)
-            try:
-                for option in PoolStatOption:
-                    code = rbd().rbd_pool_stats_option_add_uint64(pointer[0], option, values + option)
-                    handle.raise_for(code, "rbd_pool_stats_option_add_uint64")
-                handle.raise_on_thread(rbd().rbd_pool_stats_get(handle.pointer, pointer[0]), "rbd_pool_stats_get")
-            finally:
-                rbd().rbd_pool_stats_destroy(pointer[0])
-            if not any(values):
-                handle.require_all()
-            return PoolStats(*values)
-
-        return await handle.run("rbd_pool_stats_get", call)
+        return await pool_stats(self._handle)

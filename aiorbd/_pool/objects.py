@@ -11,7 +11,8 @@ from aiorbd._core.resource import Opening, Topic
 from aiorbd._native.loader import bridge_ffi, ffi, rados
 from aiorbd._native.marshal import encode_name, invalid, number, readable, seconds, take_buffer, utc
 from aiorbd._pool.object_watch import ObjectWatch, open_watch
-from aiorbd.errors import OperationNotSupported, Target, Timeout, error_for
+from aiorbd.error_codes import error_for
+from aiorbd.errors import OperationNotSupported, Target, Timeout
 from aiorbd.models import NotifyReply, NotifyResult, ObjectStat
 
 if TYPE_CHECKING:

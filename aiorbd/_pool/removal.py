@@ -17,6 +17,7 @@ from aiorbd._image.gate import open_handles
 from aiorbd._native.loader import ffi, rados, rbd
 from aiorbd._native.marshal import decode, encode_name, grow, grow_string
 from aiorbd.enums import OperationFeature, TrashImageSource
+from aiorbd.error_codes import error_for
 from aiorbd.errors import (
     ClosedError,
     ConnectionShutdown,
@@ -25,7 +26,6 @@ from aiorbd.errors import (
     InvalidArgument,
     Target,
     Timeout,
-    error_for,
 )
 
 _REMOVE: Final = "rbd_remove_with_progress"
@@ -144,7 +144,7 @@ async def _remove_when_free(
         try:
             await remove()
         except ImageBusy as error:
-            if not evicted and await _evict(ioctx, image_id):
+            if not evicted and await evict(ioctx, image_id):
                 evicted = True  # only once: a task that opens the image again and again uses it
                 continue
             left = deadline - anyio.current_time()
@@ -152,16 +152,21 @@ async def _remove_when_free(
                 if openers := await ioctx.run("rbd_watchers_list", lambda: _watchers(ioctx, *opening)):
                     message = f"the image is open at {openers}"
                     raise error_for(-errno.EBUSY, error.operation, Target("image", error.target), message) from None
+                if opening[0] == "rbd_open_read_only" and await ioctx.run(
+                    "rbd_migration_status", lambda: ioctx.migration_of(opening[1]) is not None
+                ):
+                    message = "the image is in a migration: commit or abort the migration"
+                    raise error_for(-errno.EBUSY, error.operation, Target("image", error.target), message) from None
                 raise
             evicted = False
             await anyio.sleep(min(_PAUSE, left))
         else:
-            await _evict(ioctx, image_id)  # handles kept for reading only did not prevent the removal
+            await evict(ioctx, image_id)  # handles kept for reading only did not prevent the removal
             return
 
 
-async def _evict(ioctx: PoolHandle, image_id: str | None) -> bool:
-    """Close the unused handles of an image, and tell whether there was one."""
+async def evict(ioctx: PoolHandle, image_id: str | None) -> bool:
+    """Close the handles of an image that a `SharedConnection` only keeps for later use. Tell whether there was one."""
     found = False
     for handle in open_handles(ioctx.bridge, (ioctx.pool_id, ioctx.namespace, image_id)):
         if handle.evict is not None:  # checked at each step: a task may have begun to use the handle

@@ -1,33 +1,34 @@
 """Export, import and copy whole images. Empty ranges are skipped, and interrupted transfers can be resumed.
 
-Each transfer works through an image in segments. At the end of each segment, the transferred data is made durable and
-then reported. So an interrupted transfer can `start` again at the last position that `progress` received.
+Each transfer of a file works through an image in segments. At the end of each segment, the transferred data is made
+durable and then reported. So an interrupted transfer can `start` again at the last position that `progress` received.
 """
 
 import errno
 import os
 import stat
-import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from anyio.to_thread import run_sync
+from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.presence import confirm_there
 from aiorbd._native.image_options import ImageKeywords, ImageOptions
 from aiorbd._native.marshal import handle_of, invalid, number, require_callable
+from aiorbd._pool.stream_transfer import receive_image, send_range
+from aiorbd._stream.local_file import LocalFile
+from aiorbd._stream.source import StreamSource
+from aiorbd._stream.target import StreamTarget
+from aiorbd._stream.zeroes import is_zero, zeroes
 from aiorbd.errors import PastEndOfImage
 
 if TYPE_CHECKING:
     from aiorbd._core.progress import Progress
     from aiorbd._image.image import Image
     from aiorbd._pool.ioctx import IoCtx
-
-T = TypeVar("T")
 
 MIB: Final = 1 << 20
 
@@ -39,19 +40,20 @@ MOST: Final = 1 << 12
 
 #: The size of one read or write: the usual size of an object.
 CHUNK: Final = 4 * MIB
-_ZEROES: Final = bytes(CHUNK)
 
 
 async def export_image(
     image: "Image",
-    path: str | os.PathLike[str],
+    path: StreamTarget,
     *,
     start: int = 0,
     depth: int = 8,
     use_object_map: bool = True,
     progress: "Progress | None" = None,
 ) -> int:
-    """Export an image to a file, with holes for zeroes. Return the number of bytes written.
+    """Export an image to a file or a stream. Return the number of bytes that were read from the image and written.
+
+    A file has holes for zeroes. A stream gets every byte, in order.
 
     The exported data is the data that reads of the image return: the current data, or the data of the snapshot that the
     image is read at. If the image is written to during the export, export a snapshot instead.
@@ -60,14 +62,15 @@ async def export_image(
 
     Args:
         image: The image. At most three times `depth` chunks of 4 MiB are in memory.
-        path: The file. An existing file is replaced. With `start`, the data before `start` is kept.
+        path: The file, or a `ByteSendStream` of anyio, which stays open. An existing file is replaced. With `start`,
+            the data of a file before `start` is kept, and a stream gets the data from `start` on.
         start: The position at which to resume, in bytes: the last `done` that `progress` received.
         depth: The number of reads in flight, 1 to 4096.
         use_object_map: False reads the whole image, also where the object map shows no data. This is slower, and right
             if the object map is wrong. False needs an image opened with `read_only=True` and without a snapshot. For
             all other images, librbd itself asks the object map before each read.
         progress: Called on the event loop as ``progress(done, total)``. `done` is the number of bytes of the image that
-            are in the file and on its disk. `total` is the image size.
+            are in the file and on its disk, or were sent. `total` is the image size.
 
     Raises:
         OSError: The file cannot be written.
@@ -80,19 +83,28 @@ async def export_image(
     Implements: rbd_aio_read2, rbd_diff_iterate2
     """
     handle_of(image, ImageHandle, "image")
-    _require_usual(depth, progress)
+    require_usual(depth, progress)
     size = await image.size()
     _require_start(image, start, size)
     moved = 0
+    if isinstance(path, ByteSendStream):
+        for begin in range(start, size, SEGMENT):
+            end = min(begin + SEGMENT, size)
+            extents = await _data(image, begin, end, use_object_map=use_object_map)
+            moved += await send_range(image, path, begin, end, extents, depth)
+            if progress is not None:
+                progress(end, size)
+        await confirm_there(image._handle, "rbd_aio_read2")
+        return moved
     flags = os.O_WRONLY | (0 if start else os.O_CREAT)
-    async with _File.opened(path, flags, (stat.S_ISREG,)) as file:
+    async with _opened(path, flags, (stat.S_ISREG,)) as file:
         await file.call(_cut_and_extend, start, size)
         for begin in range(start, size, SEGMENT):
             end = min(begin + SEGMENT, size)
             extents = await _data(image, begin, end, use_object_map=use_object_map)
             async with image.read_extents(extents, chunk_size=CHUNK, depth=depth) as chunks:
                 async for offset, length, data in chunks:
-                    if data is not None and not _is_zero(data):
+                    if data is not None and not is_zero(data):
                         await file.call(_write_all, data, offset)
                         moved += length
             await file.call(os.fdatasync)
@@ -104,29 +116,34 @@ async def export_image(
 
 async def import_image(
     ioctx: "IoCtx",
-    path: str | os.PathLike[str],
+    path: StreamSource,
     name: str,
     options: ImageOptions | None = None,
     *,
+    size: int | None = None,
     start: int = 0,
     depth: int = 16,
     progress: "Progress | None" = None,
     **keywords: Unpack[ImageKeywords],
 ) -> int:
-    """Create an image from a file, without the file's zeroes. Return the number of bytes written.
+    """Create an image from a file or a stream, without its zeroes. Return the number of bytes written.
 
-    The image has the size of the file.
+    The image has the size of the file or the stream. If the import of a stream fails, the image has a part of the data.
+    Remove it then.
 
     Args:
         ioctx: The pool or namespace in which to create the image.
-        path: The file or block device.
+        path: The file or block device, or a `ByteReceiveStream` of anyio, which stays open.
         name: The name of the image.
         options: Options of the image: see `IoCtx.create_image`.
+        size: The number of bytes of a stream, if it is known. Otherwise the image grows during the import, and shrinks
+            to the right size at its end.
         start: The position at which to resume, in bytes: the last `done` that `progress` received. An earlier call has
-            created the image.
+            created the image. A stream cannot be resumed.
         depth: The number of writes of 4 MiB in flight, 1 to 4096.
         progress: Called on the event loop as ``progress(done, total)``. `done` is the number of bytes of the file that
-            are durable in the image. `total` is the size of the file.
+            are durable in the image, or of the stream that were received. `total` is the size of the file or the
+            stream. It grows with `done` if the size of the stream is not known.
         **keywords: More options: see `ImageKeywords`.
 
     Raises:
@@ -135,16 +152,29 @@ async def import_image(
         ImageExists: An image with this name already exists, and `start` is 0.
         ImageNotFound: No image has this name, and `start` is not 0.
         InvalidArgument: The source is neither a regular file nor a block device, or the image to resume has another
-            size.
+            size. Or the stream does not have `size` bytes, or `start` or `size` does not fit the kind of the source.
         PastEndOfImage: `start` is past the end.
 
-    Implements: rbd_create4, rbd_aio_write2, rbd_aio_flush
+    Implements: rbd_create4, rbd_aio_write2, rbd_aio_flush, rbd_resize2
     """
     handle_of(ioctx, PoolHandle, "ioctx")
-    _require_usual(depth, progress)
+    require_usual(depth, progress)
     start = number(start, "start", "rbd_aio_write2", f"image {name!r}")
+    if size is not None:
+        size = number(size, "size", "rbd_create4", f"image {name!r}")
+    if isinstance(path, ByteReceiveStream):
+        if start:
+            raise invalid("a stream cannot be resumed", "rbd_aio_write2", f"image {name!r}")
+        await ioctx.create_image(name, size or 0, options, **keywords)
+        async with ioctx.open_image(name) as image:
+            moved, end = await receive_image(image, path, depth, progress, size=size, fill=False)
+            if size is None:
+                await image.resize(end, allow_shrink=True)
+        return moved
+    if size is not None:
+        raise invalid("the image gets the size of the file: size is for streams", "rbd_create4", f"image {name!r}")
     moved = 0
-    async with _File.opened(path, os.O_RDONLY, (stat.S_ISREG, stat.S_ISBLK)) as file:
+    async with _opened(path, os.O_RDONLY, (stat.S_ISREG, stat.S_ISBLK)) as file:
         size = await file.call(os.lseek, 0, os.SEEK_END)
         if not start:
             await ioctx.create_image(name, size, options, **keywords)
@@ -168,7 +198,7 @@ async def import_image(
                     while offset < size and read < SEGMENT:
                         buffer = free.pop() if free else bytearray(CHUNK)
                         offset, length = await file.call(_next_data, offset, size, buffer)
-                        if length and not buffer.startswith(_zeroes(length)):
+                        if length and not buffer.startswith(zeroes(length)):
                             await writer.write(memoryview(buffer)[:length], offset)
                             moved += length
                         else:
@@ -215,7 +245,7 @@ async def copy_image(
     """
     handle_of(source, ImageHandle, "source")
     handle_of(destination, ImageHandle, "destination")
-    _require_usual(depth, progress)
+    require_usual(depth, progress)
     size = await source.size()
     _require_start(source, start, size)
     if await destination.size() < size:
@@ -231,7 +261,7 @@ async def copy_image(
             source.read_extents(extents, chunk_size=CHUNK, depth=depth) as chunks,
         ):
             async for offset, length, data in chunks:
-                if data is not None and not _is_zero(data):
+                if data is not None and not is_zero(data):
                     if position < offset:
                         await writer.write_zeroes(position, offset - position)
                     await writer.write(data, offset)
@@ -245,7 +275,7 @@ async def copy_image(
     return moved
 
 
-def _require_usual(depth: int, progress: object) -> None:
+def require_usual(depth: int, progress: object) -> None:
     if not 0 < number(depth, "depth", "", "") <= MOST:
         raise invalid(f"depth must be from 1 to {MOST}", "", "")
     require_callable(progress, "progress")
@@ -266,82 +296,10 @@ async def _data(image: "Image", begin: int, end: int, *, use_object_map: bool) -
     return sorted([(extent.offset, extent.length) async for extent in extents if extent.exists])
 
 
-def _zeroes(length: int) -> bytes:
-    return _ZEROES if length == CHUNK else _ZEROES[:length]
-
-
-def _is_zero(data: bytes) -> bool:
-    return data == _zeroes(len(data))
-
-
-class _File:
-    """A file descriptor for worker threads.
-
-    A cancelled task may leave a thread behind, so the last user closes the file.
-    """
-
-    def __init__(self) -> None:
-        self._mutex = threading.Lock()
-        self._file = -1
-        self._users = 0
-        self._closing = False
-
-    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function with the descriptor, on a worker thread."""
-        result: T = await run_sync(self._call, function, arguments)
-        return result
-
-    def _call(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        with self._mutex:
-            if self._closing:
-                raise ValueError("the file is closed")
-            self._users += 1
-        try:
-            return function(self._file, *arguments)
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        with self._mutex:
-            self._users -= 1
-            last = self._closing and self._users < 0
-        if last and self._file >= 0:
-            os.close(self._file)
-
-    def _open(self, _: int, path: str | os.PathLike[str], flags: int) -> None:
-        self._file = os.open(path, flags | os.O_CLOEXEC, 0o666)
-
-    @classmethod
-    @asynccontextmanager
-    async def opened(
-        cls, path: str | os.PathLike[str], flags: int, kinds: tuple[Callable[[int], bool], ...]
-    ) -> AsyncIterator[Self]:
-        """Open a file of certain kinds for the block.
-
-        The end of the block closes the file. If a thread still uses the file then, the last such thread closes it.
-        """
-        file = cls()
-        try:
-            await file.call(_require_kind, path, kinds)
-            await file.call(file._open, path, flags)
-            yield file
-        finally:
-            with file._mutex:
-                file._closing = True
-            file._leave()  # the block is a user too
-
-
-def _require_kind(_: int, path: str | os.PathLike[str], kinds: tuple[Callable[[int], bool], ...]) -> None:
-    """Raise if the file is of another kind. Some kinds have no size or cannot seek, for example a pipe or /dev/zero."""
-    try:
-        mode = Path(path).stat().st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if not any(is_kind(mode) for is_kind in kinds):
-        expected = "regular file" + (" and no block device" if len(kinds) > 1 else "")
-        raise invalid(f"{os.fspath(path)!r} is no {expected}", "", "file")
+def _opened(
+    path: str | os.PathLike[str], flags: int, kinds: tuple[Callable[[int], bool], ...]
+) -> AbstractAsyncContextManager[LocalFile]:
+    return LocalFile.opened(path, flags, kinds, lambda message: invalid(message, "", "file"))
 
 
 def _cut_and_extend(file: int, start: int, size: int) -> None:
