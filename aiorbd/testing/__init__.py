@@ -2,5 +2,6 @@
 
 from aiorbd.testing.cluster import DevCluster
 from aiorbd.testing.config import ClusterConfig, MissingDaemonError
+from aiorbd.testing.mirror import MirrorPair
 
-__all__ = ["ClusterConfig", "DevCluster", "MissingDaemonError"]
+__all__ = ["ClusterConfig", "DevCluster", "MirrorPair", "MissingDaemonError"]

@@ -13,26 +13,19 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 
+from aiorbd.testing import processes
 from aiorbd.testing.config import ClusterConfig
+from aiorbd.testing.running import Running
 
 T = TypeVar("T")
 
 
 async def _in_thread(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     return await to_thread.run_sync(partial(function, *arguments, **options))
-
-
-def _state(task: Path) -> str:
-    """Return the state of a thread. "T" means stopped, and stands also for a thread that has just ended."""
-    try:
-        return (task / "stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "T"
 
 
 def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subprocess.Popen[str]", dict[str, int]]:
@@ -54,7 +47,7 @@ def spawn(directory: Path, config: ClusterConfig, *flags: str) -> tuple["subproc
     return supervisor, answer["pids"]
 
 
-class DevCluster:
+class DevCluster(Running):
     """A Ceph cluster in a temporary directory of its own, on free ports of the loopback interface.
 
     Use the cluster as an async context manager::
@@ -119,33 +112,6 @@ class DevCluster:
             self._supervisor.communicate()  # closes the supervisor's input, which ends the supervisor
             self._supervisor = self._directory = None
 
-    def __enter__(self) -> Self:
-        self.start_blocking()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop_blocking()
-
-    async def start(self) -> None:
-        """Start the daemons, and wait until the cluster accepts I/O. This takes a few seconds."""
-        await _in_thread(self.start_blocking)
-
-    async def stop(self) -> None:
-        """Kill the daemons and remove their directory."""
-        await _in_thread(self.stop_blocking)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with CancelScope(shield=True):  # killing takes only a moment
-            await self.stop()
-
     # -- commands ------------------------------------------------------------------------------
 
     def run_blocking(self, *command: str, stdin: bytes | None = None) -> bytes:
@@ -163,15 +129,11 @@ class DevCluster:
 
     def pause(self, daemon: str = "osd.0") -> None:
         """Pause the process of a daemon. For the daemon's clients, the cluster is dead."""
-        pid = self._pids[daemon]
-        os.kill(pid, signal.SIGSTOP)
-        # The kernel stops one thread after the other. Until the last thread stops, a request might be answered.
-        while any("T" not in _state(task) for task in Path(f"/proc/{pid}/task").iterdir()):
-            time.sleep(0.001)
+        processes.pause(self._pids[daemon])
 
     def resume(self, daemon: str = "osd.0") -> None:
         """Continue a paused daemon."""
-        os.kill(self._pids[daemon], signal.SIGCONT)
+        processes.resume(self._pids[daemon])
 
     async def kill(self, daemon: str = "osd.0", number: int = signal.SIGKILL) -> None:
         """End a daemon with a signal.
@@ -182,7 +144,11 @@ class DevCluster:
         del self._pids[daemon]
 
     async def restart(self, daemon: str = "osd.0", number: int = signal.SIGTERM) -> None:
-        """End a daemon if it runs, start the daemon again, and wait until the daemon serves."""
+        """End a daemon if it runs, start the daemon again, and wait until the daemon serves.
+
+        For a daemon ``rbd-mirror``, the call does not wait. After a SIGKILL, the daemon needs longer until it copies
+        again: its new process waits until the old one counts as dead.
+        """
         osd = int(daemon.partition(".")[2]) if daemon.startswith("osd.") else None
         before = None if osd is None else (await _in_thread(self._osd_state, osd))[1]
         if daemon in self._pids:

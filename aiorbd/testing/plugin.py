@@ -13,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from aiorbd import IoCtx
     from aiorbd.testing.cluster import DevCluster
+    from aiorbd.testing.mirror import MirrorPair
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,15 @@ def aiorbd_cluster() -> "Iterator[DevCluster]":
 
     with DevCluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def aiorbd_mirror_pair() -> "Iterator[MirrorPair]":
+    """Two clusters that mirror the images of the pool ``rbd``, shared by the session."""
+    from aiorbd.testing.mirror import MirrorPair  # noqa: PLC0415
+
+    with MirrorPair() as pair:
+        yield pair
 
 
 @pytest.fixture

@@ -58,12 +58,15 @@ class Supervisor:
     def start(self, name: str) -> None:
         """Start a daemon. The data of the daemon must exist."""
         kind, _, number = name.partition(".")
+        command = [f"ceph-{kind}", "-i", number] if kind != "rbd-mirror" else [kind, "--id", name]
         with (self.directory / "log" / f"{name}.out").open("ab") as output:
             self.daemons[name] = subprocess.Popen(
-                [f"ceph-{kind}", "-f", "-i", number, "-c", f"{self.directory}/ceph.conf"],
+                [*command, "-f", "-c", f"{self.directory}/ceph.conf"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                # A mirror daemon makes more connections to its own cluster, and finds the file in the environment.
+                env=os.environ | {"CEPH_CONF": f"{self.directory}/ceph.conf"},
                 cwd="/",  # as with init: Debian's build of Ceph 18.2 looks for its classes from there
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - one thread
             )
@@ -92,6 +95,20 @@ class Supervisor:
         if pool := self.config.pool:
             self.ceph("osd", "pool", "create", pool)
             self.run("rbd", "pool", "init", pool)
+        for number in range(self.config.rbd_mirrors):
+            self._make_mirror(f"rbd-mirror.{number}")
+
+    def _make_mirror(self, name: str) -> None:
+        """Start a mirror daemon, and make the user with which the daemon of another cluster connects to this one."""
+        for user, profile in ((f"client.{name}", "rbd-mirror"), ("client.rbd-mirror-peer", "rbd-mirror-peer")):
+            # Not the monitors' own keys: those of 20.2 are of a kind that clients of 16.2 cannot read.
+            path = f"{self.directory}/keyring.{user}"
+            caps = ("--cap", "mon", f"profile {profile}", "--cap", "osd", "profile rbd")
+            self.run("ceph-authtool", "--create-keyring", "--gen-key", path, "-n", user, *caps)
+            self.ceph("auth", "import", "-i", path)
+        with (self.directory / "keyring").open("a") as keyring:
+            keyring.write((self.directory / f"keyring.client.{name}").read_text())
+        self.start(name)
 
     def _make_key(self, name: str, profile: str, mon: str) -> None:
         directory = self.directory / name

@@ -104,7 +104,7 @@ def test_shell_commands_start_and_stop_a_cluster(tmp_path: Path) -> None:
     refused = call("env")
     assert refused.returncode == 1
     assert "no cluster runs" in refused.stderr
-    up = call("up")
+    up = call("up", "--osds", "2", "--osd-bytes", "123456789", "--delay", "0.001")
     try:
         assert up.stdout == f"export CEPH_CONF={tmp_path}/ceph/ceph.conf\n", up.stderr
         assert call("env").stdout == up.stdout
@@ -115,9 +115,25 @@ def test_shell_commands_start_and_stop_a_cluster(tmp_path: Path) -> None:
         listed = subprocess.run(["ceph", "osd", "pool", "ls"], env=environment, capture_output=True, check=True)
         assert listed.stdout == b"rbd\n"
         pid = int((tmp_path / "ceph" / "supervisor.pid").read_text())
+        assert call("status").stdout == f"cluster in {tmp_path}/ceph\nmon.a: running\nosd.0: running\nosd.1: running\n"
+        assert call("pause", "osd.1").stdout == "osd.1: paused\n"
+        assert "osd.1: paused\n" in call("status").stdout
+        assert call("pause").stdout == "osd.0: paused\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run(["rbd", "create", "one", "--size", "1"], env=environment, timeout=1, check=False)
+        for daemon in ("osd.0", "osd.1"):
+            assert call("resume", daemon).stdout == f"{daemon}: running\n"
+        subprocess.run(["rbd", "create", "two", "--size", "1"], env=environment, timeout=60, check=True)
+        wrong = call("pause", "osd.7")
+        assert (wrong.returncode, wrong.stderr) == (1, "no daemon osd.7 runs there: mon.a, osd.0, osd.1\n")
+
+        conf = (tmp_path / "ceph" / "ceph.conf").read_text()
+        assert "memstore device bytes = 123456789\n" in conf
+        assert "delay" in conf or "inject" in conf
     finally:
         down = call("down")
     assert down.returncode == 0, down.stderr
+    assert call("status").stderr == f"no cluster runs in {tmp_path}/ceph\n"
     gone([pid], tmp_path / "ceph")
 
 
