@@ -62,8 +62,21 @@ def test_short_programs_print_the_expected_lines(aiorbd_cluster: DevCluster, nam
     assert name.removesuffix(".py").replace("_", "-").encode() not in aiorbd_cluster.run_blocking("rbd", "ls")
 
 
+#: The programs that have tests of their own, and the modules that run them.
+PROGRAMS = {
+    "backup.py": "test_backup.py",
+    "nbd_server.py": "nbd_clients.py",
+    "volume_service.py": "test_volume_service.py",
+}
+
+#: The modules that these programs consist of.
+PARTS = {"backup_files.py", "nbd_handshake.py", "nbd_requests.py", "nbd_wire.py", "volume_jobs.py", "volumes.py"}
+
+
 def test_every_example_is_run() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", *EXPECTED}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"quickstart.py", *EXPECTED, *PROGRAMS, *PARTS}
+    for program, module in PROGRAMS.items():
+        assert f"examples/{program}" in (Path(__file__).parent / module).read_text(), program
 
 
 @pytest.mark.parametrize("name", EXPECTED)
