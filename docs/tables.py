@@ -1,4 +1,4 @@
-"""Write the two tables of names, `go-ceph.md` and `python-rbd.md`, from the lists beside this file.
+"""Write the tables of names, `go-ceph.md`, `python-rbd.md` and `c-functions.md`, from the lists beside this file.
 
 Also write the tree of errors into the reference.
 
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import aiorbd
+from aiorbd._native.loader import SINCE
 
 HERE = Path(__file__).parent
 
@@ -47,6 +48,17 @@ Each public name of the module in Ceph 16.2 to 20.2. The second column has the f
 
 | rbd | since | aiorbd | |
 |---|---|---|---|
+"""
+
+
+C_FUNCTIONS = """# The C functions of librbd in aiorbd
+
+Each function of librbd 16.2 to 20.2. The second column has the first release, if that is later than 16.2. The third
+column has the calls of aiorbd that use the function, or the reason why aiorbd has no such call. `docs/tables.py` makes
+this table, and a test compares it with the headers.
+
+| function | since | aiorbd |
+|---|---|---|
 """
 
 
@@ -94,6 +106,18 @@ def c_functions(names: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def public_calls() -> dict[str, list[str]]:
+    """Return the public calls that use each C function, as their docstrings tell."""
+    calls: dict[str, list[str]] = {}
+    for name in aiorbd.__all__:
+        value = getattr(aiorbd, name)
+        members = dir(value) if isinstance(value, type) else []
+        for full in [name, *(f"{name}.{member}" for member in members)]:
+            for function in c_functions(full):
+                calls.setdefault(function, []).append(full)
+    return calls
+
+
 def code(names: str, separator: str = ", ") -> str:
     """Format names as code."""
     return ", ".join(f"`{name}`" for name in names.split(separator) if name)
@@ -123,13 +147,31 @@ def python_rbd() -> str:
     )
 
 
+def c_functions_page() -> str:
+    """Return the text of `c-functions.md`."""
+    calls = public_calls()
+    reasons = {row["function"]: row["reason"] for row in rows("c_functions.tsv")}
+    return C_FUNCTIONS + "".join(
+        f"| `{function}` | {since.replace('16.2', '')} | {code(', '.join(calls.get(function, [])))}"
+        f"{'' if function in calls else '— ' + reasons.get(function, '')} |\n"
+        for function, since in sorted(SINCE.items())
+        if function.startswith("rbd_")
+    )
+
+
 def main() -> None:
     """Write the tables, or check them with ``--check``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a table is out of date")
     options = parser.parse_args()
     errors = with_error_tree((HERE / "reference/errors.md").read_text(encoding="utf-8"))
-    for name, text in (("go-ceph.md", go_ceph()), ("python-rbd.md", python_rbd()), ("reference/errors.md", errors)):
+    pages = {
+        "go-ceph.md": go_ceph(),
+        "python-rbd.md": python_rbd(),
+        "c-functions.md": c_functions_page(),
+        "reference/errors.md": errors,
+    }
+    for name, text in pages.items():
         path = HERE / name
         if options.check and (not path.exists() or path.read_text(encoding="utf-8") != text):
             sys.exit(f"docs/{name} is out of date: run docs/tables.py")
