@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -60,11 +61,29 @@ def name() -> str:
     return new_name()
 
 
+#: The plugin's cluster, once a test has started it.
+_cluster: list[DevCluster] = []
+
+
 @pytest.fixture(scope="session")
 def aiorbd_cluster() -> Iterator[DevCluster]:
-    """Start the plugin's cluster with an OSD of 8 GiB: thousands of tests leave data behind."""
+    """Start the plugin's cluster with an OSD of 8 GiB: the tests leave data behind."""
     with DevCluster(osd_bytes=8 << 30) as cluster:
+        _cluster.append(cluster)
         yield cluster
+        _cluster.clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _data_removed() -> Iterator[None]:
+    """Make the pool ``rbd`` anew if the OSD has more than 1 GiB after a module. Otherwise the OSD would become full."""
+    yield
+    for cluster in _cluster:
+        counters = json.loads(cluster.run_blocking("ceph", "tell", "osd.0", "perf", "dump", "osd"))
+        if counters["osd"]["stat_bytes_used"] > 1 << 30:
+            cluster.run_blocking("ceph", "osd", "pool", "rm", "rbd", "rbd", "--yes-i-really-really-mean-it")
+            cluster.run_blocking("ceph", "osd", "pool", "create", "rbd")
+            cluster.run_blocking("rbd", "pool", "init", "rbd")
 
 
 @pytest.fixture

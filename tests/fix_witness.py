@@ -1,6 +1,7 @@
 """Ceph's ``rbd`` tool as an independent witness of an image's content."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,3 +40,13 @@ class Witness:
 def witness(aiorbd_cluster: DevCluster) -> Witness:
     """Return Ceph's ``rbd`` tool."""
     return Witness(aiorbd_cluster)
+
+
+@pytest.fixture
+def rbd(aiorbd_cluster: DevCluster) -> Callable[..., bytes]:
+    """Return a function that runs the ``rbd`` tool without an event loop."""
+
+    def call(*arguments: str, stdin: bytes | None = None) -> bytes:
+        return aiorbd_cluster.run_blocking("rbd", *arguments, stdin=stdin)
+
+    return call

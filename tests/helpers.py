@@ -27,6 +27,12 @@ BACKENDS: list[Any] = [
 if sys.version_info >= (3, 12):  # eager tasks are new in Python 3.12, with which the suite also runs
     BACKENDS.append(pytest.param(("asyncio", {"loop_factory": eager_loop}), id="eager"))
 
+#: A mark for tests that cost much and whose subject depends little on the event loop.
+TWO_LOOPS = pytest.mark.parametrize("anyio_backend", [BACKENDS[0], BACKENDS[2]])
+
+#: A mark for tests that cost much and whose subject does not depend on the event loop at all.
+ONE_LOOP = pytest.mark.parametrize("anyio_backend", [BACKENDS[0]])
+
 MakeImage = Callable[..., Awaitable[str]]
 
 

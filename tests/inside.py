@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import aiorbd
 from aiorbd import ClusterStats
+from aiorbd._image import encryption as encryption  # noqa: PLC0414 - for other modules of the tests
+from aiorbd._image.aio_calls import call_aio
+from aiorbd._native.loader import ffi as ffi  # noqa: PLC0414 - for other modules of the tests
 
 
 def handle_of(resource: Any) -> Any:
@@ -29,3 +33,14 @@ def children_of(resource: Any) -> Any:
 def change(image: Any) -> None:
     """Do what librbd does when another client has changed the image: the known size is no longer sure."""
     image._handle.lib.aiorbd_image_changed(image._handle.native)
+
+
+def quiesce_request(watch: aiorbd.QuiesceWatch) -> aiorbd.QuiesceRequest:
+    """Return a request that no client made."""
+    return aiorbd.QuiesceRequest(watch._handle, 1, None)
+
+
+async def refused_call(image: aiorbd.Image) -> int:
+    """Make an asynchronous call that librbd refuses at the submit: the size of the struct is wrong."""
+    out = ffi.new("rbd_mirror_image_info_t *")
+    return await call_aio(image._handle, "rbd_aio_mirror_image_get_info", out, 1, keep=out)

@@ -23,7 +23,7 @@ def test_every_call_has_a_sample() -> None:
     found = set()
     for name in aiorbd.__all__:
         cls = getattr(aiorbd, name)
-        if not isinstance(cls, type) or cls in (aiorbd.Opening, aiorbd.Listing):
+        if not isinstance(cls, type) or cls in (aiorbd.Opening, aiorbd.Listing, aiorbd.DiffReader):  # of no connection
             continue
         for attribute in dir(cls):
             function = inspect.getattr_static(cls, attribute)

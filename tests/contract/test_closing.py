@@ -194,15 +194,21 @@ async def test_exception_in_the_block_propagates_unchanged(ioctx: aiorbd.IoCtx, 
             raise LookupError("mine")
 
 
-async def test_drain_waits_for_operations_in_flight(image: aiorbd.Image) -> None:
+async def test_drain_waits_for_operations_in_flight(cluster: aiorbd.Cluster, image: aiorbd.Image) -> None:
+    started: set[int] = set()
+    ended: set[int] = set()
+    cluster.add_observer(lambda one: ended.add(one.number), on_start=lambda one: started.add(one.number))
     async with anyio.create_task_group() as tasks:
         for number in range(32):
             tasks.start_soon(image.write, bytes(65536), number * 65536)
-        while not image.in_flight:
+        while not started:
             await anyio.lowlevel.checkpoint()
+        before = set(started)
         await image.drain(timeout=10)
-        assert image.in_flight == 0
+        assert before <= ended
     await image.drain()
+    assert image.in_flight == 0
+    assert len(ended) == len(started) >= 32
 
 
 async def test_drain_does_not_wait_for_later_operations(image: aiorbd.Image) -> None:

@@ -16,7 +16,7 @@ import pytest
 from helpers import MakeImage, new_name
 
 import aiorbd
-from aiorbd._pool.transfer import _File
+from aiorbd._pool.transfer import _opened
 from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
@@ -264,7 +264,7 @@ def test_cancelled_task_closes_its_file_after_the_thread_is_done(tmp_path: Path)
         seen.append(os.fstat(file).st_size)
 
     async def main() -> None:
-        async with _File.opened(tmp_path / "file", os.O_RDONLY, (stat.S_ISREG,)) as file:
+        async with _opened(tmp_path / "file", os.O_RDONLY, (stat.S_ISREG,)) as file:
             await file.call(look)
 
     async def cancelled() -> None:

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import inspect
+import json
 import os
 import re
 import shutil
@@ -86,28 +87,6 @@ async def clean_up(stack: Any, conffile: str) -> None:
             await ioctx.remove_image(name)
 
 
-class Tracer:
-    """The part of a tracer that the pages use."""
-
-    def __init__(self) -> None:
-        self.started: list[Any] = []
-        self.ended = 0
-
-    def start_span(self, name: str, start_time: Any) -> Any:
-        self.started.append(name)
-        return self
-
-    def set_attribute(self, name: str, value: Any) -> None:
-        assert name
-        assert value
-
-    def record_exception(self, error: Any) -> None:
-        assert isinstance(error, aiorbd.Error)
-
-    def end(self, time: Any) -> None:
-        self.ended += 1
-
-
 async def serve(image: aiorbd.Image) -> None:
     """Act as a service that does some work and ends."""
     await image.write(b"served", 0)
@@ -116,15 +95,17 @@ async def serve(image: aiorbd.Image) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in PAGES if "```python" in path.read_text()], ids=lambda path: path.stem
 )
-def test_examples_of_a_page_run(ceph: Any, path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stack, tracer = AsyncExitStack(), Tracer()
+def test_examples_of_a_page_run(
+    ceph: Any, path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = AsyncExitStack()
     monkeypatch.setenv("CEPH_CONF", ceph.conffile)
     backup = os.open(tmp_path / "backup", os.O_CREAT | os.O_RDWR)
     names: dict[str, Any] = {
         module.__name__: module for module in (aiorbd, anyio, hashlib, os, pytest, shutil, threading)
     }
     names |= {"conffile": ceph.conffile, "mon_host": ceph.mon_host, "directory": tmp_path, "backup": backup}
-    names |= {"tracer": tracer, "serve": serve}
+    names |= {"serve": serve}
     with start_blocking_portal("asyncio") as portal, chdir(tmp_path):
         names |= portal.call(open_image, stack, ceph.conffile)
         ioctx = names["ioctx"]
@@ -134,14 +115,21 @@ def test_examples_of_a_page_run(ceph: Any, path: Any, tmp_path: Path, monkeypatc
                 example.evaluate()
             for test in [function for name, function in names.items() if name.startswith("test_")]:
                 portal.call(test, ioctx)  # the argument that a reader's pytest would pass
-            if "tracer." in path.read_text():
-                portal.call(names["cluster"].pools)
-                assert tracer.started
         finally:
             portal.call(clean_up, stack, ceph.conffile)
             os.close(backup)
     assert page.count == path.read_text().count("```python\n")
-    assert len(tracer.started) == tracer.ended
+    if path.stem == "observability":
+        check_recipes(capsys.readouterr().out)
+
+
+def check_recipes(shown: str) -> None:
+    """Check what Prometheus would scrape, and the spans of OpenTelemetry with their parents."""
+    assert 'rbd_operation_seconds_count{operation="rbd_aio_write2"} 1.0' in shown
+    spans = [json.loads(text) for text in re.findall(r"^\{$.*?^\}$", shown, re.MULTILINE | re.DOTALL)]
+    parents = {span["name"]: span["parent_id"] for span in spans}
+    (request,) = [span["context"]["span_id"] for span in spans if span["name"] == "request"]
+    assert parents["rbd_aio_read2"] == request
 
 
 TEXTS = [

@@ -65,6 +65,25 @@ async def test_the_exclusive_lock_is_kept(aiorbd_cluster: DevCluster, make_image
                     assert await image.read(0, 4) == b"mine"
 
 
+@pytest.mark.slow
+async def test_closing_beside_a_killed_client_takes_less_than_the_default_limit(
+    aiorbd_cluster: DevCluster, make_image: MakeImage
+) -> None:
+    name = await make_image()
+    watcher = await anyio.open_process(
+        ["rbd", "-c", str(aiorbd_cluster.conffile), "watch", name], stdout=subprocess.DEVNULL
+    )
+    async with watcher, aiorbd.connect(aiorbd_cluster.conffile) as cluster, cluster.open_ioctx("rbd") as ioctx:
+        async with ioctx.open_image(name) as image:
+            while len([found async for found in image.watchers()]) < 2:
+                await anyio.sleep(0.05)
+            watcher.kill()
+            await image.write(b"data", 0)
+            before = time.monotonic()
+        seconds = time.monotonic() - before
+        assert 4 < seconds < 12  # at least one notification waits for the killed client, and no CloseTimeout
+
+
 async def test_image_renamed_under_an_open_handle_stays_usable(
     aiorbd_cluster: DevCluster, ioctx: aiorbd.IoCtx, make_image: MakeImage, witness: Witness
 ) -> None:

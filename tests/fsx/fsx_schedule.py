@@ -7,7 +7,7 @@ from dataclasses import dataclass
 WEIGHTS = {
     "read": 22, "read_into": 6, "readv": 6, "write": 22, "writev": 6, "write_same": 5, "discard": 8, "write_zeroes": 8,
     "compare_and_write": 8, "flush": 4, "resize": 3, "create_snapshot": 2, "remove_snapshot": 1, "read_snapshot": 2,
-    "rollback": 1, "clone": 1, "flatten": 1, "reopen": 1, "drain": 1,
+    "move_diff": 3, "rollback": 1, "clone": 1, "flatten": 1, "reopen": 1, "drain": 1,
 }  # fmt: skip
 #: Operations that need the image to themselves.
 ALONE = {"rollback", "clone", "reopen"}

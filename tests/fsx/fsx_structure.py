@@ -1,5 +1,8 @@
 """The operations that change more than data: the size, snapshots, the parent, and the handle itself."""
 
+import tempfile
+from pathlib import Path
+
 from fsx_model import ZERO, Discrepancy, Model, Snapshot
 from fsx_run import ORDER, UNITS, Run
 from fsx_schedule import Step
@@ -78,6 +81,35 @@ async def read_snapshot(run: Run, step: Step) -> None:
         run.counts[step.kind, "done"] += 1
 
 
+async def move_diff(run: Run, step: Step) -> None:
+    """Apply the diff that leads to a snapshot to the data of the snapshot before. The result is the snapshot's data."""
+    async with run.structure:
+        if not run.snapshots:
+            return
+        number = int(step.where * len(run.snapshots))
+        snapshot, before = run.snapshots[number], run.snapshots[number - 1] if number else None
+        since, data = None, bytearray()
+        if before is not None:
+            since = before.name
+            async with run.ioctx.open_image(run.image.name, snapshot=since) as image:
+                data[:] = await image.read(0, await image.size())
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "diff")
+            async with run.ioctx.open_image(run.image.name, snapshot=snapshot.name) as image:
+                outcome, _ = await run.attempt(step, lambda: aiorbd.export_diff(image, path, since))
+            if outcome != "done":
+                assert not path.exists()
+                return
+            async with aiorbd.read_diff(path) as records:
+                async for record in records:
+                    if isinstance(record, aiorbd.DiffHeader):
+                        data = data[: record.size] + bytes(max(0, record.size - len(data)))
+                    elif isinstance(record, aiorbd.DiffData | aiorbd.DiffZeroes):
+                        new = record.data if isinstance(record, aiorbd.DiffData) else bytes(record.length)
+                        data[record.offset : record.offset + record.length] = new
+        check_snapshot(run.model, snapshot, bytes(data))
+
+
 async def rollback(run: Run, step: Step) -> None:
     if not run.snapshots:
         return
@@ -133,5 +165,5 @@ async def reopen(run: Run, step: Step) -> None:
 
 
 STRUCTURE = (
-    resize, create_snapshot, remove_snapshot, read_snapshot, rollback, clone, flatten, reopen,
+    resize, create_snapshot, remove_snapshot, read_snapshot, move_diff, rollback, clone, flatten, reopen,
 )  # fmt: skip

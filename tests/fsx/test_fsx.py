@@ -20,9 +20,9 @@ from aiorbd.testing import DevCluster
 #: The least number of operations of each kind in the test of twenty schedules: half of the usual number, and less for
 #: rare kinds.
 FLOORS = {
-    "read": 240, "read_into": 70, "readv": 70, "write": 250, "writev": 60, "write_same": 45, "discard": 100,
-    "write_zeroes": 90, "compare_and_write": 35, "flush": 40, "drain": 8, "resize": 25, "create_snapshot": 20,
-    "remove_snapshot": 3, "read_snapshot": 4, "rollback": 2, "clone": 6, "flatten": 1, "reopen": 14,
+    "read": 210, "read_into": 55, "readv": 65, "write": 220, "writev": 60, "write_same": 45, "discard": 80,
+    "write_zeroes": 75, "compare_and_write": 35, "flush": 40, "drain": 8, "resize": 25, "create_snapshot": 15,
+    "remove_snapshot": 3, "read_snapshot": 2, "move_diff": 8, "rollback": 2, "clone": 6, "flatten": 1, "reopen": 14,
     "pause": 32, "restart": 2,
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ if [ "$(cat "$root/.recipe" 2>/dev/null)" = "$recipe" ]; then exit 0; fi
 
 packages=(
     ca-certificates python3 python3-dev python3-venv gcc libc6-dev
-    ceph-mon ceph-osd ceph-mgr ceph-common librbd-dev librados-dev python3-rbd e2fsprogs procps
+    ceph-mon ceph-osd ceph-mgr rbd-mirror ceph-common librbd-dev librados-dev python3-rbd e2fsprogs cryptsetup-bin qemu-utils procps
 )
 # The mirror that this host uses for its own release.
 mirror=$(apt-get indextargets --format '$(SITE)' 'Identifier: Packages' 'Component: main' | grep -m1 '/debian/*$') || {

@@ -14,6 +14,7 @@ import faulthandler
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -164,6 +165,9 @@ def main() -> int:
         pairs = [(options.calls[0], other) for other in others]
     else:
         pairs = list(itertools.combinations_with_replacement(CALLS, 2))
+    # By another process: this one must not connect before it forks.
+    enable = ["rbd", "mirror", "pool", "enable", "rbd", "image"]
+    subprocess.run(enable, env=os.environ | {"CEPH_CONF": options.conffile}, check=True)
     begin = time.monotonic()
     failures = run(options.conffile, pairs * options.repeat, options.seconds, options.jobs, options.verbose)
     if options.verbose:

@@ -35,7 +35,15 @@ def test_every_truth_value_is_given_by_keyword() -> None:
 
 
 def test_only_what_looks_something_up_is_named_get() -> None:
-    lookups = {"Image.get_snapshot", "ImageOptions.get", "Metadata.get", "Trash.get"}
+    lookups = {
+        "Config.get",
+        "Group.get_snapshot",
+        "Groups.get",
+        "Image.get_snapshot",
+        "ImageOptions.get",
+        "Metadata.get",
+        "Trash.get",
+    }
     assert {name for name in CALLABLES if name.partition(".")[2].startswith("get")} <= lookups
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import aiorbd
+from aiorbd._native.loader import SINCE
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
@@ -36,7 +37,7 @@ def test_no_row_of_the_reference_is_empty(row: Any) -> None:
         tables.resolve(name)
     functions = tables.c_functions(row["aiorbd"])
     assert functions or row["note"]
-    assert set(functions) <= set(aiorbd._native.loader.SINCE)
+    assert set(functions) <= set(SINCE)
     path, _, test = row["test"].partition("::")
     module = ast.parse((ROOT / path).read_text())
     assert test in {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -79,3 +80,21 @@ def test_every_failure_has_a_test() -> None:
     assert set(named) <= written, set(named) - written
     for line in table.strip().splitlines()[2:]:
         assert "`test_" in line
+
+
+def test_each_function_of_librbd_has_a_call_or_a_reason() -> None:
+    calls = tables.public_calls()
+    reasons = {row["function"]: row["reason"] for row in tables.rows("c_functions.tsv")}
+    functions = {function for function in SINCE if function.startswith("rbd_")}
+    header = Path("/usr/include/rbd/librbd.h").read_text()
+    assert set(re.findall(r"CEPH_RBD_API [\w\s*]*?\b(rbd_\w+)\(", header)) <= functions
+    assert set(reasons) == functions - set(calls)
+    for function, reason in reasons.items():
+        assert reason, function
+        for other in re.findall(r"`(rbd_\w+)`", reason):  # which users reach
+            assert other in calls or other.endswith("_cleanup"), (function, other)
+
+
+def test_no_name_of_the_rbd_module_lacks_a_call() -> None:
+    missing = {row["rbd"] for row in RBD if not row["aiorbd"]}
+    assert missing == {"Completion", "ECANCELED", "Image.require_not_closed", "RBD_FEATURES_ALL"}

@@ -67,6 +67,10 @@ ODD: list[Any] = [
 #: Exceptions that Python itself raises: for local files, for settings that never reach Ceph, and for mappings.
 PYTHONS: dict[str, tuple[type[Exception], ...]] = {
     "path": (OSError, ValueError),
+    "source": (OSError, ValueError),
+    "target": (OSError, ValueError),
+    "first": (OSError, ValueError),
+    "second": (OSError, ValueError),
     "conffile": (OSError, ValueError),
     "extents": (ValueError,),
     "option": (KeyError,),
@@ -77,9 +81,6 @@ PYTHONS: dict[str, tuple[type[Exception], ...]] = {
     "fraction": (ValueError,),
     "function": (ValueError,),
 }
-
-#: Seconds for one attempt.
-PATIENCE = 8.0
 
 #: From this size on, an integer does not fit everywhere.
 LARGE = 1 << 31
@@ -124,7 +125,7 @@ async def attempt(world: World, call: Call, place: str, odd: Any) -> str | None:
     """Make one call. Return a description of a wrong outcome, or None."""
     arguments = {name: await value_of(world, argument) for name, argument in call.arguments.items()} | {place: odd}
     try:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(call.patience):
             await call.make(world)(**arguments)
     except (aiorbd.Error, TypeError):
         return None

@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiorbd
@@ -36,13 +38,15 @@ class Call:
     free: frozenset[str] = frozenset()
     #: The arguments to sweep. Empty means all.
     places: tuple[str, ...] = ()
+    #: Seconds for one attempt.
+    patience: float = 8.0
 
 
 #: Arguments that only count as true or false.
 TRUTHS = frozenset(
     {
-        "allow_shrink", "any_namespace", "enabled", "flatten", "force", "full_try", "include_parent", "ordered",
-        "read_only", "thick", "use_object_map", "whole_object",
+        "allow_shrink", "any_namespace", "enabled", "exact", "flatten", "force", "full_try", "include_parent",
+        "ordered", "read_only", "resize", "skip_zeroes", "thick", "use_object_map", "whole_object",
     }
 )  # fmt: skip
 
@@ -53,6 +57,13 @@ _numbers = itertools.count()
 def fresh(_world: World) -> str:
     """Return a name that is not in use."""
     return f"swept-{os.getpid()}-{next(_numbers)}"
+
+
+def new_diff(world: World) -> str:
+    """Return a file with a small diff."""
+    path = Path(world.directory, fresh(world))
+    path.write_bytes(b"rbd diff v1\ns" + struct.pack("<Q", 1 << 24) + b"z" + struct.pack("<QQ", 0, 512) + b"e")
+    return str(path)
 
 
 async def drained(stream: Any) -> list[Any]:
