@@ -9,7 +9,7 @@ aiorbd_setup() {
 
     # What Debian calls what is needed: the daemons for the cluster, the tools, and a compiler.
     # python3-rbd and fio are the peers that the benchmark measures.
-    for package in ceph-mon ceph-osd ceph-mgr ceph-common librbd-dev librados-dev python3-rbd fio e2fsprogs gcc libc6-dev; do
+    for package in ceph-mon ceph-osd ceph-mgr rbd-mirror ceph-common librbd-dev librados-dev python3-rbd fio e2fsprogs cryptsetup-bin libnbd-bin qemu-utils gcc libc6-dev; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
     # An interpreter that can build an extension in an environment of its own.
