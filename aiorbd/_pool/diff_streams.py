@@ -3,10 +3,10 @@
 import errno
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Unpack
 
+from aiorbd._core.gathering import gathered
 from aiorbd._core.pool_handle import PoolHandle
 from aiorbd._image.handle import ImageHandle
 from aiorbd._image.image import Image, open_image
@@ -22,7 +22,7 @@ from aiorbd._stream.records import LARGEST_DATA, DiffData, DiffFormat, DiffHeade
 from aiorbd._stream.source import StreamSource
 from aiorbd._stream.target import ByteTarget, StreamTarget
 from aiorbd._stream.zeroes import is_zero
-from aiorbd.enums import Feature, ImageOption
+from aiorbd.enums import Feature, ImageOption, SnapshotCreateFlag
 from aiorbd.errors import DiffMismatchError, MetadataNotFound, SnapshotExists, SnapshotNotFound
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ async def import_diff(
     ``aiorbd.import_diff``, also after a failure or a cancellation. The image then has a part of the changes. Import the
     same diff again. Or roll back to the start snapshot, if there is one, and remove the key.
 
+    An image that is too small grows while it gets the key. Clients that watch for quiesce requests get none.
+
     Args:
         image: The image.
         source: A path, or a `ByteReceiveStream` of anyio, which stays open.
@@ -146,16 +148,22 @@ async def import_diff(
     handle_of(image, ImageHandle, "image")
     require_usual(depth, progress)
     async with read_diff(source) as records:
+        interrupted = await _interrupted(image)  # the source may still be preparing its first bytes
         header = await anext(records)
         if not isinstance(header, DiffHeader):
             raise DiffMismatchError("the stream is a whole image, and no diff: import_history reads it")
         marker = json.dumps({"from_snapshot": header.from_snapshot, "to_snapshot": header.to_snapshot})
-        if await _require_fit(image, header, marker):
+        if await _require_fit(image, header, marker, interrupted):
             await _protect(image, header)
             await image.metadata.remove(IMPORTING)
             return header
-        size = await image.size()  # after the next call, librbd would first read the whole header
-        await image.metadata.set(IMPORTING, marker)
+        size = await image.size()  # after the next calls, librbd would first read the whole header
+        mark = partial(image.metadata.set, IMPORTING, marker)
+        if size < header.size:  # a larger image has all that it had
+            await gathered([mark, partial(image.resize, header.size)])
+            size = header.size
+        else:
+            await mark()
         following = await _import(image, size, header, records, depth, progress)
         assert following is None
         await _finish(image, header)
@@ -163,14 +171,19 @@ async def import_diff(
     return header
 
 
-async def _require_fit(image: Image, header: DiffHeader, marker: str) -> bool:
+async def _interrupted(image: Image) -> str | None:
+    """Return the mark of an interrupted import; None without one."""
+    try:
+        return await image.metadata.get(IMPORTING)
+    except MetadataNotFound:
+        return None
+
+
+async def _require_fit(image: Image, header: DiffHeader, marker: str, interrupted: str | None) -> bool:
     """Raise if the diff does not fit the image.
 
     Return True if an import of the same diff was interrupted after its end snapshot, so that all data is there.
     """
-    interrupted = None
-    with suppress(MetadataNotFound):
-        interrupted = await image.metadata.get(IMPORTING)
     if interrupted not in (None, marker):
         message = f"the import of another diff was interrupted: {interrupted}"
         raise DiffMismatchError(
@@ -219,9 +232,9 @@ async def _import(
 
 
 async def _finish(image: Image, header: DiffHeader) -> None:
-    """Create the end snapshot of a diff."""
+    """Create the end snapshot of a diff. Nobody writes to the image, so no client has to quiesce."""
     if header.to_snapshot is not None:
-        await take_snapshot(image._handle, header.to_snapshot)
+        await take_snapshot(image._handle, header.to_snapshot, SnapshotCreateFlag.SKIP_QUIESCE)
         await _protect(image, header)
 
 

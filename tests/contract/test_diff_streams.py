@@ -280,6 +280,27 @@ async def test_import_that_was_killed_after_its_snapshot_is_completed(
         assert [await snapshot.is_protected() for snapshot in await image.snapshots()] == [True]
 
 
+async def test_import_asks_no_client_to_quiesce(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
+    """A client that does not answer would hold up the snapshot, although it must not write."""
+    name = await make_image(MIB)
+    requests: list[aiorbd.QuiesceRequest] = []
+    async with ioctx.open_image(name) as watcher, ioctx.open_image(name) as image, anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            async with watcher.quiesce_watch() as watch:
+                tasks.start_soon(import_all)
+                requests.append(await anext(watch))
+
+        async def import_all() -> None:
+            await aiorbd.import_diff(image, Stream(diff(1, None, "one", 2 * MIB, [(MIB, b"data")])))
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+    assert requests == []
+    async with ioctx.open_image(name, snapshot="one") as image:
+        assert await image.read(MIB, 4) == b"data"
+
+
 async def test_diffs_of_a_whole_image_must_follow_each_other(ioctx: aiorbd.IoCtx) -> None:
     whole = b"rbd image v2\nErbd image diffs v2\n" + (2).to_bytes(8, "little")
     wrong = whole + diff(2, None, "one", MIB, []) + diff(2, "other", None, MIB, [])
