@@ -41,6 +41,7 @@ class Bench:
     def __init__(self, cluster: DevCluster, directory: Path, options: argparse.Namespace) -> None:
         self.cluster = cluster
         self.environment = {**os.environ, "CEPH_CONF": cluster.conffile}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
         self.directory = directory
         self.size: int = options.megabytes * MIB
         self.seconds: int = options.seconds
