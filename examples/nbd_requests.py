@@ -30,7 +30,7 @@ logger = logging.getLogger("nbd_server")
 #: The largest number of requests of one connection that run at once.
 WORKERS = 32
 
-#: How many of them may move more than 1 MiB. With these limits, a connection holds at most 160 MiB.
+#: How many of them may move more than 1 MiB. With these limits, a connection without TLS holds at most 160 MiB.
 LARGE_WORKERS = 4
 LARGE = 1 << 20
 

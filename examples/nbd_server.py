@@ -239,7 +239,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tls-clients", type=Path, help="the CA that must have signed the clients' certificates")
     parser.add_argument("--stop-timeout", type=float, default=20, help="the longest time to stop, in seconds")
     parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if (options.tls_clients or options.tls_key) and not options.tls_certificate:
+        parser.error("--tls-clients and --tls-key need --tls-certificate: without it, there is no TLS")
+    return options
 
 
 if __name__ == "__main__":

@@ -426,6 +426,14 @@ def test_tls_protects_the_exports(start: Start, image: str, tmp_path: Path) -> N
     assert image not in output("nbdinfo", "--list", server.uri(""), code=1)
 
 
+def test_options_of_tls_need_a_certificate(start: Start, tmp_path: Path) -> None:
+    """A server that ignored the option would serve everyone."""
+    server = start("--tls-clients", tmp_path / "ca-cert.pem")
+    assert server.process.wait(20) == 2
+    assert server.ready == ""
+    assert "need --tls-certificate" in server.log.read_text()
+
+
 def test_tls_can_require_certificates_of_clients(start: Start, image: str, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca-cert.pem")
