@@ -168,7 +168,7 @@ class DiskUsage:
     """The bytes that an image uses, in total and for each snapshot.
 
     Attributes:
-        entries: The snapshots, oldest first, and the current data last.
+        entries: The snapshots, oldest first. The state that the image is read at comes last.
         exact: Whether bytes were counted instead of whole objects.
     """
 

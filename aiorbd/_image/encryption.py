@@ -107,8 +107,8 @@ class Encryption(Topic[ImageHandle]):
         Raises:
             WrongPassphrase: The passphrase does not open the image.
             ImageNotEncrypted: The image has no header of that format.
-            InvalidArgument: librbd does not support the header. From 18.2 on, the data must begin at a multiple of the
-                object size.
+            InvalidArgument: The passphrase is empty, or librbd does not support the format or the header. From 18.2 on,
+                the data must begin at a multiple of the object size.
             OperationNotSupported: Encryption is loaded already, or librbd was built without encryption.
 
         Implements: rbd_encryption_load
@@ -140,7 +140,7 @@ class Encryption(Topic[ImageHandle]):
         Raises:
             WrongPassphrase: A passphrase does not open its image.
             ImageNotEncrypted: The image is not encrypted.
-            InvalidArgument: There are more passphrases than encrypted images.
+            InvalidArgument: There are more passphrases than encrypted images, or one is empty.
             OperationNotSupported: Encryption is loaded already.
             LibraryTooOldError: librbd is older than 18.2.
 

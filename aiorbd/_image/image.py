@@ -161,9 +161,10 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         return ExclusiveLock(self._handle)
 
     def quiesce_watch(self, *, timeout: float | None = 30.0) -> Opening[QuiesceWatch]:
-        """Listen for the requests of other clients to quiesce before a snapshot.
+        """Listen for the requests to quiesce before a snapshot.
 
-        Await the result, or use the result with ``async with``. Call this before other clients take snapshots: if the
+        Await the result, or use the result with ``async with``. The program's own snapshots ask too, unless they
+        have the flag ``SKIP_QUIESCE``. Call this before other clients take snapshots: if the
         first watch of an open image begins while another client takes a snapshot, librbd 16.2 may abort the process.
 
         Args:
@@ -247,7 +248,7 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
         """Return the bytes that the image and each of its snapshots use, as ``rbd du`` shows them.
 
         The data of a snapshot is what changed since the snapshot before. The data of a clone's parent does not count.
-        If a snapshot is taken or removed meanwhile, the call counts again, at most three times.
+        If a snapshot is taken or removed meanwhile, the call counts again, up to three counts in all.
 
         Args:
             exact: Whether to count bytes instead of whole objects. With the feature ``FAST_DIFF``, counting whole

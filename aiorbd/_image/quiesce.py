@@ -1,4 +1,4 @@
-"""Answer the requests of other clients to quiesce, before they take a snapshot."""
+"""Answer the requests to quiesce, which clients send before they take a snapshot."""
 
 import errno
 import logging
@@ -202,8 +202,8 @@ class QuiesceRequest:
             error_number: The errno for the other client.
 
         Raises:
-            InvalidArgument: `error_number` is not positive, or is ESHUTDOWN. That errno would tell the other client
-                that it is blocklisted.
+            InvalidArgument: `error_number` is not between 1 and 4095, or is ESHUTDOWN. That errno would tell the other
+                client that it is blocklisted.
             UsageError: The request has its answer already.
 
         Implements: rbd_quiesce_complete
@@ -259,11 +259,11 @@ def _no_watch() -> "QuiesceWatch | None":
 
 
 class QuiesceWatch:
-    """The requests of other clients to quiesce, made by `Image.quiesce_watch`. Iterate with ``async for``.
+    """The requests to quiesce, made by `Image.quiesce_watch`. Iterate with ``async for``.
 
-    Another client waits for the answer before it takes a snapshot, but no longer than its own librbd allows. If no task
-    answers a request, the request fails after the `timeout` of the watch. After the watch is closed, requests succeed
-    at once.
+    A client, which may be this one, waits for the answer before it takes a snapshot, but no longer than its own librbd
+    allows. If no task answers a request, the request fails after the `timeout` of the watch. After the watch is closed,
+    requests succeed at once.
     """
 
     def __init__(self, handle: QuiesceHandle, timeout: float | None) -> None:

@@ -28,8 +28,8 @@ class Chunk(NamedTuple):
     Attributes:
         offset: The offset of the chunk in the image, in bytes.
         length: The length of the chunk in bytes.
-        data: The data of the chunk. None if the chunk comes from an `Extent` with a false `exists`. Such a range would
-            read as zeroes.
+        data: The data of the chunk. None if the chunk comes from an `Extent` with a false `exists`, which would read as
+            zeroes, or if `skip_zeroes` is true and all bytes are zero.
     """
 
     offset: int

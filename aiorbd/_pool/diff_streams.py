@@ -65,7 +65,8 @@ async def export_diff(
         progress: Called on the event loop as ``progress(done, total)``, in bytes of the image.
 
     Raises:
-        SnapshotNotFound: The image has no such start snapshot, or the image or snapshot was removed meanwhile.
+        SnapshotNotFound, ImageNotFound: The image has no such start snapshot, or the snapshot or the image was removed
+            meanwhile.
         InvalidArgument: The format does not exist.
         OSError: The file cannot be written.
 

@@ -288,8 +288,8 @@ class Group:
         """Set all member images back to a snapshot of the group. All later changes of their data are lost.
 
         The rollback cannot be stopped: after a cancellation, the rollback continues. Reads, writes and copies of this
-        connection on the members wait until the rollback has ended. If another client keeps the exclusive lock of a
-        member, the rollback waits for that client.
+        connection on the members wait until the rollback has ended. If another client has the exclusive lock of a
+        member and does not answer, the rollback waits for that client.
 
         Args:
             name: The name of the snapshot.
@@ -299,8 +299,8 @@ class Group:
             SnapshotNotFound: The group has no such snapshot.
             GroupNotFound: The group does not exist.
             InvalidArgument: The snapshot is incomplete, or the members are no longer those of the snapshot.
-            LockBusy: Another client keeps the exclusive lock of a member, or a member is not primary. The call waits
-                while a member has an advisory lock.
+            LockBusy: Another client refuses to release the exclusive lock of a member, or a member is not primary. The
+                call waits while a member has an advisory lock.
 
         Implements: rbd_group_snap_rollback_with_progress
         """

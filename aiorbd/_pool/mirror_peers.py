@@ -189,7 +189,7 @@ class MirrorPeers(Topic[PoolHandle]):
 
         Raises:
             ObjectNotFound: No peer has this id.
-            InvalidArgument: A key or a value contains NUL.
+            InvalidArgument: A key or a value contains NUL or is not ASCII.
 
         Implements: rbd_mirror_peer_site_set_attributes
         """
