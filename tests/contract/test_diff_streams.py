@@ -280,6 +280,24 @@ async def test_import_that_was_killed_after_its_snapshot_is_completed(
         assert [await snapshot.is_protected() for snapshot in await image.snapshots()] == [True]
 
 
+async def test_size_that_librbd_refuses_changes_no_data_and_the_next_import_works(
+    ioctx: aiorbd.IoCtx, make_image: MakeImage
+) -> None:
+    """The image grows while it gets its mark: the failure of the one must not lose the other."""
+    async with ioctx.open_image(await make_image(MIB)) as image:
+        await image.write(b"before", 0)
+        with pytest.raises(aiorbd.InvalidArgument, match="rbd_resize2"):
+            await aiorbd.import_diff(image, Stream(diff(1, None, "one", 1 << 62, [(0, b"after")])))
+        await image.drain(20)
+        assert await image.size() == MIB
+        assert await image.read(0, 6) == b"before"
+        assert await image.snapshots() == []
+        await aiorbd.import_diff(image, Stream(diff(1, None, "one", 2 * MIB, [(MIB, b"after")])))
+        assert await image.read(MIB, 5) == b"after"
+        assert KEY not in await keys(image)
+        assert [snapshot.size for snapshot in await image.snapshots()] == [2 * MIB]
+
+
 async def test_import_asks_no_client_to_quiesce(ioctx: aiorbd.IoCtx, make_image: MakeImage) -> None:
     """A client that does not answer would hold up the snapshot, although it must not write."""
     name = await make_image(MIB)
