@@ -163,9 +163,9 @@ class Image(ImageData, ImageStreams, ImageSnapshots, ImageDiff, ImageCopies, Ima
     def quiesce_watch(self, *, timeout: float | None = 30.0) -> Opening[QuiesceWatch]:
         """Listen for the requests to quiesce before a snapshot.
 
-        Await the result, or use the result with ``async with``. The program's own snapshots ask too, unless they
-        have the flag ``SKIP_QUIESCE``. Call this before other clients take snapshots: if the
-        first watch of an open image begins while another client takes a snapshot, librbd 16.2 may abort the process.
+        Await the result, or use the result with ``async with``. The program's own snapshots ask too, unless they have
+        the flag ``SKIP_QUIESCE``. Call this before other clients take snapshots: if the first watch of an open image
+        begins while another client takes a snapshot, librbd 16.2 may abort the process.
 
         Args:
             timeout: The seconds after which a request without an answer fails. None waits as long as librbd of the
