@@ -22,6 +22,7 @@ CACHED = {
     "Image.readv",
     "Image.write",
     "Image.write_same",
+    "Image.write_with_crc32c",
     "Image.writev",
     "ImageFile.__anext__",
     "ImageFile.read",
