@@ -1,6 +1,7 @@
 """The bytes that images use."""
 
 import errno
+import importlib
 import json
 import warnings
 from typing import Any
@@ -142,19 +143,37 @@ async def test_errors_come_alone_and_warnings_stay_as_they_were(
     await cluster.delete_pool(pool)
 
 
-async def test_usage_beside_new_snapshots_counts_again(image: aiorbd.Image) -> None:
+@pytest.mark.parametrize("change", ["taken", "removed"])
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_usage_counts_again_after_a_snapshot_was_taken_or_removed_meanwhile(
+    image: aiorbd.Image, monkeypatch: pytest.MonkeyPatch, change: str, times: int
+) -> None:
+    """The third count is the last one. Each count opens the image once for each snapshot, and once for the data."""
     await image.write(b"a" * MIB, 0)
+    old = [await image.create_snapshot(f"old-{number}") for number in range(times if change == "removed" else 1)]
+    new = [f"new-{number}" for number in range(times if change == "taken" else 0)]
+    module = "usage" if change == "removed" else "diff"
+    real = importlib.import_module(f"aiorbd._image.{module}").open_handle
+    changes = 0
 
-    async def snapshots() -> None:
-        for number in range(1000):
-            snapshot = await image.create_snapshot(f"s{number}")
-            await anyio.sleep(0.05)
-            await snapshot.remove()
+    async def open_meanwhile(*args: Any, **options: Any) -> Any:
+        nonlocal changes
+        if change == "removed" and old:
+            await old.pop(0).remove()
+            changes += 1
+        if change == "taken" and new:
+            await image.create_snapshot(new.pop())
+            changes += 1
+        return await real(*args, **options)
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(snapshots)
-        for _ in range(10):
-            usage = await image.disk_usage()
-            assert 4 * MIB <= usage.used <= 8 * MIB
-            await anyio.sleep(0.03)
-        tasks.cancel_scope.cancel()
+    monkeypatch.setattr(f"aiorbd._image.{module}.open_handle", open_meanwhile)
+    if times == 3:
+        with pytest.raises(aiorbd.RbdError) as raised:
+            await image.disk_usage()
+        assert raised.value.errno == {"taken": errno.ESTALE, "removed": errno.ENOENT}[change]
+        assert isinstance(raised.value, aiorbd.SnapshotNotFound) is (change == "removed")
+    else:
+        usage = await image.disk_usage()
+        assert [entry.snapshot for entry in usage.entries] == [one.name for one in await image.snapshots()] + [None]
+        assert usage.used == 4 * MIB
+    assert changes == times
