@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fix_lag import patience
 from helpers import new_name
 
 from aiorbd.testing import DevCluster
@@ -42,6 +43,6 @@ def start(request: pytest.FixtureRequest, osd: DevCluster) -> Iterator[Any]:
 
 def finish(process: Any, seconds: float) -> Any:
     begin = time.perf_counter()
-    output, errors = process.communicate(timeout=seconds + 30)
-    assert time.perf_counter() - begin < seconds, errors
+    output, errors = process.communicate(timeout=patience(seconds) + 30)
+    assert time.perf_counter() - begin < patience(seconds), errors
     return process.returncode, output, errors

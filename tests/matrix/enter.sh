@@ -32,7 +32,7 @@ fi
 root=$(directory_of "$client")
 [ "$root" = / ] || share "$root"
 
-environment=(HOME="$HOME" PATH="$path" LANG=C.UTF-8)
+environment=(HOME="$HOME" PATH="$path" LANG=C.UTF-8 AIORBD_TESTS_PATIENCE=3)
 # How this host's pip gets to its index; paths of the host mean nothing elsewhere.
 while IFS= read -r variable; do environment+=("$variable"); done < <(env | grep -iE '^(pip_[a-z_]*|https?_proxy|no_proxy|all_proxy)=' | grep -ivE '^pip_(find_links|config_file|cache_dir)=')
 exec chroot "$root" env -i "${environment[@]}" "$work/tree/tests/matrix/run_cell.sh" "$work" "$@"
