@@ -33,7 +33,7 @@ CELLS='
 
 
 main() {
-    local prepare='' complete='' wheels='' results='' jobs=2 wanted=() arguments=()
+    local prepare='' complete='' wheels='' results='' jobs=2 wanted=() arguments=() broken=()
     while [ $# -gt 0 ]; do
         case $1 in
         --prepare) prepare=yes ;;
@@ -57,8 +57,11 @@ main() {
     source .ci/setup.sh --packages
 
     mkdir -p "$cache"
-    prepare_cells
-    [ -z "$prepare" ] || exit $((${#broken[@]} > 0))
+    if [ -n "$prepare" ]; then
+        prepare_cells host
+        prepare_cells other
+        exit $((${#broken[@]} > 0))
+    fi
     work=$(mktemp -d /tmp/aiorbd-matrix.XXXXXX) # the roots share /tmp
     trap 'end_cells; rm -rf "$work"' EXIT
     trap 'exit 130' INT TERM HUP
@@ -68,10 +71,26 @@ main() {
     tar -c --exclude=__pycache__ --exclude=tests/bench/results --exclude=docs/_build \
         .ci .gitignore CHANGELOG.md CONTRIBUTING.md LICENSE README.md docs examples ffi pyproject.toml tests | tar -x -C "$work/tree"
 
+    # The cells of this host's own system run while the other systems are made.
+    prepare_cells host
+    begin_cells
+    prepare_cells other
+    begin_cells
+    wait
+    for name in "${broken[@]}"; do echo '{"broken": "cannot be made"}' >"$work/results/$name.json"; done
+    if [ -n "$results" ]; then
+        mkdir -p "$results"
+        cp "$work"/results/* "$results"
+    fi
+    printf '\n'
+    /usr/bin/python3 tests/matrix/table.py "$work/results"
+}
+
+# Begin what `prepare_cells` has made, as many at a time as wanted.
+begin_cells() {
     local cell name client found daemons tests chosen
     # What happens to a cell is written down over this: one that leaves no word is no green one.
     for cell in "${cells[@]}"; do echo '{"broken": "not begun"}' >"$work/results/${cell%% *}.json"; done
-    for name in "${broken[@]}"; do echo '{"broken": "cannot be made"}' >"$work/results/$name.json"; done
     for cell in "${cells[@]}"; do
         while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
         read -r name client found daemons tests <<<"$cell"
@@ -79,13 +98,6 @@ main() {
         if [ ${#arguments[@]} -gt 0 ]; then chosen=("${arguments[@]}"); else choose "$tests"; fi
         run_cell "$name" "$client" "$found" "$daemons" "${chosen[@]}" &
     done
-    wait
-    if [ -n "$results" ]; then
-        mkdir -p "$results"
-        cp "$work"/results/* "$results"
-    fi
-    printf '\n'
-    /usr/bin/python3 tests/matrix/table.py "$work/results"
 }
 
 # Which tests, in pytest's words. The pairs of calls on one image depend on the release of Ceph: the slow tests of the
@@ -101,14 +113,16 @@ choose() {
     esac
 }
 
-# Make what the wanted cells need, all before the first of them runs: what is installed into a root would disturb what runs
-# in it.
+# Make what the wanted cells need that use only this host's system, or that use another one: all before the first of them
+# runs, because what is installed into a root would disturb what runs in it.
 prepare_cells() {
-    local name client python daemons tests found
-    cells=() broken=()
+    local name client python daemons tests found system
+    cells=()
     while read -r name client python daemons tests; do
         [ -n "$name" ] || continue
         [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]] || continue
+        if [ "$client $daemons" = "host host" ]; then system=host; else system=other; fi
+        [ $system = "$1" ] || continue
         if found=$(prepare_cell "$client" "$python" "$daemons" </dev/null); then
             cells+=("$name $client $found $daemons $tests")
         else
