@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
-from fix_lag import took
+from fix_lag import patience, took
 from helpers import new_name
 
 import aiorbd
@@ -45,7 +45,7 @@ async def cut_off(osd: DevCluster, image: aiorbd.Image) -> None:
         with anyio.fail_after(10):  # until then the OSD still answers
             while await newest_map(other) < epoch:
                 await anyio.sleep(0.02)
-        await anyio.sleep(0.1)  # its placement groups adopt the map a little later than the OSD reports it
+        await anyio.sleep(patience(0.1))  # its placement groups adopt the map a little later than the OSD reports it
 
 
 async def durable_write(image: aiorbd.Image) -> None:
