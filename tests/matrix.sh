@@ -5,9 +5,10 @@
 # made is a failure, too.
 #
 # The oldest and the newest Ceph run the whole suite on asyncio and trio, and the oldest also on uvloop, where the loop
-# matters. "16.2-py3.11-slow" runs the slow tests, except those that must run alone: most of the time they wait.
+# matters. Two cells run the slow tests, except those that must run alone: "16.2-py3.11-pairs" runs those that call much in
+# separate processes, and "16.2-py3.11-slow" the others, which wait most of the time.
 # The other cells run the tests that depend on the release of Ceph ("ceph": the contract, on one event loop) or on the Python
-# ("python", also with eager tasks). With --complete all cells but the slow one run the whole suite.
+# ("python", also with eager tasks). With --complete all cells but these two run the whole suite.
 #
 #     tests/matrix.sh [--complete] [--wheels DIRECTORY] [--results DIRECTORY] [--jobs N] [CELL...] [-- PYTEST ARGUMENTS]
 #     tests/matrix.sh --prepare [CELL...]    # only make what is kept
@@ -19,16 +20,17 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/aiorbd
 # Name, whose client, which Python, whose daemons, which tests. "host" is this machine's own system. Those that take longest
 # come first.
 CELLS='
-16.2-py3.11-slow  host    python3.11   host    slow
-20.2-py3.14       forky   python3      forky   pairs
-16.2-py3.11       host    python3.11   host    quick
-18.2-py3.13       trixie  python3      trixie  ceph
-20.2-on-16.2      forky   python3      host    ceph
-16.2-on-20.2      host    python3.11   forky   ceph
-16.2-py3.13       host    python3.13   host    python
-16.2-py3.12       host    python3.12   host    python
-20.2-py3.14t      forky   python3.14t  forky   python
-18.2-py3.13t      trixie  python3.13t  trixie  python
+16.2-py3.11-slow   host    python3.11   host    slow
+16.2-py3.11        host    python3.11   host    quick
+16.2-py3.11-pairs  host    python3.11   host    pairs
+20.2-py3.14        forky   python3      forky   newest
+18.2-py3.13        trixie  python3      trixie  ceph
+20.2-on-16.2       forky   python3      host    ceph
+16.2-on-20.2       host    python3.11   forky   ceph
+16.2-py3.13        host    python3.13   host    python
+16.2-py3.12        host    python3.12   host    python
+20.2-py3.14t       forky   python3.14t  forky   python
+18.2-py3.13t       trixie  python3.13t  trixie  python
 '
 
 
@@ -100,13 +102,13 @@ begin_cells() {
     done
 }
 
-# Which tests, in pytest's words. The pairs of calls on one image depend on the release of Ceph: the slow tests of the
-# host's release have them, too.
+# Which tests, in pytest's words. The pairs of calls on one image depend on the release of Ceph.
 choose() {
     case ${complete:+complete}$1 in
-    *slow) chosen=(-m 'slow and not alone') ;;
+    *slow) chosen=(-m 'slow and not alone' --ignore tests/pairs --ignore tests/sweep) ;;
+    *pairs) chosen=(-m slow tests/{pairs,sweep}) ;;
     complete*) chosen=(-m 'not slow or pairs') ;;
-    pairs) chosen=(-m 'not slow or pairs' -k 'not uvloop and not eager') ;;
+    newest) chosen=(-m 'not slow or pairs' -k 'not uvloop and not eager') ;;
     quick) chosen=(-m 'not slow' -k 'not uvloop or cancel or faults or native_asyncio or streams or extents or loops_in or writer') ;;
     ceph) chosen=(-m 'not slow' -k 'not uvloop and not trio and not eager' tests/{contract,static}) ;;
     python) chosen=(-m 'not slow' tests/{bridge,cancel,static} tests/contract/test_{extents,loops_in_threads,native_asyncio,streams,writer}.py) ;;
