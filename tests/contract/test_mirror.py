@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name
+from helpers import TWO_LOOPS, new_name
 from inside import refused_call
 
 import aiorbd
@@ -78,6 +78,7 @@ async def read_at(ioctx: aiorbd.IoCtx, name: str, length: int) -> bytes:
 
 
 @pytest.mark.slow
+@TWO_LOOPS
 @pytest.mark.parametrize("mode", MirrorImageMode, ids=lambda mode: mode.name)
 async def test_failover_and_failback(sites: Sites, name: str, mode: MirrorImageMode) -> None:
     await sites.a.create_image(name, 8 * MIB)
@@ -125,6 +126,7 @@ async def is_gone(ioctx: aiorbd.IoCtx, name: str) -> bool:
 
 
 @pytest.mark.slow
+@TWO_LOOPS
 @pytest.mark.parametrize("mode", MirrorImageMode, ids=lambda mode: mode.name)
 async def test_split_brain_and_resync(sites: Sites, name: str, mode: MirrorImageMode) -> None:
     await sites.a.create_image(name, 8 * MIB)
@@ -171,6 +173,7 @@ async def reports_split_brain(ioctx: aiorbd.IoCtx, name: str) -> bool:
 
 
 @pytest.mark.slow
+@TWO_LOOPS
 async def test_status_of_all_images(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiorbd._pool.mirror.PAGE", 2)
     names = {new_name() for _ in range(5)}

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from fix_witness import Witness
+from helpers import TWO_LOOPS
 
 import aiorbd
 from aiorbd.testing import DevCluster
@@ -96,6 +97,7 @@ async def test_request_without_an_answer_fails_at_its_deadline(image: aiorbd.Ima
 
 
 @pytest.mark.slow
+@TWO_LOOPS
 async def test_dead_loop_holds_up_the_other_client_as_long_as_its_librbd_allows(
     image: aiorbd.Image, aiorbd_cluster: DevCluster
 ) -> None:

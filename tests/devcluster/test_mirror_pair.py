@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from helpers import new_name
+from helpers import ONE_LOOP, new_name
 
 import aiorbd
 from aiorbd.testing import DevCluster, MirrorPair, MissingDaemonError
@@ -105,6 +105,7 @@ async def test_another_pool_mirrors_all_images_with_a_journal(aiorbd_mirror_pair
 
 
 @pytest.mark.slow
+@ONE_LOOP
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_killed_mirror_daemon_copies_again_after_its_restart(aiorbd_mirror_pair: MirrorPair, mode: str) -> None:
     pair = aiorbd_mirror_pair
@@ -123,6 +124,7 @@ async def test_a_killed_mirror_daemon_copies_again_after_its_restart(aiorbd_mirr
 
 
 @pytest.mark.slow
+@ONE_LOOP
 async def test_a_paused_mirror_daemon_copies_after_it_continues(aiorbd_mirror_pair: MirrorPair) -> None:
     pair = aiorbd_mirror_pair
     data = os.urandom(MIB)
