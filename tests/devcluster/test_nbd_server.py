@@ -364,19 +364,19 @@ def test_server_at_a_port_and_in_a_namespace(
     assert json.loads(output("nbdinfo", "--json", f"nbd://127.0.0.1:{port}/{name}"))["exports"][0]["export-size"] == MIB
     assert output("nbdinfo", "--list", f"nbd://127.0.0.1:{port}").count("export=") == 1
     second = start("--port", port, "--host", "127.0.0.1")
-    assert second.process.wait(20) == 1
+    assert second.process.wait(patience(20)) == 1
     assert "error: " in second.log.read_text()
 
 
 def test_path_of_something_else_is_left_alone(start: Start, tmp_path: Path, image: str) -> None:
     first = start()
     second = start(path=first.path)
-    assert second.process.wait(20) == 1
+    assert second.process.wait(patience(20)) == 1
     assert "error: " in second.log.read_text()
     with Client(first, image) as client:
         assert client.ask(0, 0, 512) == 0
     (tmp_path / "file").write_text("precious")
-    assert start(path=tmp_path / "file").process.wait(20) == 1
+    assert start(path=tmp_path / "file").process.wait(patience(20)) == 1
     assert (tmp_path / "file").read_text() == "precious"
     first.stop(signal.SIGKILL)
     third = start(path=first.path)  # the path that a killed server left
@@ -397,7 +397,7 @@ def test_blocklisted_server_acknowledges_no_flush(start: Start, osd: DevCluster,
         else:
             with contextlib.suppress(EOFError, ConnectionError), Client(server, name) as two:
                 assert two.ask(3, 0, 0) != 0
-        assert server.process.wait(40) == 1
+        assert server.process.wait(patience(40)) == 1
     assert "blocklisted" in server.log.read_text()
 
 
@@ -430,7 +430,7 @@ def test_tls_protects_the_exports(start: Start, image: str, tmp_path: Path) -> N
 def test_options_of_tls_need_a_certificate(start: Start, tmp_path: Path) -> None:
     """A server that ignored the option would serve everyone."""
     server = start("--tls-clients", tmp_path / "ca-cert.pem")
-    assert server.process.wait(20) == 2
+    assert server.process.wait(patience(20)) == 2
     assert server.ready == ""
     assert "need --tls-certificate" in server.log.read_text()
 
@@ -469,7 +469,7 @@ def test_acknowledged_writes_survive_a_stop(start: Start, rbd: Any, lazy_conf: P
                 server.process.send_signal(signal.SIGTERM)
             assert client.ask(1, number * MIB, MIB, bytes([number + 1]) * MIB) == 0
             acknowledged = number + 1
-    assert server.process.wait(20) == 0
+    assert server.process.wait(patience(20)) == 0
     assert acknowledged >= 40
     data = rbd("export", "--no-progress", name, "-")
     assert all(data[number * MIB] == number + 1 for number in range(acknowledged))

@@ -36,8 +36,8 @@ class Service:
             port = free.getsockname()[1]
         command = [sys.executable, str(PROGRAM), "--conf", cluster.conffile, "--port", str(port), *options]
         self.process = subprocess.Popen(command)
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-        deadline = time.monotonic() + 20
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=patience(30))
+        deadline = time.monotonic() + patience(20)
         while not self.answers():
             assert self.process.poll() is None, "the service ended"
             assert time.monotonic() < deadline
@@ -68,7 +68,7 @@ class Service:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(patience(60))
 
     def close(self) -> None:
         self.http.close()
@@ -184,7 +184,7 @@ def test_job_can_be_cancelled(service: Service, rbd: Any, filled: str) -> None:
     target = new_name()
     job = service.ask("POST", f"/volumes/{filled}/snapshots/monday/copy", 202, name=target)
     service.ask("POST", f"/volumes/{filled}/snapshots/monday/copy", 409, name=target)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while f".{target}.copying".encode() not in rbd("ls"):
         assert time.monotonic() < deadline
     assert not any(name.startswith(".") for name in service.ask("GET", "/volumes"))
@@ -246,7 +246,7 @@ def metric(text: str, name: str, **labels: str) -> float:
 
 
 def test_metrics_have_the_bytes_that_the_tool_reports(service: Service, rbd: Any, filled: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience(30)
     while f'rbd_volume_used_bytes{{volume="{filled}"}}' not in (text := service.http.get("/metrics").text):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -350,7 +350,7 @@ def test_copy_of_a_killed_service_is_made_again_or_removed(
     target = new_name()
     service = start(aiorbd_cluster)
     service.ask("POST", f"/volumes/{filled}/snapshots/monday/copy", 202, name=target)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while f".{target}.copying".encode() not in rbd("ls"):
         assert time.monotonic() < deadline
     service.stop(signal.SIGKILL)
@@ -360,7 +360,7 @@ def test_copy_of_a_killed_service_is_made_again_or_removed(
     if again:
         service.complete("POST", f"/volumes/{filled}/snapshots/monday/copy", name=target)
         assert rbd("export", "--no-progress", target, "-") == rbd("export", "--no-progress", filled, "-")
-    deadline = time.monotonic() + 60  # the new service removes the copy, as soon as the cluster forgets the old one
+    deadline = time.monotonic() + patience(60)  # the new service removes the copy when the cluster forgets the old one
     while f".{target}.copying".encode() in rbd("ls"):
         assert time.monotonic() < deadline
         time.sleep(0.5)
@@ -383,7 +383,7 @@ def test_copy_that_another_service_completes_is_kept(start: Start, aiorbd_cluste
                 await ioctx.rename_image(second, name)
 
     anyio.run(complete)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + patience(40)
     while first.encode() in rbd("ls"):
         assert time.monotonic() < deadline
         time.sleep(0.5)
