@@ -83,7 +83,7 @@ async def hashes(witness: Witness, name: str, snapshots: list[str]) -> list[str]
 @ONE_LOOP
 @pytest.mark.usefixtures("data_pool")
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_random_histories_move_to_the_tool_and_back(
     ioctx: aiorbd.IoCtx, witness: Witness, name: str, tmp_path: Path, shape: str, seed: int
 ) -> None:
