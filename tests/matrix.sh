@@ -60,8 +60,8 @@ main() {
 
     mkdir -p "$cache"
     if [ -n "$prepare" ]; then
-        prepare_cells host
-        prepare_cells other
+        prepare_cells first
+        prepare_cells rest
         exit $((${#broken[@]} > 0))
     fi
     work=$(mktemp -d /tmp/aiorbd-matrix.XXXXXX) # the roots share /tmp
@@ -73,10 +73,10 @@ main() {
     tar -c --exclude=__pycache__ --exclude=tests/bench/results --exclude=docs/_build \
         .ci .gitignore CHANGELOG.md CONTRIBUTING.md LICENSE README.md docs examples ffi pyproject.toml tests | tar -x -C "$work/tree"
 
-    # The cells of this host's own system run while the other systems are made.
-    prepare_cells host
+    # The long cells of this host's own system run while the other systems are made.
+    prepare_cells first
     begin_cells
-    prepare_cells other
+    prepare_cells rest
     begin_cells
     wait
     for name in "${broken[@]}"; do echo '{"broken": "cannot be made"}' >"$work/results/$name.json"; done
@@ -115,16 +115,16 @@ choose() {
     esac
 }
 
-# Make what the wanted cells need that use only this host's system, or that use another one: all before the first of them
-# runs, because what is installed into a root would disturb what runs in it.
+# Make what the wanted cells need: first those that use only this host's system, except the short ones, and then the rest.
+# All of that is made before the first of the rest runs, because what is installed into a root would disturb what runs in it.
 prepare_cells() {
-    local name client python daemons tests found system
+    local name client python daemons tests found turn
     cells=()
     while read -r name client python daemons tests; do
         [ -n "$name" ] || continue
         [ ${#wanted[@]} -eq 0 ] || [[ " ${wanted[*]} " == *" $name "* ]] || continue
-        if [ "$client $daemons" = "host host" ]; then system=host; else system=other; fi
-        [ $system = "$1" ] || continue
+        if [ "$client $daemons" = "host host" ] && [ "$tests" != python ]; then turn=first; else turn=rest; fi
+        [ $turn = "$1" ] || continue
         if found=$(prepare_cell "$client" "$python" "$daemons" </dev/null); then
             cells+=("$name $client $found $daemons $tests")
         else
