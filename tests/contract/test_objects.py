@@ -205,7 +205,7 @@ async def test_in_flight_limit_of_librados_never_blocks_the_event_loop(osd: DevC
                         tasks.start_soon(ioctx.objects.read, "object")
                     await anyio.sleep(0.5)
                     tasks.cancel_scope.cancel()
-            assert lag.worst < patience(0.2)  # the submitting threads wait half a second here
+            assert lag.worst < min(patience(0.2), 0.4)  # the submitting threads wait half a second here
             osd.resume()
             with anyio.fail_after(10):
                 await ioctx.drain()
