@@ -1,4 +1,7 @@
-"""Print the table of the matrix's cells from pytest's reports: table.py DIRECTORY. Fails unless all ran and passed."""
+"""Print the table of the matrix's cells from pytest's reports, and what failed: table.py DIRECTORY.
+
+Fails unless all cells ran and passed.
+"""
 
 import json
 import re
@@ -9,6 +12,8 @@ from pathlib import Path
 
 BACKENDS = ("asyncio", "eager", "uvloop", "trio")
 OTHER = "no loop"
+#: How many lines of a log are shown.
+LAST = 60
 COLUMNS = ("cell", "client", "daemons", "Python", *BACKENDS, OTHER, "skipped", "minutes")
 
 
@@ -46,12 +51,27 @@ def row(facts: Path) -> tuple[dict[str, str], bool]:
     return line, bool(passed) and not failed and not ended
 
 
+def reasons(facts: Path) -> list[str]:
+    """Return a line for each failed test of a cell. If all passed, return the end of the cell's log."""
+    report, log = facts.with_suffix(".xml"), facts.with_suffix(".log")
+    found = []
+    for case in ET.parse(report).getroot().iter("testcase") if report.exists() else ():  # noqa: S314 - our own file
+        for problem in (*case.iter("failure"), *case.iter("error")):
+            message = (problem.get("message") or "no message").splitlines()[0]
+            found.append(f"{case.get('classname')}.{case.get('name')}: {message[:200]}")
+    return found or (log.read_text(errors="replace").splitlines()[-LAST:] if log.exists() else [])
+
+
 def main() -> int:
-    rows = [row(facts) for facts in sorted(Path(sys.argv[1]).glob("*.json"))]
+    cells = sorted(Path(sys.argv[1]).glob("*.json"))
+    rows = [row(facts) for facts in cells]
     print("|", " | ".join(COLUMNS), "|")
     print("|", " | ".join("---" for _ in COLUMNS), "|")
     for line, _ in rows:
         print("|", " | ".join(line.get(column, "") for column in COLUMNS), "|")
+    for facts, (_, well) in zip(cells, rows, strict=True):
+        if not well:
+            print(f"\n{facts.stem} failed:", *reasons(facts), sep="\n    ")
     return int(not rows or not all(well for _, well in rows))
 
 
