@@ -104,12 +104,13 @@ async def test_connections_leave_no_descriptors_and_few_threads(aiorbd_cluster: 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_reads_start_no_threads(aiorbd_cluster: DevCluster, backend: str) -> None:
-    """A process with an open image has the same threads before and after a thousand reads."""
+    """In a process with an open image, no thread begins during a thousand reads."""
     done = subprocess.run(
         [sys.executable, PROGRAMS / "count_threads.py", aiorbd_cluster.conffile, new_name(), backend],
         capture_output=True,
         text=True,
         check=True,
     )
-    before, after = json.loads(done.stdout)
-    assert after == before
+    begun, count = json.loads(done.stdout)
+    assert begun == []
+    assert count > 5  # librados's and librbd's
