@@ -82,7 +82,7 @@ async def test_closing_beside_a_killed_client_takes_less_than_the_default_limit(
             await image.write(b"data", 0)
             before = time.monotonic()
         seconds = time.monotonic() - before
-        assert 4 < seconds < 12  # at least one notification waits for the killed client, and no CloseTimeout
+        assert seconds > 4  # at least one notification waits for the killed client; no CloseTimeout is the upper limit
 
 
 async def test_image_renamed_under_an_open_handle_stays_usable(
