@@ -241,9 +241,17 @@ class Bridge(Table):
 
 @atexit.register
 def _at_exit() -> None:
+    """Let the threads of open connections live until the process ends.
+
+    Neither the buffers nor the global objects of Ceph's libraries may go before these threads.
+    """
+    connected = False
     for bridge in list(_live):  # a copy: event loops in other threads may still add and remove bridges
         if bridge.busy:
             bridge.leak()
+        connected |= not (bridge.ended or bridge.forked)
+    if connected:
+        loader.bridge().aiorbd_exit_at_once()
 
 
 def _after_fork() -> None:

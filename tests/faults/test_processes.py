@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fix_programs import PROGRAMS, finish
+from helpers import new_name
 
 from aiorbd.testing import DevCluster
 
@@ -31,6 +32,20 @@ def test_exit_without_closing_anything(start: Any, osd: DevCluster) -> None:
     osd.pause()
     code, _, errors = finish(process, 3)
     assert code == 0, errors
+
+
+@pytest.mark.parametrize("how", ["connection", "image", "closed"])
+def test_exit_with_an_open_connection_runs_no_handler_of_ceph(aiorbd_cluster: DevCluster, how: str) -> None:
+    """These handlers destroy what the threads of an open connection use. Without one, all handlers run."""
+    command = [sys.executable, PROGRAMS / "late_handler.py", aiorbd_cluster.conffile, new_name(), how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "exit\n"
+        begin = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        seconds = time.monotonic() - begin
+    assert process.returncode == 4, errors
+    assert (seconds > 3.9) == (how == "closed"), seconds
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
