@@ -37,7 +37,7 @@ def test_exit_without_closing_anything(start: Any, osd: DevCluster) -> None:
 @pytest.mark.parametrize("how", ["connection", "image", "closed"])
 def test_exit_with_an_open_connection_runs_no_handler_of_ceph(aiorbd_cluster: DevCluster, how: str) -> None:
     """These handlers destroy what the threads of an open connection use. Without one, all handlers run."""
-    command = [sys.executable, PROGRAMS / "late_handler.py", aiorbd_cluster.conffile, new_name(), how]
+    command = [sys.executable, str(PROGRAMS / "late_handler.py"), aiorbd_cluster.conffile, new_name(), how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "exit\n"
