@@ -29,9 +29,9 @@ typedef struct aiorbd_completion aiorbd_completion;
 const char *aiorbd_load(const char *librbd, const char *librados);
 
 /* For a process that ends with connections open. exit() destroys the global objects of Ceph's libraries, which the
- * threads of an open connection still use: they would crash the process. After this call, exit() flushes C's streams
- * and ends the process with its status, without the handlers that were registered before. Thread: any. -ENOMEM. */
-int aiorbd_exit_at_once(void);
+ * threads of an open connection still use: they would crash the process. After this call, exit() flushes stdout and
+ * stderr and ends the process with its status, without the handlers that were registered before. Thread: any. */
+void aiorbd_exit_at_once(void);
 
 /*
  * The queue. A record is two integers: a token that the caller chose, and a value. The creator owns one reference;
