@@ -69,6 +69,8 @@ class PoolHandle(Handle):
         #: The handle without `full_try`, for calls that remove images. With `full_try`, librbd 16.2 fails if an object
         #: of the object map is missing, for example after a write to a full pool.
         self.plain: PoolHandle = self
+        #: Whether changes in a full pool fail at once, instead of waiting for room.
+        self.full_try: bool = False
         #: The numbers of deleted pools. Ceph does not use these numbers again.
         self._gone: set[int] = set()
 

@@ -59,9 +59,9 @@ class ExclusiveLock(Topic[ImageHandle]):
         Implements: rbd_lock_release
         """
         handle = self._handle
-        covered = handle.requests.covered_by_a_flush()
+        covered = handle.durability.covered_by_a_flush()
         await handle.call("rbd_lock_release", on=self._target, first=handle.image_size.require_fresh)
-        handle.requests.note_flushed(covered)
+        handle.durability.note_flushed(covered)
 
     def owners(self) -> Listing[LockOwner]:
         """List the owners of the lock: await the result, or iterate over it. Without an owner, the list is empty.

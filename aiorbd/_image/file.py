@@ -174,7 +174,7 @@ class ImageFile:
     async def aclose(self) -> None:
         """Flush the image and close the file. The image stays open.
 
-        If the flush fails, `aclose` can be called again.
+        If the flush fails, written data may be lost. `aclose` can be called again, and does not tell of that loss.
         """
         async with self._turn:
             if not self._flushed:

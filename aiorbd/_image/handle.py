@@ -15,6 +15,7 @@ from aiorbd._core.lifecycle import Lifecycle, Place
 from aiorbd._core.loops import Parked
 from aiorbd._core.operation import URGENT
 from aiorbd._core.stream import Source
+from aiorbd._image.durability import Durability
 from aiorbd._image.gate import NESTED, Gate, Mode, gate_of, mode_of
 from aiorbd._image.maintenance import Maintenance
 from aiorbd._image.probe import Prober
@@ -62,6 +63,7 @@ class ImageHandle(Handle, ImageOwner):
         self.image_size: ImageSize = ImageSize(self)
         self.maintenance: Maintenance = Maintenance(self)
         self.requests: Requests = Requests(self)
+        self.durability: Durability = Durability(self)
         #: The handle of the image's pool, for calls on that pool.
         self.ioctx: PoolHandle = ioctx
         #: The place where librbd stores the image when the open completes, even if no task waits any more.
@@ -195,7 +197,11 @@ class ImageHandle(Handle, ImageOwner):
 
     async def make_durable(self) -> None:
         """Make the written data durable, before the handle closes."""
-        await self.requests.make_durable()
+        await self.durability.make_durable()
+
+    def is_dirty(self) -> bool:
+        """Return whether it is unknown if all writes are durable."""
+        return self.durability.is_dirty()
 
     # -- closing -------------------------------------------------------------------------------
 
@@ -223,6 +229,7 @@ class ImageHandle(Handle, ImageOwner):
             self.shut_failed()
             logger.error("closing %s: librbd refused the call: %s", self.target, job.error or os.strerror(-job.result))
             return
+        self.durability.note_closed()
         self.bridge.unlisten(self._token)
         self.image_address = 0
         self.lib.aiorbd_image_release(self.native)

@@ -354,11 +354,13 @@ class ImageData(Resource[ImageHandle]):
     async def flush(self) -> None:
         """Make all writes durable that completed before this call.
 
-        If the call is cancelled, it is unknown which writes are durable.
+        If the call is cancelled, it is unknown which writes are durable. If a flush fails, overlapping flushes raise
+        its error, too. If a cancelled flush fails, the next flush raises the error. If the I/O context was opened with
+        `full_try`, a write that has completed is durable, and the flush waits for the writes in flight.
 
         Implements: rbd_aio_flush
         """
-        await self._handle.requests.flush()
+        await self._handle.durability.flush()
 
     async def invalidate_cache(self) -> None:
         """Make librbd forget the data that it has cached for this image, so that reads ask the cluster again.
@@ -369,7 +371,7 @@ class ImageData(Resource[ImageHandle]):
         Implements: rbd_invalidate_cache
         """
         handle = self._handle
-        await handle.requests.make_durable()
+        await handle.durability.make_durable()
         await handle.call("rbd_invalidate_cache")
 
 

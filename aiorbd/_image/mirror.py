@@ -89,9 +89,9 @@ class ImageMirror(Topic[ImageHandle]):
         self._require_writable("rbd_aio_mirror_image_demote")
         handle = self._handle
         await handle.make_durable()
-        covered = handle.requests.covered_by_a_flush()
+        covered = handle.durability.covered_by_a_flush()
         await call_aio(handle, "rbd_aio_mirror_image_demote")
-        handle.requests.note_flushed(covered)  # librbd has released the exclusive lock, which flushes
+        handle.durability.note_flushed(covered)  # librbd has released the exclusive lock, which flushes
 
     async def resync(self) -> None:
         """Ask the mirror daemon to copy the image again from the primary site. All data of this copy is lost.

@@ -1,4 +1,4 @@
-"""Check the ranges of reads and writes, submit reads, writes and flushes, and check their results."""
+"""Check the ranges of reads and writes, submit reads and writes, and check their results."""
 
 import errno
 import logging
@@ -13,7 +13,7 @@ from aiorbd._image.large_write import LargeWrite
 from aiorbd._image.strays import Strays
 from aiorbd._native.loader import bridge_ffi
 from aiorbd._native.marshal import as_integer, invalid
-from aiorbd._native.requests import DISCARD, FLUSH, FUNCTIONS, READS, STALE, STALE_BY_NOW, WRITE_ZEROES, WRITES
+from aiorbd._native.requests import DISCARD, FUNCTIONS, READS, STALE, STALE_BY_NOW, WRITE_ZEROES, WRITES
 from aiorbd.errors import (
     ClosedError,
     ImageShrank,
@@ -41,12 +41,11 @@ LARGEST_IO: Final = (1 << 31) - 1
 
 
 class Requests:
-    """The reads, writes and flushes of one open image."""
+    """The reads and writes of one open image."""
 
     def __init__(self, handle: "ImageHandle") -> None:
         self._handle = handle
         self._strays = Strays()
-        self._flushed = 0  # the number of counted writes that are durable
 
     # -- ranges --------------------------------------------------------------------------------
 
@@ -244,55 +243,6 @@ class Requests:
             return int(lib.aiorbd_lane_submit(lane, token, request))
 
         return LargeWrite(self._handle, kind, (offset, length), submit, (keep, buffer), then)
-
-    async def flush(self) -> None:
-        """Make all writes durable that completed before this call."""
-        function = FUNCTIONS[FLUSH]
-        self._handle.check()
-        await self._handle.bridge.loop.checkpoint_if_cancelled()
-        note = self._note(function)
-        operation = self._entry(None, note)
-        try:
-            while True:
-                covered = self.covered_by_a_flush()
-                code = self._handle.bridge.submit(operation, FLUSH, 0, 0, None, 0, 0, 0)
-                if code <= 0:
-                    break
-                await self._handle.wait_while_usable(lambda: not self._handle.barred)
-        except BaseException as error:
-            if note is not None:
-                note.tell(error, abandoned=False)
-            raise
-        if code < 0 and note is not None:  # librbd refused the flush
-            note.tell_result(code, abandoned=False)
-        if not code:
-            await self._handle.bridge.wait(operation)
-            code = operation.value or 0
-        if code < 0:
-            await self._handle.find_place(code)
-        self._handle.raise_for(code, function)
-        await self._handle.ioctx.confirm_place(self._handle, function)
-        self.note_flushed(covered)
-
-    def covered_by_a_flush(self) -> int:
-        """Return the least number of writes that are durable after a flush that begins now."""
-        handle = self._handle
-        if handle.in_flight or handle.native is None:
-            return self._flushed
-        return int(handle.lib.aiorbd_image_writes(handle.native))
-
-    def note_flushed(self, covered: int) -> None:
-        """Record that `covered` writes are durable."""
-        self._flushed = max(self._flushed, covered)
-
-    async def make_durable(self) -> None:
-        """Flush if anything was written since the last flush.
-
-        A needless flush is avoided, because every flush asks for the exclusive lock.
-        """
-        handle = self._handle
-        if handle.native is not None and handle.lib.aiorbd_image_writes(handle.native) != self._flushed:
-            await self.flush()
 
     def abandon(self, entry: Operation, kind: int, offset: int, length: int) -> None:
         """Record that the waiting task was cancelled."""

@@ -108,7 +108,7 @@ class Writer:
         await self._wait_for_writes()
         end, self._end = self._end, 0
         try:
-            await handle.requests.flush()
+            await handle.durability.flush()
             if end:
                 await handle.requests.require_still(_WRITE, 0, end)
         except BaseException:

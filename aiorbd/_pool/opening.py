@@ -14,6 +14,7 @@ async def open_pool(cluster: Handle, pool: str | int, namespace: str, *, full_tr
         pool = number(pool, "pool id", "rados_ioctx_create2", f"pool {pool}")
     name = encode_name(pool, "pool name", "rados_ioctx_create") if isinstance(pool, str) else b""
     handle = PoolHandle(cluster, Target("pool", f"pool {pool!r}"), namespace)
+    handle.full_try = full_try
     if full_try:
         handle.plain = PoolHandle(handle, handle.target, namespace)
         handle.plain.cluster = cluster
