@@ -63,12 +63,6 @@ class _Shared(Generic[R]):
         if isinstance(self.resource, Image):
             self.resource._handle.evict = evict
 
-    async def make_durable(self) -> None:
-        """Flush an image that was written to, within the image's `close_timeout`."""
-        if isinstance(self.resource, Image):
-            with suppress(ClosedError):  # the shared connection is closed, and closing flushes
-                await self.resource._make_durable()
-
     async def close(self, timeout: float | None = None) -> None:
         """Close the object. Errors of the close are logged, not raised."""
         resource, self.resource = self.resource, None
@@ -77,8 +71,9 @@ class _Shared(Generic[R]):
                 if resource is not None:
                     await (resource.close() if timeout is None else resource.close(timeout))
             except Error as error:
-                _logger.warning("closing an idle image failed: %s", error)
-            await self.stack.aclose()
+                _logger.warning("closing a shared object failed: %s", error)
+            finally:  # also after a cancellation by asyncio: the shield is anyio's
+                await self.stack.aclose()
 
 
 class _PoolKey(NamedTuple):
@@ -86,6 +81,7 @@ class _PoolKey(NamedTuple):
 
     pool: str
     namespace: str
+    full_try: bool
 
 
 class _ImageKey(NamedTuple):
@@ -97,6 +93,7 @@ class _ImageKey(NamedTuple):
     image_id: str | None
     snapshot: str | None
     read_only: bool
+    full_try: bool
 
 
 def _require_texts(*names: object) -> None:
@@ -104,6 +101,17 @@ def _require_texts(*names: object) -> None:
     for name in names:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"names must be str, not {type(name).__name__}")
+
+
+async def _make_durable(resource: object) -> None:
+    """Flush an image that was written to, within the image's `close_timeout`."""
+    if isinstance(resource, Image):
+        handle = resource._handle
+        with suppress(ClosedError):
+            await resource._make_durable()
+        if not handle.usable and handle.is_dirty():
+            message = f"{handle.target} was closed meanwhile: it is unknown whether the last writes are durable"
+            raise ClosedError(message)
 
 
 class SharedConnection:
@@ -179,8 +187,12 @@ class SharedConnection:
         """
         return self._use((), lambda _: self._connect())
 
-    def open_ioctx(self, pool: str, namespace: str = "") -> AbstractAsyncContextManager[IoCtx]:
-        """Use a shared I/O context, within ``async with``.
+    def open_ioctx(
+        self, pool: str, namespace: str = "", *, full_try: bool = False
+    ) -> AbstractAsyncContextManager[IoCtx]:
+        """Use a shared I/O context, within ``async with``. `full_try` is explained at `Cluster.open_ioctx`.
+
+        An I/O context with `full_try` is shared separately.
 
         Raises:
             ClosedError: The shared connection is not open.
@@ -191,10 +203,10 @@ class SharedConnection:
 
         async def make(stack: AsyncExitStack) -> IoCtx:
             cluster = await stack.enter_async_context(self.connect())
-            return await cluster.open_ioctx(pool, namespace)
+            return await cluster.open_ioctx(pool, namespace, full_try=full_try)
 
         _require_texts(pool, namespace)
-        return self._use(_PoolKey(pool, namespace), make)
+        return self._use(_PoolKey(pool, namespace, bool(full_try)), make)
 
     def open_image(
         self,
@@ -205,10 +217,11 @@ class SharedConnection:
         namespace: str = "",
         snapshot: str | None = None,
         read_only: bool = False,
+        full_try: bool = False,
     ) -> AbstractAsyncContextManager[Image]:
-        """Use a shared image, by name or by id, within ``async with``.
+        """Use a shared image, by name or by id, within ``async with``. `full_try` is explained at `Cluster.open_ioctx`.
 
-        An image that is open at a snapshot or for reading only is shared separately.
+        An image that is open at a snapshot, for reading only, or with `full_try` is shared separately.
 
         Raises:
             ClosedError: The shared connection is not open.
@@ -218,11 +231,12 @@ class SharedConnection:
         """
 
         async def make(stack: AsyncExitStack) -> Image:
-            ioctx = await stack.enter_async_context(self.open_ioctx(pool, namespace))
+            ioctx = await stack.enter_async_context(self.open_ioctx(pool, namespace, full_try=full_try))
             return await ioctx.open_image(name, image_id=image_id, snapshot=snapshot, read_only=read_only)
 
         _require_texts(pool, namespace, name, image_id, snapshot)
-        return self._use(_ImageKey(pool, namespace, name, image_id, snapshot, bool(read_only)), make)
+        key = _ImageKey(pool, namespace, name, image_id, snapshot, bool(read_only), bool(full_try))
+        return self._use(key, make)
 
     async def evict_image(
         self, pool: str, name: str | None = None, *, image_id: str | None = None, namespace: str = ""
@@ -244,8 +258,9 @@ class SharedConnection:
     async def _use(self, key: Hashable, make: Callable[[AsyncExitStack], Awaitable[R]]) -> AsyncIterator[R]:
         shared = await self._get(key, make)
         try:
-            yield cast("R", shared.resource)
-            await shared.make_durable()
+            resource = cast("R", shared.resource)
+            yield resource
+            await _make_durable(resource)
         finally:
             await self._give_back(key, shared)
 

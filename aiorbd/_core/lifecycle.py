@@ -91,6 +91,8 @@ class Lifecycle(Owner):
         self._sources: weakref.WeakSet[Source] = weakref.WeakSet()
         self._shutting = False
         self._shut_failed = False
+        #: Whether a parent's close closed this handle, perhaps within the handle's ``async with`` block.
+        self.closed_from_above: bool = False
         self._overdue = False
         self._closers = 0
         self._close_error: RbdError | None = None
@@ -213,6 +215,7 @@ class Lifecycle(Owner):
             for source in tuple(self._sources):
                 source.close(None if source.endless else ClosedError(f"{self.target} was closed meanwhile"))
             for child in tuple(self._children):
+                child.closed_from_above = child.closed_from_above or child.state is State.OPEN
                 child.begin_close()
             self.wake_waiters()
             self._advance()
@@ -297,6 +300,10 @@ class Lifecycle(Owner):
     async def make_durable(self) -> None:
         """Make the data that was written through this handle durable."""
 
+    def is_dirty(self) -> bool:
+        """Return whether it is unknown if all writes through this handle are durable."""
+        return False
+
     async def leave(self, error: BaseException | None, timeout: float) -> None:
         """Close at the end of ``async with``, within the time limit, even if the task is cancelled.
 
@@ -323,14 +330,18 @@ class Lifecycle(Owner):
     async def _flush_and_close(self, bound: float, *, flush: bool) -> None:
         deadline = anyio.current_time() + bound
         failed: RbdError | None = None
+        unknown = flush and self.closed_from_above and self.is_dirty()
         if flush and self.usable:
             with anyio.move_on_after(bound) as scope:
                 try:
                     await self.make_durable()
-                except ClosedError:  # another task closed the handle, and that close flushes
-                    pass
+                except ClosedError:  # another task closed the handle meanwhile
+                    unknown = self.closed_from_above and self.is_dirty()
                 except RbdError as error:
                     failed = error
+                except BaseException:  # a cancellation by asyncio: the shield is anyio's
+                    self.begin_close()
+                    raise
             if scope.cancelled_caught:
                 message = f"not flushed after {bound:.3g} s: it is unknown whether the last writes are durable"
                 failed = CloseTimeout(errno.ETIMEDOUT, message, "rbd_aio_flush", str(self.target))
@@ -342,3 +353,5 @@ class Lifecycle(Owner):
             failed.add_note(f"then closing failed: {closing}")
         if failed is not None:
             raise failed
+        if unknown:
+            raise ClosedError(f"{self.target} was closed meanwhile: it is unknown whether the last writes are durable")

@@ -92,6 +92,37 @@ async def test_leaving_a_shared_image_after_a_write_flushes_the_image(
             assert flushes(cluster) == 1
 
 
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("close", ["connection", "pool", "shared connection"])
+async def test_block_raises_if_its_image_is_closed_from_above_with_new_writes(
+    aiorbd_cluster: DevCluster, make_image: MakeImage, close: str, written: bool
+) -> None:
+    """librbd flushes during the close, but reports no error of that flush."""
+    name = await make_image()
+
+    async def use(image: aiorbd.Image, closes: Any) -> None:
+        await image.write(b"first", 0)
+        await image.flush()
+        if written:
+            await image.write(b"later", 0)
+        await closes.close() if hasattr(closes, "close") else await closes.aclose()
+
+    async def leave() -> None:
+        connect: Any = lambda: aiorbd.connect(aiorbd_cluster.conffile)  # noqa: E731
+        if close == "shared connection":
+            async with aiorbd.SharedConnection(connect) as shared, shared.open_image("rbd", name) as image:
+                await use(image, shared)
+        else:
+            async with connect() as cluster, cluster.open_ioctx("rbd") as ioctx, ioctx.open_image(name) as image:
+                await use(image, cluster if close == "connection" else ioctx)
+
+    if written:
+        with pytest.raises(aiorbd.ClosedError, match="unknown whether the last writes are durable"):
+            await leave()
+    else:
+        await leave()
+
+
 async def test_closing_a_file_refuses_writes_that_wait_for_their_turn(image: aiorbd.Image) -> None:
     """Each write that returned is in the image. The other writes raise."""
     file = image.file()

@@ -270,6 +270,25 @@ async def test_native_cancel_of_close_leaves_the_close_running(osd: DevCluster) 
         await image.close(timeout=20)
 
 
+async def test_native_cancel_of_the_flush_at_the_end_of_a_block_closes_the_image(osd: DevCluster) -> None:
+    """asyncio's timeouts pass through anyio's shield."""
+    async with opened(osd) as other:
+        ioctx = handle_of(other).ioctx
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as pool:
+                    async with pool.open_image(handle_of(other).image_name or "") as image:
+                        await image.flush()
+                        osd.pause()
+                        await image.write(b"x" * 4096, 1 << 20)
+        assert not handle_of(image).usable
+        osd.resume()
+        for closed in (image, pool, cluster):
+            await closed.close(timeout=20)
+            assert closed.closed
+        assert ioctx.usable
+
+
 async def test_cancelled_tasks_leave_no_unretrieved_exception(osd: DevCluster) -> None:
     complaints = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
