@@ -47,7 +47,7 @@ class QuiesceHandle(Handle):
         self.ends: int = 0
         self._seen = 0
         self._stops = False
-        self._token = image.bridge.listen(self._news)
+        self._token = image.bridge.listen(self.news)
         self._counts = bridge_ffi.new("uint64_t[]", 2)
         self._native = image.lib.aiorbd_quiesce_new(image.bridge.queue, self._token)
         if not self._native:
@@ -73,8 +73,13 @@ class QuiesceHandle(Handle):
 
         await self.run("rbd_quiesce_watch", call, also=[image])
 
-    def _news(self) -> None:
-        """Take the new requests and ends. Runs on the event loop."""
+    def news(self) -> None:
+        """Take the new requests and ends. Runs on the event loop.
+
+        An answer needs librbd's number of the watch. So requests wait until the number is known.
+        """
+        if self.pointer is None:
+            return
         self.image.lib.aiorbd_quiesce_read(self._native, self._counts)
         requests, self.ends = self._counts[0], self._counts[1]
         while self._seen < requests:
@@ -118,6 +123,7 @@ class QuiesceHandle(Handle):
         if self.pointer is None:
             self._gone(0)
         else:
+            self.news()  # what came before the end of a cancelled `open`
             self._stops = True
             self._stop_if_quiet()
 
@@ -345,4 +351,6 @@ async def open_quiesce_watch(image: "ImageHandle", timeout: float | None) -> Qui
         if image.quiesce.watch() is not None:
             image.require_place("rbd_quiesce_watch")
             raise UsageError(f"{image.target} has a quiesce watch already: close it first")
-        return QuiesceWatch(image.quiesce, timeout)
+        watch = QuiesceWatch(image.quiesce, timeout)
+        image.quiesce.news()  # what came while librbd's watch began
+        return watch

@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -14,6 +15,8 @@ from fix_witness import Witness
 from helpers import TWO_LOOPS
 
 import aiorbd
+from aiorbd._image import quiesce
+from aiorbd._native import loader
 from aiorbd.testing import DevCluster
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +48,37 @@ async def test_another_client_waits_for_the_answer(image: aiorbd.Image, witness:
         await image.write(b"after", 0)
     assert order == ["answered", "taken"]
     assert (await witness.export(f"{image.name}@one"))[:19] == b"before the snapshot"
+
+
+async def test_request_that_arrives_while_the_watch_begins_is_answered(
+    image: aiorbd.Image, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loader.rbd(), name)
+
+        def rbd_quiesce_watch(self, *arguments: Any) -> Any:
+            code = loader.rbd().rbd_quiesce_watch(*arguments)
+            begun.set()
+            time.sleep(1.5)
+            return code
+
+    async def take() -> None:
+        while not begun.is_set():
+            await anyio.sleep(0.01)
+        await witness.rbd("snap", "create", "--no-progress", f"{image.name}@one")
+
+    monkeypatch.setattr(quiesce, "rbd", Slow)
+    with anyio.fail_after(25):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(take)
+            async with image.quiesce_watch() as requests:
+                request = await anext(requests)
+                await request.complete()
+                await request.released()
+    assert [snapshot.name for snapshot in await image.snapshots()] == ["one"]
 
 
 @pytest.mark.parametrize("owner", ["this client", "nobody"])
