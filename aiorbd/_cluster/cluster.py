@@ -194,7 +194,8 @@ class Cluster(ClusterCommands, ClusterConfiguration, ClusterStatistics):
             namespace: A namespace of the pool; empty for the default namespace.
             full_try: If the pool is full or has reached its quota, let writes, `IoCtx.create_image` and other changes
                 fail with `NoSpace` or `DiskQuotaExceeded`. Without `full_try`, Ceph delays these changes until there is
-                room. The option also applies to the images opened from the I/O context.
+                room. The option also applies to the images opened from the I/O context: their writes complete when they
+                are durable.
 
         Raises:
             PoolNotFound: The pool does not exist.
@@ -251,7 +252,7 @@ def connect(
         cluster_log: Send the lines of the cluster log, from this level on, to the logger ``aiorbd.cluster_log``; None
             sends no lines. `Cluster.monitor_log` is then not available.
         observer: Called at the end of each call of this connection, the connect included: see `Cluster.add_observer`.
-        on_start: Called at the start of each call, if `observer` is given.
+        on_start: Called at the start of each call. Needs an `observer`.
 
     Warns:
         RuntimeWarning: ``rados_osd_op_timeout`` is so low that data is lost.
@@ -273,13 +274,19 @@ def connect(
     require_callable(on_start, "on_start")
     if observer is None and on_start is not None:
         raise TypeError("on_start needs an observer")
-    close_within = math.inf if close_timeout is None else close_timeout
     watching = [] if observer is None else [Watching(observer, on_start)]
     return Opening(
         lambda: _open_cluster(
-            conffile, client_id, dict(conf or {}), timeout, cluster_name, close_within, cluster_log, watching
+            conffile, client_id, dict(conf or {}), timeout, cluster_name, close_timeout, cluster_log, watching
         )
     )
+
+
+def _limit(value: float | None, what: str, client_id: str) -> float:
+    """Return a time limit in seconds. None stands for no limit."""
+    if value is None or value == math.inf:
+        return math.inf
+    return seconds(value, what, "rados_connect", f"client.{client_id}")
 
 
 async def _open_cluster(
@@ -288,7 +295,7 @@ async def _open_cluster(
     conf: dict[str, str],
     timeout: float | None,
     cluster_name: str,
-    close_timeout: float,
+    close_timeout: float | None,
     cluster_log: LogLevel | None,
     watching: list[Watching],
 ) -> Cluster:
@@ -297,10 +304,11 @@ async def _open_cluster(
     for name, value in conf.items():
         encode_name(name, "option", "rados_conf_set")
         encode_secret(str(value), "the value of an option", "rados_conf_set", f"option {name!r}")
-    if timeout is not None:
-        timeout = None if timeout == math.inf else seconds(timeout, "timeout", "rados_connect", f"client.{client_id}")
+    connect_within = _limit(timeout, "timeout", client_id)
+    close_within = _limit(close_timeout, "close_timeout", client_id)
     # Without this option, librados waits for five minutes. 0 means no limit.
-    conf = {"client_mount_timeout": "0" if timeout is None else str(max(1, math.ceil(timeout)))} | conf
+    mount_timeout = 0 if connect_within == math.inf else max(1, math.ceil(connect_within))
+    conf = {"client_mount_timeout": str(mount_timeout)} | conf
     loop = current_loop()
     await to_thread.run_sync(loader.bridge)  # the first call loads the libraries, which takes tens of milliseconds
     request = connecting.Request(conffile, client_id, cluster_name, conf)
@@ -313,7 +321,7 @@ async def _open_cluster(
         return connected
 
     try:
-        with anyio.fail_after(timeout):
+        with anyio.fail_after(connect_within):
             connected = await handle.run("rados_connect", run)
     except TimeoutError as error:
         handle.begin_close()
@@ -336,4 +344,4 @@ async def _open_cluster(
     except BaseException:
         handle.begin_close()
         raise
-    return Cluster(handle, connected.fsid, connected.instance_id, close_timeout)
+    return Cluster(handle, connected.fsid, connected.instance_id, close_within)

@@ -265,6 +265,17 @@ async def test_an_unreachable_monitor(timeout: Any) -> None:
     assert isinstance(caught.value, TimeoutError)
 
 
+@pytest.mark.parametrize("limit", ["timeout", "close_timeout"])
+async def test_wrong_time_limits_of_a_connection_are_refused(aiorbd_cluster: DevCluster, limit: str) -> None:
+    wrong: list[Any] = [("5", TypeError), (-1, aiorbd.InvalidArgument), (float("nan"), aiorbd.InvalidArgument)]
+    for value, error in wrong:
+        with pytest.raises(error, match=rf"{limit} .*seconds"):
+            await aiorbd.connect(aiorbd_cluster.conffile, **{limit: value})
+    for endless in (None, float("inf")):
+        async with aiorbd.connect(aiorbd_cluster.conffile, timeout=endless, close_timeout=endless) as cluster:
+            assert cluster.fsid
+
+
 async def test_failed_connects_and_opens_leak_nothing(
     aiorbd_cluster: DevCluster, cluster: aiorbd.Cluster, ioctx: aiorbd.IoCtx
 ) -> None:
