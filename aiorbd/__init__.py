@@ -5,15 +5,15 @@ General layout
 
 Seven modules are the vocabulary that all others use: `enums`, `errors`, `error_codes`, `models`, `pool_models`,
 `mirror_models` and `stats`. Everything else lies in one folder for each owner, and each folder imports only from the
-folders above it:
+folders below it:
 
-* `_stream` has files, byte streams and Ceph's formats for diffs and images. It needs no library of Ceph.
-* `_native` is the door to C. It loads librados, librbd and the compiled bridge, whose source is in ``ffi/``.
+* `_cluster` is a connection: options, commands, the cluster log, connections that tasks share.
+* `_pool` is a pool, opened as an I/O context: images, the trash, namespaces, objects, transfers, diff streams.
+* `_image` is an open image: reads, writes, streams, snapshots, diffs, copies, locks.
 * `_core` leads from a completion of librbd to the task that awaits it. It has the operation table, the event-loop
   adapters, the worker threads, and the life of everything that opens and closes.
-* `_image` is an open image: reads, writes, streams, snapshots, diffs, copies, locks.
-* `_pool` is a pool, opened as an I/O context: images, the trash, namespaces, objects, transfers, diff streams.
-* `_cluster` is a connection: options, commands, the cluster log, connections that tasks share.
+* `_native` is the door to C. It loads librados, librbd and the compiled bridge, whose source is in ``ffi/``.
+* `_stream` has files, byte streams and Ceph's formats for diffs and images. It needs no library of Ceph.
 
 The docstring of each folder's ``__init__`` tells what its modules do. `testing` starts a real cluster for tests and
 uses only the public names below.

@@ -1,8 +1,10 @@
 """The exceptions of this package.
 
-Three families derive from :class:`Error`. :class:`RbdError` and its subclasses report the answers of Ceph. They are
-also `OSError`s and carry an errno. :class:`UsageError` and its subclasses report misuse that never reached Ceph.
-:class:`NotSupportedError` and its subclasses report what this librbd, or this image, does not support.
+Three families derive from :class:`Error`. :class:`RbdError` and its subclasses report what Ceph refuses or fails; some
+wrong arguments are refused before Ceph would do so. They are also `OSError`s and carry an errno. :class:`UsageError`
+and its subclasses report misuse that never reached Ceph. :class:`NotSupportedError` and its subclasses report what this
+librbd, or this image, does not support. Outside the families, :class:`LibraryNotFoundError` reports a missing library,
+and :class:`DiffFormatError` and :class:`DiffMismatchError` report diffs that are damaged or do not fit.
 
 The names follow one rule. A subclass of `RbdError` is named after the condition, without ``Error``: `ImageNotFound`.
 All other classes end in ``Error`` or ``Warning``: `ClosedError`. A name that Python's `rbd` module has stays as it is

@@ -4,7 +4,7 @@
 # kept in ~/.cache/aiorbd. The table comes last. Each cell takes 6 GB of memory, most of it for its OSD. A cell that cannot be
 # made is a failure, too.
 #
-# The oldest and the newest Ceph run the whole suite on asyncio; what needs no Ceph runs with the oldest. The oldest also runs
+# The oldest and the newest Ceph run the whole suite on asyncio, tests/streams only with the oldest. The oldest also runs
 # everything on trio, and on uvloop where the loop matters. Two cells run the slow tests, except those that must run alone:
 # "16.2-py3.11-pairs" runs those that call much in separate processes, "16.2-py3.11-slow" the others, which often wait.
 # The other cells run the tests that depend on the release of Ceph ("ceph": the contract, on one event loop) or on the Python
