@@ -275,12 +275,13 @@ async def test_native_cancel_of_the_flush_at_the_end_of_a_block_closes_the_image
     async with opened(osd) as other:
         ioctx = handle_of(other).ioctx
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(None) as limit:
                 async with aiorbd.connect(osd.conffile) as cluster, cluster.open_ioctx("rbd") as pool:
                     async with pool.open_image(handle_of(other).image_name or "") as image:
                         await image.flush()
                         osd.pause()
                         await image.write(b"x" * 4096, 1 << 20)
+                        limit.reschedule(asyncio.get_running_loop().time() + 0.5)
         assert not handle_of(image).usable
         osd.resume()
         for closed in (image, pool, cluster):

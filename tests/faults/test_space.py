@@ -145,7 +145,6 @@ async def test_each_task_gets_the_error_of_a_flush(managed_cluster: DevCluster, 
                 async with anyio.create_task_group() as tasks:
                     for _ in range(4):
                         tasks.start_soon(flush)
-            assert set(raised) <= {0, 4}
             assert 4 in raised
             after_cancelled = []
             for _ in range(20):
