@@ -39,11 +39,11 @@ class _Shared(Generic[R]):
     def usable(self) -> bool:
         """Whether further tasks may use the object. An object that is not open yet is usable.
 
-        A blocklisted or closed object is not usable. Neither is an image with loaded encryption: only the task that
-        knows the passphrase may read the decrypted data.
+        A blocklisted or closed object is not usable. Neither is an image with a failed flush, nor one with loaded
+        encryption: only the task that knows the passphrase may read the decrypted data.
         """
         resource = self.resource
-        if isinstance(resource, Image) and resource.encryption.loaded:
+        if isinstance(resource, Image) and (resource.encryption.loaded or resource._handle.durability.has_failed):
             return False
         return resource is None or not (resource.blocklisted or resource.closed)
 
@@ -103,6 +103,12 @@ def _require_texts(*names: object) -> None:
             raise TypeError(f"names must be str, not {type(name).__name__}")
 
 
+def _tell_all_of_failures(resource: object) -> None:
+    """Let each task that uses an image hear of a failed flush."""
+    if isinstance(resource, Image):
+        resource._handle.durability.fails_for_good = True
+
+
 async def _make_durable(resource: object) -> None:
     """Flush an image that was written to, within the image's `close_timeout`."""
     if isinstance(resource, Image):
@@ -128,8 +134,9 @@ class SharedConnection:
     `IoCtx.remove_image` over this connection closes an image that is only kept open for later use.
 
     Tasks that share an image also share its exclusive lock and its cache. All tasks see a change by one task
-    immediately. An image with loaded encryption is shared with no further task. Do not call `Image.set_snapshot` or
-    `close` on a shared image, because these calls affect all tasks.
+    immediately. If a flush of a shared image fails, all later flushes of that open image raise the error, and the next
+    task gets the image opened anew. An image with loaded encryption is shared with no further task. Do not call
+    `Image.set_snapshot` or `close` on a shared image, because these calls affect all tasks.
 
     If the cluster has blocklisted the connection, later calls get a new connection. The end of the block, or
     `close`, closes all objects, within the `close_timeout` of the connection. The end of an image's block flushes the
@@ -285,6 +292,7 @@ class SharedConnection:
                         async with AsyncExitStack() as stack:
                             shared.resource = await make(stack)
                             shared.stack = stack.pop_all()
+                        _tell_all_of_failures(shared.resource)
                         return shared
                 if await shared.is_current(pool, name) and shared.resource is not None:
                     return shared

@@ -40,8 +40,10 @@ class Durability:
     def __init__(self, handle: "ImageHandle") -> None:
         self._handle = handle
         self._durable = 0  # the number of counted writes that are durable
+        #: Whether all flushes raise after a failed one, because tasks share the image, and each must hear of the loss.
+        self.fails_for_good: bool = False
         self._failures = 0
-        self._code = 0  # librbd's code for the last failure
+        self._code = 0  # librbd's code for the last failure; 0 before the first
         self._untold = 0  # the code of a failure that no task has got yet
         self._lost = False  # whether the image was closed with writes that no flush has covered
 
@@ -50,6 +52,8 @@ class Durability:
         handle = self._handle
         handle.check()
         await handle.bridge.loop.checkpoint_if_cancelled()
+        if self.fails_for_good:
+            handle.raise_for(self._code, _FUNCTION)
         if handle.ioctx.full_try:
             await self._wait_for_writes()
             return
@@ -103,6 +107,11 @@ class Durability:
         await handle.maintenance.wait_for_data(handle)
         await handle.ioctx.confirm_place(handle, _FUNCTION)
         self.note_flushed(covered)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a flush has failed."""
+        return self._code < 0
 
     def failed(self, code: int, *, told: bool) -> None:
         """Record the failure of a flush. `told` means that a task still waits for the flush."""

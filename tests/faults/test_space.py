@@ -179,6 +179,26 @@ async def test_shared_objects_with_full_try(managed_cluster: DevCluster, pool: A
             await managed_cluster.set_quota(pool, 0)
 
 
+async def test_failed_flush_of_a_shared_image_reaches_each_task(managed_cluster: DevCluster, pool: Any) -> None:
+    async with aiorbd.SharedConnection(lambda: aiorbd.connect(managed_cluster.conffile)) as shared:
+        async with shared.connect() as cluster, shared.open_ioctx(pool, full_try=True) as ioctx:
+            handle_of(ioctx).full_try = False  # so that librbd's cache completes writes that fail later
+            await ioctx.create_image("image", 1 << 26)
+            with pytest.raises(FULL):
+                async with shared.open_image(pool, "image", full_try=True) as mine:
+                    await fill(managed_cluster, cluster, pool, mine)
+                    with pytest.raises(FULL):
+                        async with shared.open_image(pool, "image", full_try=True) as theirs:
+                            assert theirs is mine
+                            await full_for(theirs)
+                    await managed_cluster.set_quota(pool, 0)
+                    for _ in range(2):
+                        with pytest.raises(FULL):
+                            await mine.flush()
+                    async with shared.open_image(pool, "image", full_try=True) as new:
+                        assert new is not mine
+
+
 async def test_image_creation_in_a_full_pool_fails_at_once_with_full_try(
     managed_cluster: DevCluster, pool: Any
 ) -> None:
