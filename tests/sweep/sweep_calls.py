@@ -115,9 +115,10 @@ CALLS: dict[str, Call] = TOPICS | {
             "namespace": "",
             "snapshot": None,
             "read_only": True,
+            "full_try": False,
         },
     ),
-    "SharedConnection.open_ioctx": Call(pooled("open_ioctx"), {"pool": "rbd", "namespace": ""}),
+    "SharedConnection.open_ioctx": Call(pooled("open_ioctx"), {"pool": "rbd", "namespace": "", "full_try": False}),
     "Image.clone": Call(
         lambda w: w.image.clone,
         {"snapshot": "one", "ioctx": lambda w: w.ioctx, "name": fresh, "options": None, "clone_format": 2},
