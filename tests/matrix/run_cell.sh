@@ -42,4 +42,4 @@ is=${client%.*}-py$(sed 's/\.[0-9]*\(t\?\)$/\1/' <<<"$version")
 [[ $name =~ ^"$is"(-[a-z]+)?$ ]] || { echo "$name is $is: clients of $client, daemons of $daemons, Python $version" >&2; exit 1; }
 # No cell may hold up the others for ever. In the foreground: it stays in the group of processes that ends with the cell.
 # With faulthandler from the beginning to the end, a crash after the last test is explained, too.
-timeout --foreground --signal INT --kill-after 60 3600 python -X faulthandler -m pytest --junitxml="$work/results/$name.xml" -p no:cacheprovider "$@"
+timeout --foreground --signal INT --kill-after 60 4200 python -X faulthandler -m pytest --junitxml="$work/results/$name.xml" -p no:cacheprovider "$@"
